@@ -1,0 +1,35 @@
+//! Recording a fact: one `events` row and its `react` job, in the transaction of the change.
+
+use crate::jobs::React;
+use crate::Result;
+use domain::{Actor, EventId, TicketId};
+use serde_json::Value;
+use store::Tx;
+
+/// The kinds of events there are, as rules and the live stream name them. For tickets the first half is the ticket's
+/// kind: `incident.opened`, later `change.opened`.
+pub const TICKET_EVENTS: [&str; 9] =
+    ["opened", "updated", "assigned", "commented", "escalated", "resolved", "closed", "reopened", "status_changed"];
+pub const SLA_EVENTS: [&str; 2] = ["sla.warning", "sla.breached"];
+
+pub async fn record(
+    tx: &mut Tx,
+    actor: &Actor,
+    kind: &str,
+    ticket: Option<TicketId>,
+    payload: Value,
+) -> Result<EventId> {
+    let event = store::events::NewEvent {
+        id: EventId::new(),
+        kind,
+        ticket,
+        actor_kind: actor.kind(),
+        actor: actor.user_id(),
+        payload,
+        trace_parent: queue::trace::current().map(|context| context.to_string()),
+    };
+    store::events::insert(tx, &event).await?;
+    let job = queue::NewJob::of(&React { event: event.id }).organization(actor.organization);
+    queue::enqueue(tx, &[job]).await?;
+    Ok(event.id)
+}

@@ -1,0 +1,134 @@
+//! The catalogue of jobs: what can be asked of the workers. The work itself stands in `workers/src/jobs/<kind>.rs`.
+//!
+//! The arguments stand here, below the workers, because verbs enqueue them and arrows point down. They are small: an id
+//! of the row that holds the facts. A field is only ever added with a default, so that old jobs stay readable.
+
+use domain::{
+    DeliveryId, DiscoveryRunId, EscalationId, EventId, InboxId, ReportExecutionId, ReportScheduleId, SlaClockId,
+};
+use queue::Job;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// The names of the lanes. A lane is a queue with a worker pool of its own.
+pub mod lane {
+    pub const INGEST: &str = "ingest";
+    pub const REACT: &str = "react";
+    pub const TIMERS: &str = "timers";
+    pub const OUTBOUND: &str = "outbound";
+    pub const REPORTS: &str = "reports";
+    pub const DISCOVERY: &str = "discovery";
+    pub const MAINTENANCE: &str = "maintenance";
+
+    pub const ALL: [&str; 7] = [INGEST, REACT, TIMERS, OUTBOUND, REPORTS, DISCOVERY, MAINTENANCE];
+}
+
+/// A kept message becomes a ticket, a comment, or nothing (and why).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IngestMail {
+    pub inbox: InboxId,
+}
+impl Job for IngestMail {
+    const KIND: &'static str = "ingest_mail";
+    const LANE: &'static str = lane::INGEST;
+}
+
+/// A kept monitoring payload opens, updates or resolves incidents.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IngestAlert {
+    pub inbox: InboxId,
+}
+impl Job for IngestAlert {
+    const KIND: &'static str = "ingest_alert";
+    const LANE: &'static str = lane::INGEST;
+}
+
+/// An event happened: enqueue what the table of reactions and the organization's rules say.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct React {
+    pub event: EventId,
+}
+impl Job for React {
+    const KIND: &'static str = "react";
+    const LANE: &'static str = lane::REACT;
+}
+
+/// A deadline of an SLA clock (warning or breach) is due: judge it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct CheckSla {
+    pub clock: SlaClockId,
+}
+impl Job for CheckSla {
+    const KIND: &'static str = "check_sla";
+    const LANE: &'static str = lane::TIMERS;
+}
+
+/// The next step of a running escalation.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Escalate {
+    pub escalation: EscalationId,
+}
+impl Job for Escalate {
+    const KIND: &'static str = "escalate";
+    const LANE: &'static str = lane::TIMERS;
+}
+
+/// One message to one chat channel, as its delivery row describes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct NotifyChannel {
+    pub delivery: DeliveryId,
+}
+impl Job for NotifyChannel {
+    const KIND: &'static str = "notify_channel";
+    const LANE: &'static str = lane::OUTBOUND;
+}
+
+/// One e-mail, as its delivery row describes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SendMail {
+    pub delivery: DeliveryId,
+}
+impl Job for SendMail {
+    const KIND: &'static str = "send_mail";
+    const LANE: &'static str = lane::OUTBOUND;
+}
+
+/// A report schedule is due: make an execution of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StartScheduledReport {
+    pub schedule: ReportScheduleId,
+}
+impl Job for StartScheduledReport {
+    const KIND: &'static str = "start_scheduled_report";
+    const LANE: &'static str = lane::REPORTS;
+}
+
+/// Generate one report and hand it to its recipients.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunReport {
+    pub execution: ReportExecutionId,
+}
+impl Job for RunReport {
+    const KIND: &'static str = "run_report";
+    const LANE: &'static str = lane::REPORTS;
+    const TIMEOUT: Duration = Duration::from_secs(600);
+}
+
+/// Read one inventory and reconcile the configuration items with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RunDiscovery {
+    pub run: DiscoveryRunId,
+}
+impl Job for RunDiscovery {
+    const KIND: &'static str = "run_discovery";
+    const LANE: &'static str = lane::DISCOVERY;
+    const TIMEOUT: Duration = Duration::from_secs(1800);
+}
+
+/// Safety net: finds deadlines that no timer judged, events that nobody reacted to, deliveries without a job.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Sweep {}
+impl Job for Sweep {
+    const KIND: &'static str = "sweep";
+    const LANE: &'static str = lane::MAINTENANCE;
+}

@@ -1,0 +1,1 @@
+//! Other systems: mail, chat, monitoring payloads, discovery sources

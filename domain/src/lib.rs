@@ -1,0 +1,14 @@
+//! Words and rules of the service desk. Pure: no I/O, no async, no clock (`now` is always an argument).
+//!
+//! Glossary (ITIL 4 terms where there is one):
+//! * **organization**: the tenant. Everything belongs to exactly one.
+//! * **ticket**: the common core of incidents, service requests, problems and changes.
+//! * **requester**: the person for whom a ticket exists; **assignee**: the agent who works on it.
+//! * **impact × urgency → priority**: an editable matrix per organization.
+//! * **SLA clock**: one running target (first response, resolution) of one ticket.
+
+mod actor;
+mod ids;
+
+pub use actor::{Actor, Role, Who};
+pub use ids::*;

@@ -1,0 +1,11 @@
+//! All SQL of the product: one file per table family, and the tenant-scoped transaction.
+
+mod db;
+mod error;
+pub mod events;
+
+pub use db::{Clock, Db, Tx};
+pub use error::{Error, Result};
+
+/// The schema history, run by `relaydesk migrate` as the owner of the database.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

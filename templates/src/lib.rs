@@ -1,0 +1,1 @@
+//! Every word Relaydesk sends: handlebars templates with typed contexts

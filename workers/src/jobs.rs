@@ -1,0 +1,1 @@
+//! One file per job kind; the file name is the kind.
