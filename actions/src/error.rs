@@ -54,3 +54,9 @@ impl From<store::Error> for Error {
         }
     }
 }
+
+impl From<domain::permission::Denied> for Error {
+    fn from(denied: domain::permission::Denied) -> Self {
+        Error::Forbidden(denied.to_string())
+    }
+}

@@ -8,7 +8,11 @@
 //! * **SLA clock**: one running target (first response, resolution) of one ticket.
 
 mod actor;
+mod email_address;
 mod ids;
+pub mod permission;
 
 pub use actor::{Actor, Role, Who};
+pub use email_address::{EmailAddress, InvalidEmailAddress};
 pub use ids::*;
+pub use permission::Permission;
