@@ -50,14 +50,23 @@ pub struct Actor {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Who {
-    User { id: UserId, role: Role, name: String },
+    User {
+        id: UserId,
+        role: Role,
+        name: String,
+    },
     /// Relaydesk itself; the label says which part, for example a job kind: `ingest_mail`.
-    System { label: &'static str },
+    System {
+        label: &'static str,
+    },
 }
 
 impl Actor {
     pub fn system(organization: OrganizationId, label: &'static str) -> Self {
-        Actor { organization, who: Who::System { label } }
+        Actor {
+            organization,
+            who: Who::System { label },
+        }
     }
 
     pub fn user_id(&self) -> Option<UserId> {

@@ -55,6 +55,8 @@ ids! {
     ApiTokenId => "api_token",
     TicketId => "ticket",
     CommentId => "comment",
+    LinkId => "link",
+    HistoryId => "history",
     AttachmentId => "attachment",
     EventId => "event",
     InboxId => "inbox",

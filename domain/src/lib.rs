@@ -11,8 +11,11 @@ mod actor;
 mod email_address;
 mod ids;
 pub mod permission;
+pub mod ticket;
+mod words;
 
 pub use actor::{Actor, Role, Who};
 pub use email_address::{EmailAddress, InvalidEmailAddress};
 pub use ids::*;
 pub use permission::Permission;
+pub use words::UnknownWord;
