@@ -3,6 +3,7 @@
 mod db;
 mod error;
 pub mod events;
+pub mod inbox;
 
 pub use db::{Clock, Db, Tx};
 pub use error::{Error, Result};

@@ -1,0 +1,280 @@
+//! Raw input, kept before it is understood. Payloads are found again here by people, and replayed after a fix.
+
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::{InboxId, TicketId};
+use serde_json::Value;
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Kept, its job has not ended.
+    Pending,
+    /// It became a ticket, a comment, an alert.
+    Processed,
+    /// Understood, and there was nothing to do; `reason` says why.
+    Ignored,
+    /// Not understood; `reason` says why. Can be replayed.
+    Failed,
+}
+
+impl Status {
+    pub const ALL: [Status; 4] = [Status::Pending, Status::Processed, Status::Ignored, Status::Failed];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Processed => "processed",
+            Status::Ignored => "ignored",
+            Status::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        Status::ALL
+            .into_iter()
+            .find(|status| status.as_str() == s)
+            .ok_or_else(|| format!("unknown status {s:?}: expected pending, processed, ignored or failed"))
+    }
+}
+
+#[derive(Debug)]
+pub struct NewInbox<'a> {
+    pub id: InboxId,
+    /// `mail`, `alertmanager`, `generic` …
+    pub source: &'a str,
+    /// The mailbox or alert source through which it came.
+    pub channel_id: Uuid,
+    /// What makes it the same input when it arrives again; at most 200 characters, so usually a hash.
+    pub unique_key: &'a str,
+    pub content_type: &'a str,
+    pub raw: &'a [u8],
+    /// What was said around it: SMTP envelope, HTTP headers. Never a credential.
+    pub headers: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    New(InboxId),
+    /// It is there already, under this id.
+    Duplicate(InboxId),
+}
+
+impl Kept {
+    pub fn id(self) -> InboxId {
+        match self {
+            Kept::New(id) | Kept::Duplicate(id) => id,
+        }
+    }
+}
+
+/// An inbox row without its bytes.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: InboxId,
+    pub source: String,
+    pub channel_id: Uuid,
+    pub unique_key: String,
+    pub content_type: String,
+    pub headers: Value,
+    pub size_bytes: i64,
+    pub received_at: DateTime<Utc>,
+    pub status: Status,
+    pub reason: Option<String>,
+    pub ticket: Option<TicketId>,
+    pub processed_at: Option<DateTime<Utc>>,
+    pub replays: i32,
+}
+
+/// An inbox row with its bytes.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    pub entry: Entry,
+    pub raw: Vec<u8>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub status: Option<Status>,
+    pub source: Option<String>,
+    pub channel_id: Option<Uuid>,
+    pub ticket: Option<TicketId>,
+    /// Go on after this row (newest first).
+    pub after: Option<(DateTime<Utc>, InboxId)>,
+}
+
+/// Keeps raw input once: the second time it answers the first row.
+pub async fn keep(tx: &mut Tx, new: &NewInbox<'_>) -> Result<Kept> {
+    let (organization, now) = (tx.organization(), tx.now());
+    let inserted = sqlx::query_scalar!(
+        "insert into inbox (id, organization_id, source, channel_id, unique_key, content_type, headers, raw, received_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+         on conflict on constraint inbox_unique_key do nothing
+         returning id",
+        new.id.0,
+        organization.0,
+        new.source,
+        new.channel_id,
+        new.unique_key,
+        new.content_type,
+        new.headers,
+        new.raw,
+        now,
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    if let Some(id) = inserted {
+        return Ok(Kept::New(id.into()));
+    }
+    let id = sqlx::query_scalar!(
+        "select id from inbox where organization_id = $1 and source = $2 and channel_id = $3 and unique_key = $4",
+        organization.0,
+        new.source,
+        new.channel_id,
+        new.unique_key,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(Kept::Duplicate(id.into()))
+}
+
+/// A row of the table as the macros read it.
+struct Row {
+    id: Uuid,
+    source: String,
+    channel_id: Uuid,
+    unique_key: String,
+    content_type: String,
+    headers: Value,
+    size_bytes: i32,
+    received_at: DateTime<Utc>,
+    status: String,
+    reason: Option<String>,
+    ticket_id: Option<Uuid>,
+    processed_at: Option<DateTime<Utc>>,
+    replays: i32,
+}
+
+impl TryFrom<Row> for Entry {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Entry> {
+        Ok(Entry {
+            id: row.id.into(),
+            source: row.source,
+            channel_id: row.channel_id,
+            unique_key: row.unique_key,
+            content_type: row.content_type,
+            headers: row.headers,
+            size_bytes: row.size_bytes.into(),
+            received_at: row.received_at,
+            status: row.status.parse().map_err(Error::Corrupt)?,
+            reason: row.reason,
+            ticket: row.ticket_id.map(Into::into),
+            processed_at: row.processed_at,
+            replays: row.replays,
+        })
+    }
+}
+
+/// The row without its bytes.
+pub async fn entry(tx: &mut Tx, id: InboxId) -> Result<Entry> {
+    sqlx::query_as!(
+        Row,
+        r#"select id, source, channel_id, unique_key, content_type, headers, octet_length(raw) as "size_bytes!",
+                  received_at, status, reason, ticket_id, processed_at, replays
+           from inbox where id = $1"#,
+        id.0,
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
+
+/// The row with its bytes.
+pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
+    let entry = entry(tx, id).await?;
+    let raw = sqlx::query_scalar!("select raw from inbox where id = $1", id.0).fetch_one(&mut **tx).await?;
+    Ok(Inbox { entry, raw })
+}
+
+/// The row with its bytes, locked until the end of the transaction: two runs for one row work one after the other.
+pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
+    sqlx::query_scalar!("select id from inbox where id = $1 for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    get(tx, id).await
+}
+
+/// Newest first.
+pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64) -> Result<Vec<Entry>> {
+    let organization = tx.organization();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id, source, channel_id, unique_key, content_type, headers, octet_length(raw) as "size_bytes!",
+                  received_at, status, reason, ticket_id, processed_at, replays
+           from inbox
+           where organization_id = $1
+             and ($2::text is null or status = $2) and ($3::text is null or source = $3)
+             and ($4::uuid is null or channel_id = $4) and ($5::uuid is null or ticket_id = $5)
+             and ($6::timestamptz is null or (received_at, id) < ($6, $7))
+           order by received_at desc, id desc limit $8"#,
+        organization.0,
+        filter.status.map(Status::as_str),
+        filter.source.as_deref(),
+        filter.channel_id,
+        filter.ticket.map(|t| t.0),
+        filter.after.map(|(at, _)| at),
+        filter.after.map(|(_, id)| id.0),
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(TryInto::try_into).collect()
+}
+
+/// Says what became of the input.
+pub async fn finish(
+    tx: &mut Tx,
+    id: InboxId,
+    status: Status,
+    reason: Option<&str>,
+    ticket: Option<TicketId>,
+) -> Result<()> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "update inbox set status = $2, reason = $3, ticket_id = $4, processed_at = $5 where id = $1",
+        id.0,
+        status.as_str(),
+        reason,
+        ticket.map(|t| t.0),
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Makes the row pending again and counts it. The caller enqueues its job.
+pub async fn reset(tx: &mut Tx, id: InboxId) -> Result<()> {
+    let done = sqlx::query!(
+        "update inbox set status = 'pending', reason = null, ticket_id = null, processed_at = null, replays = replays + 1
+         where id = $1",
+        id.0,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
