@@ -1,1 +1,20 @@
-//! Every word Relaydesk sends: handlebars templates with typed contexts
+//! Every word Relaydesk sends: handlebars templates (`<folder>/<name>.<part>.hbs`) with typed contexts.
+//!
+//! A template is a struct that implements [`Context`] (with samples) plus its `.hbs` parts, and one line in
+//! [`catalogue!`]. A test renders every sample of every template. Parts whose name ends in `html` are escaped, all
+//! others are plain text. Missing variables are errors, partials do not exist.
+
+mod context;
+mod engine;
+pub mod mail;
+
+pub use context::Context;
+pub use engine::{Error, MailWords, Templates};
+
+/// Calls `$visit!(Type, Type, …)` with every template there is.
+macro_rules! catalogue {
+    ($visit:ident) => {
+        $visit!(mail::Receipt, mail::PublicReply, mail::Resolved)
+    };
+}
+pub(crate) use catalogue;
