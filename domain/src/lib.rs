@@ -9,6 +9,7 @@
 
 mod actor;
 mod email_address;
+mod channel;
 mod ids;
 pub mod permission;
 pub mod ticket;
@@ -16,6 +17,7 @@ mod words;
 
 pub use actor::{Actor, Role, Who};
 pub use email_address::{EmailAddress, InvalidEmailAddress};
+pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK, is_address};
 pub use ids::*;
 pub use permission::Permission;
 pub use words::UnknownWord;

@@ -1,6 +1,8 @@
 //! All SQL of the product: one file per table family, and the tenant-scoped transaction.
 
+pub mod channels;
 mod db;
+pub mod deliveries;
 mod error;
 pub mod events;
 pub mod inbox;

@@ -1,0 +1,157 @@
+//! Asking for messages to be sent: a row in the ledger and its job, in the caller's transaction.
+
+use crate::jobs::{NotifyChannel, SendMail};
+use crate::{Error, Result};
+use domain::{ChannelConfig, ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, RuleId, TicketId};
+use queue::{JobId, NewJob, Unique};
+use store::Tx;
+use store::deliveries::{Mail, NewDelivery};
+
+/// One mail to one recipient.
+#[derive(Clone, Debug, Default)]
+pub struct NewMail {
+    /// What this mail is about and for whom, for example `event:<id>:mail:<address>`: asked for twice, sent once.
+    pub key: String,
+    /// One e-mail address.
+    pub to: String,
+    /// Which template: the kind of an event, or `report`. Also shown in the ledger.
+    pub message_kind: String,
+    pub event: Option<EventId>,
+    pub ticket: Option<TicketId>,
+    pub channel: Option<ChannelId>,
+    pub rule: Option<RuleId>,
+    /// With angle brackets; `None`: made from the delivery's id and the sender's domain.
+    pub message_id: Option<String>,
+    /// Sender, threading, words. Without words the mail is rendered from the event when it is sent.
+    pub mail: Mail,
+}
+
+/// One message to one channel.
+#[derive(Clone, Debug)]
+pub struct NewChannelMessage {
+    /// As [`NewMail::key`], for example `event:<id>:rule:<id>`.
+    pub key: String,
+    pub channel: ChannelId,
+    pub rule: Option<RuleId>,
+    /// Which template: the kind of an event, or `test`.
+    pub message_kind: String,
+    pub event: Option<EventId>,
+    pub ticket: Option<TicketId>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queued {
+    pub delivery: DeliveryId,
+    /// `None`: the same message was asked for before.
+    pub job: Option<JobId>,
+}
+
+pub async fn queue_mail(tx: &mut Tx, organization: OrganizationId, mail: NewMail) -> Result<Queued> {
+    if !domain::is_address(&mail.to) {
+        return Err(Error::invalid(
+            "/to",
+            format!("{:?} is not an e-mail address", mail.to),
+        ));
+    }
+    let delivery = NewDelivery {
+        id: DeliveryId::new(),
+        unique_key: mail.key,
+        channel: ChannelKind::Email,
+        channel_id: mail.channel,
+        rule: mail.rule,
+        event: mail.event,
+        ticket: mail.ticket,
+        message_kind: mail.message_kind,
+        recipient: mail.to,
+        mail: Some(mail.mail),
+        message_id: mail.message_id,
+    };
+    queue(tx, organization, delivery).await
+}
+
+/// To each recipient of the channel: one for chat, one per address for mail. A channel that is switched off gets nothing.
+pub async fn queue_channel(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    message: NewChannelMessage,
+) -> Result<Vec<Queued>> {
+    let channel = store::channels::get(tx, message.channel).await?;
+    if !channel.is_active {
+        return Ok(Vec::new());
+    }
+    let kind = channel.kind();
+    let recipients: Vec<(String, String)> = match channel.config {
+        ChannelConfig::Email { to } => to
+            .into_iter()
+            .map(|address| (format!("{}:{address}", message.key), address))
+            .collect(),
+        _ => vec![(message.key.clone(), channel.name)],
+    };
+    let mut queued = Vec::with_capacity(recipients.len());
+    for (unique_key, recipient) in recipients {
+        let auto = Mail {
+            auto_submitted: Some("auto-generated".into()),
+            ..Mail::default()
+        };
+        let delivery = NewDelivery {
+            id: DeliveryId::new(),
+            unique_key,
+            channel: kind,
+            channel_id: Some(channel.id),
+            rule: message.rule,
+            event: message.event,
+            ticket: message.ticket,
+            message_kind: message.message_kind.clone(),
+            recipient,
+            mail: (kind == ChannelKind::Email).then_some(auto),
+            message_id: None,
+        };
+        queued.push(queue(tx, organization, delivery).await?);
+    }
+    Ok(queued)
+}
+
+/// Asks again for deliveries whose job got lost; how many there were. For the sweep.
+pub async fn rescue(tx: &mut Tx, organization: OrganizationId, delivery: DeliveryId) -> Result<()> {
+    let delivery = store::deliveries::lock(tx, delivery).await?;
+    if delivery.status == store::deliveries::Status::Pending {
+        enqueue(tx, organization, delivery.id, delivery.channel).await?;
+    }
+    Ok(())
+}
+
+async fn queue(tx: &mut Tx, organization: OrganizationId, delivery: NewDelivery) -> Result<Queued> {
+    if !store::deliveries::insert(tx, &delivery).await? {
+        let id = store::deliveries::id_of_key(tx, &delivery.unique_key)
+            .await?
+            .ok_or(Error::NotFound)?;
+        return Ok(Queued {
+            delivery: id,
+            job: None,
+        });
+    }
+    let job = enqueue(tx, organization, delivery.id, delivery.channel).await?;
+    Ok(Queued {
+        delivery: delivery.id,
+        job: Some(job),
+    })
+}
+
+pub(crate) async fn enqueue(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    delivery: DeliveryId,
+    channel: ChannelKind,
+) -> Result<JobId> {
+    let job = match channel {
+        ChannelKind::Email => NewJob::of(&SendMail { delivery }),
+        _ => NewJob::of(&NotifyChannel { delivery }),
+    };
+    let job = job
+        .organization(organization)
+        .unique(format!("delivery:{delivery}"), Unique::WhileUnfinished);
+    let ids = queue::enqueue(tx, &[job]).await?;
+    let id = *ids.first().ok_or(Error::NotFound)?;
+    store::deliveries::set_job(tx, delivery, id.0).await?;
+    Ok(id)
+}

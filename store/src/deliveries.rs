@@ -1,0 +1,426 @@
+//! The ledger of messages that leave the house: one row per message and recipient.
+//!
+//! The row is made with the fact that causes it, under a key, so that a repeated cause sends nothing twice. An attempt
+//! is counted before the peer is called; what came of it is recorded whether the job succeeded or not.
+
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::{
+    ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, ReportExecutionId, RuleId, TicketId,
+};
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// Waits for its first or next attempt.
+    Pending,
+    /// The peer has accepted it.
+    Sent,
+    /// Will not be tried again; `last_error` says why.
+    GivenUp,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Pending => "pending",
+            Status::Sent => "sent",
+            Status::GivenUp => "given_up",
+        }
+    }
+}
+
+impl FromStr for Status {
+    type Err = String;
+    fn from_str(s: &str) -> std::result::Result<Self, String> {
+        [Status::Pending, Status::Sent, Status::GivenUp]
+            .into_iter()
+            .find(|status| status.as_str() == s)
+            .ok_or_else(|| format!("unknown delivery status {s:?}: expected pending, sent or given_up"))
+    }
+}
+
+/// What a mail delivery needs besides its recipient. Empty for chat.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mail {
+    /// Address of the mailbox that writes; `None`: the configured sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to_name: Option<String>,
+    /// Message-IDs with angle brackets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_reply_to: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub references: Vec<String>,
+    /// Value of the Auto-Submitted header (RFC 3834): `auto-replied`, `auto-generated`; `None` for a person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_submitted: Option<String>,
+    /// The words; `None`: rendered from the event when it is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub words: Option<Words>,
+    /// A CSV of this report execution goes along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<ReportExecutionId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    pub subject: String,
+    pub text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct NewDelivery {
+    pub id: DeliveryId,
+    pub unique_key: String,
+    pub channel: ChannelKind,
+    pub channel_id: Option<ChannelId>,
+    pub rule: Option<RuleId>,
+    pub event: Option<EventId>,
+    pub ticket: Option<TicketId>,
+    pub message_kind: String,
+    pub recipient: String,
+    pub mail: Option<Mail>,
+    pub message_id: Option<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    pub id: DeliveryId,
+    pub unique_key: String,
+    pub channel: ChannelKind,
+    pub channel_id: Option<ChannelId>,
+    pub rule: Option<RuleId>,
+    pub event: Option<EventId>,
+    pub ticket: Option<TicketId>,
+    pub message_kind: String,
+    pub recipient: String,
+    pub mail: Option<Mail>,
+    pub message_id: Option<String>,
+    pub subject: Option<String>,
+    pub status: Status,
+    pub attempts: i32,
+    pub last_attempt_at: Option<DateTime<Utc>>,
+    pub next_attempt_at: Option<DateTime<Utc>>,
+    pub last_status: Option<i32>,
+    pub last_response: Option<String>,
+    pub last_error: Option<String>,
+    pub job: Option<Uuid>,
+    pub sent_at: Option<DateTime<Utc>>,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// What the peer said, as the ledger keeps it.
+#[derive(Clone, Debug, Default)]
+pub struct Answer<'a> {
+    /// HTTP status or SMTP reply code.
+    pub status: Option<i32>,
+    pub response: Option<&'a str>,
+    pub error: Option<&'a str>,
+}
+
+struct DeliveryRow {
+    id: Uuid,
+    unique_key: String,
+    channel: String,
+    channel_id: Option<Uuid>,
+    rule_id: Option<Uuid>,
+    event_id: Option<Uuid>,
+    ticket_id: Option<Uuid>,
+    message_kind: String,
+    recipient: String,
+    message: serde_json::Value,
+    message_id: Option<String>,
+    subject: Option<String>,
+    status: String,
+    attempts: i32,
+    last_attempt_at: Option<DateTime<Utc>>,
+    next_attempt_at: Option<DateTime<Utc>>,
+    last_status: Option<i32>,
+    last_response: Option<String>,
+    last_error: Option<String>,
+    job_id: Option<Uuid>,
+    sent_at: Option<DateTime<Utc>>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<DeliveryRow> for Delivery {
+    type Error = Error;
+    fn try_from(row: DeliveryRow) -> Result<Self> {
+        let channel: ChannelKind = row.channel.parse().map_err(Error::Corrupt)?;
+        let mail = match channel {
+            ChannelKind::Email => Some(
+                serde_json::from_value(row.message)
+                    .map_err(|error| Error::Corrupt(format!("message of delivery {}: {error}", row.id)))?,
+            ),
+            _ => None,
+        };
+        Ok(Delivery {
+            id: row.id.into(),
+            unique_key: row.unique_key,
+            channel,
+            channel_id: row.channel_id.map(Into::into),
+            rule: row.rule_id.map(Into::into),
+            event: row.event_id.map(Into::into),
+            ticket: row.ticket_id.map(Into::into),
+            message_kind: row.message_kind,
+            recipient: row.recipient,
+            mail,
+            message_id: row.message_id,
+            subject: row.subject,
+            status: row.status.parse().map_err(Error::Corrupt)?,
+            attempts: row.attempts,
+            last_attempt_at: row.last_attempt_at,
+            next_attempt_at: row.next_attempt_at,
+            last_status: row.last_status,
+            last_response: row.last_response,
+            last_error: row.last_error,
+            job: row.job_id,
+            sent_at: row.sent_at,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// Keeps a new delivery; false when its key is there already.
+pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
+    let (organization, now) = (tx.organization(), tx.now());
+    let message = match &new.mail {
+        Some(mail) => serde_json::to_value(mail).map_err(|error| Error::Corrupt(error.to_string()))?,
+        None => serde_json::json!({}),
+    };
+    let done = sqlx::query!(
+        "insert into deliveries (id, organization_id, unique_key, channel, channel_id, rule_id, event_id, ticket_id,
+                                 message_kind, recipient, message, message_id, next_attempt_at, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $13)
+         on conflict on constraint deliveries_unique_key do nothing",
+        new.id.0,
+        organization.0,
+        new.unique_key,
+        new.channel.as_str(),
+        new.channel_id.map(|c| c.0),
+        new.rule.map(|r| r.0),
+        new.event.map(|e| e.0),
+        new.ticket.map(|t| t.0),
+        new.message_kind,
+        new.recipient,
+        message,
+        new.message_id,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub async fn set_job(tx: &mut Tx, id: DeliveryId, job: Uuid) -> Result<()> {
+    sqlx::query!("update deliveries set job_id = $2 where id = $1", id.0, job)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn id_of_key(tx: &mut Tx, unique_key: &str) -> Result<Option<DeliveryId>> {
+    let id = sqlx::query_scalar!("select id from deliveries where unique_key = $1", unique_key)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(id.map(Into::into))
+}
+
+pub async fn get(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
+    sqlx::query_as!(
+        DeliveryRow,
+        "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
+                message, message_id, subject, status, attempts, last_attempt_at, next_attempt_at, last_status,
+                last_response, last_error, job_id, sent_at, created_at, updated_at
+           from deliveries where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
+
+/// As [`get`], holding the row until the transaction ends.
+pub async fn lock(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
+    sqlx::query_scalar!("select id from deliveries where id = $1 for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    get(tx, id).await
+}
+
+/// Counts an attempt that is about to be made. `message_id` and `subject` are kept from the first attempt on.
+pub async fn begin_attempt(
+    tx: &mut Tx,
+    id: DeliveryId,
+    message_id: Option<&str>,
+    subject: &str,
+) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!(
+        "update deliveries
+            set attempts = attempts + 1, last_attempt_at = $2, next_attempt_at = null, updated_at = $2,
+                message_id = coalesce(message_id, $3), subject = $4
+          where id = $1 and status = 'pending'",
+        id.0,
+        now,
+        message_id,
+        subject,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn record_sent(tx: &mut Tx, id: DeliveryId, answer: &Answer<'_>) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!(
+        "update deliveries
+            set status = 'sent', sent_at = $2, updated_at = $2, next_attempt_at = null,
+                last_status = $3, last_response = $4, last_error = null
+          where id = $1 and status <> 'sent'",
+        id.0,
+        now,
+        answer.status,
+        answer.response,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The attempt failed; the next one is at `next`, or there is none.
+pub async fn record_failed(
+    tx: &mut Tx,
+    id: DeliveryId,
+    answer: &Answer<'_>,
+    next: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let now = tx.now();
+    let status = if next.is_some() {
+        Status::Pending
+    } else {
+        Status::GivenUp
+    };
+    sqlx::query!(
+        "update deliveries
+            set status = $2, updated_at = $3, next_attempt_at = $4, last_status = $5, last_response = $6, last_error = $7
+          where id = $1 and status = 'pending'",
+        id.0,
+        status.as_str(),
+        now,
+        next,
+        answer.status,
+        answer.response,
+        answer.error,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A delivery that was given up is tried again; false when it was not in that state.
+pub async fn reopen(tx: &mut Tx, id: DeliveryId) -> Result<bool> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "update deliveries set status = 'pending', next_attempt_at = $2, updated_at = $2
+          where id = $1 and status = 'given_up'",
+        id.0,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// The ticket about which we sent one of these Message-IDs (with angle brackets); the earliest in the list that is known.
+pub async fn ticket_of_message_ids(tx: &mut Tx, message_ids: &[String]) -> Result<Option<TicketId>> {
+    let ticket = sqlx::query_scalar!(
+        r#"select ticket_id as "ticket_id!" from deliveries
+            where message_id = any($1) and ticket_id is not null
+            order by array_position($1, message_id), created_at desc limit 1"#,
+        message_ids,
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(ticket.map(Into::into))
+}
+
+/// Which deliveries a list shows; `None` shows all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub status: Option<Status>,
+    pub channel: Option<ChannelKind>,
+    pub channel_id: Option<ChannelId>,
+    pub ticket: Option<TicketId>,
+    pub event: Option<EventId>,
+}
+
+/// Newest first, at most `limit`, after the position `(created_at, id)`.
+pub async fn list(
+    tx: &mut Tx,
+    filter: &Filter,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Delivery>> {
+    let (after_at, after_id) = after.unzip();
+    sqlx::query_as!(
+        DeliveryRow,
+        "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
+                message, message_id, subject, status, attempts, last_attempt_at, next_attempt_at, last_status,
+                last_response, last_error, job_id, sent_at, created_at, updated_at
+           from deliveries
+          where ($1::text is null or status = $1)
+            and ($2::text is null or channel = $2)
+            and ($3::uuid is null or channel_id = $3)
+            and ($4::uuid is null or ticket_id = $4)
+            and ($5::uuid is null or event_id = $5)
+            and ($6::timestamptz is null or (created_at, id) < ($6, $7::uuid))
+          order by created_at desc, id desc limit $8",
+        filter.status.map(Status::as_str),
+        filter.channel.map(ChannelKind::as_str),
+        filter.channel_id.map(|c| c.0),
+        filter.ticket.map(|t| t.0),
+        filter.event.map(|e| e.0),
+        after_at,
+        after_id,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+/// Pending deliveries whose time for an attempt was before `before`: their job got lost. Needs a system transaction.
+pub async fn stranded(
+    tx: &mut Tx,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, DeliveryId)>> {
+    let rows = sqlx::query!(
+        "select organization_id, id from deliveries
+          where status = 'pending' and greatest(updated_at, next_attempt_at) < $1
+          order by updated_at limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.organization_id.into(), row.id.into()))
+        .collect())
+}
