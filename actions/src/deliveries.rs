@@ -2,7 +2,7 @@
 
 use crate::jobs::{NotifyChannel, SendMail};
 use crate::{Error, Result};
-use domain::{ChannelConfig, ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, RuleId, TicketId};
+use domain::{ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId, TicketId};
 use queue::{JobId, NewJob, Unique};
 use store::Tx;
 use store::deliveries::{Mail, NewDelivery};
@@ -47,12 +47,7 @@ pub struct Queued {
 }
 
 pub async fn queue_mail(tx: &mut Tx, organization: OrganizationId, mail: NewMail) -> Result<Queued> {
-    if !domain::is_address(&mail.to) {
-        return Err(Error::invalid(
-            "/to",
-            format!("{:?} is not an e-mail address", mail.to),
-        ));
-    }
+    let to = EmailAddress::parse(&mail.to).map_err(|error| Error::invalid("/to", error.to_string()))?;
     let delivery = NewDelivery {
         id: DeliveryId::new(),
         unique_key: mail.key,
@@ -62,7 +57,7 @@ pub async fn queue_mail(tx: &mut Tx, organization: OrganizationId, mail: NewMail
         event: mail.event,
         ticket: mail.ticket,
         message_kind: mail.message_kind,
-        recipient: mail.to,
+        recipient: to.into(),
         mail: Some(mail.mail),
         message_id: mail.message_id,
     };

@@ -1,52 +1,19 @@
 //! Notification channels: which kinds there are and what each must be configured with.
 
-use serde::{Deserialize, Serialize};
+use crate::EmailAddress;
+use crate::words::words;
 use serde_json::{Map, Value, json};
 use std::fmt;
-use std::str::FromStr;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChannelKind {
-    Slack,
-    Teams,
-    Email,
-    Sms,
-    Webhook,
-    Mattermost,
-    Discord,
-}
-
-impl ChannelKind {
-    pub const ALL: [ChannelKind; 7] = [
-        ChannelKind::Slack,
-        ChannelKind::Teams,
-        ChannelKind::Email,
-        ChannelKind::Sms,
-        ChannelKind::Webhook,
-        ChannelKind::Mattermost,
-        ChannelKind::Discord,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ChannelKind::Slack => "slack",
-            ChannelKind::Teams => "teams",
-            ChannelKind::Email => "email",
-            ChannelKind::Sms => "sms",
-            ChannelKind::Webhook => "webhook",
-            ChannelKind::Mattermost => "mattermost",
-            ChannelKind::Discord => "discord",
-        }
-    }
-}
-
-impl FromStr for ChannelKind {
-    type Err = String;
-    fn from_str(s: &str) -> Result<Self, String> {
-        ChannelKind::ALL.into_iter().find(|kind| kind.as_str() == s).ok_or_else(|| {
-            format!("unknown channel kind {s:?}: expected slack, teams, email, sms, webhook, mattermost or discord")
-        })
+words! {
+    ChannelKind ("channel kind") {
+        Slack => "slack",
+        Teams => "teams",
+        Email => "email",
+        Sms => "sms",
+        Webhook => "webhook",
+        Mattermost => "mattermost",
+        Discord => "discord",
     }
 }
 
@@ -268,10 +235,10 @@ impl Fields<'_> {
         }
         let mut addresses: Vec<String> = Vec::new();
         for (index, value) in list.into_iter().enumerate() {
-            match value.as_str().map(|text| text.trim().to_lowercase()) {
-                Some(address) if is_address(&address) => {
-                    if !addresses.contains(&address) {
-                        addresses.push(address);
+            match value.as_str().and_then(|text| EmailAddress::parse(text).ok()) {
+                Some(address) => {
+                    if !addresses.iter().any(|known| known == address.as_str()) {
+                        addresses.push(address.into());
                     }
                 }
                 _ => self.fail(&format!("{name}/{index}"), "is not an e-mail address"),
@@ -290,21 +257,6 @@ impl Fields<'_> {
             }
         }
     }
-}
-
-/// Good enough to refuse mistakes; whether an address works only sending shows (RFC 5321, 4.5.3.1 for the lengths).
-pub fn is_address(text: &str) -> bool {
-    let Some((local, host)) = text.rsplit_once('@') else {
-        return false;
-    };
-    let plain = |c: char| !c.is_whitespace() && !c.is_control() && !"<>()[],;:\\\"@".contains(c);
-    !local.is_empty()
-        && local.len() <= 64
-        && host.len() <= 255
-        && local.chars().all(plain)
-        && host
-            .split('.')
-            .all(|label| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || c == '-'))
 }
 
 #[cfg(test)]

@@ -8,16 +8,16 @@
 //! * **SLA clock**: one running target (first response, resolution) of one ticket.
 
 mod actor;
-mod email_address;
 mod channel;
+mod email_address;
 mod ids;
 pub mod permission;
 pub mod ticket;
 mod words;
 
 pub use actor::{Actor, Role, Who};
+pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK};
 pub use email_address::{EmailAddress, InvalidEmailAddress};
-pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK, is_address};
 pub use ids::*;
 pub use permission::Permission;
 pub use words::UnknownWord;

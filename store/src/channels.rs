@@ -36,7 +36,7 @@ struct ChannelRow {
 impl TryFrom<ChannelRow> for Channel {
     type Error = Error;
     fn try_from(row: ChannelRow) -> Result<Self> {
-        let kind = row.kind.parse().map_err(Error::Corrupt)?;
+        let kind = row.kind.parse().map_err(|word: domain::UnknownWord| Error::Corrupt(word.to_string()))?;
         // The message of a field error never holds the value, which may be a secret.
         let config = ChannelConfig::parse(kind, &row.config)
             .map_err(|errors| Error::Corrupt(format!("configuration of channel {}: {errors:?}", row.id)))?;

@@ -155,7 +155,7 @@ struct DeliveryRow {
 impl TryFrom<DeliveryRow> for Delivery {
     type Error = Error;
     fn try_from(row: DeliveryRow) -> Result<Self> {
-        let channel: ChannelKind = row.channel.parse().map_err(Error::Corrupt)?;
+        let channel: ChannelKind = row.channel.parse().map_err(unknown)?;
         let mail = match channel {
             ChannelKind::Email => Some(
                 serde_json::from_value(row.message)
@@ -189,6 +189,10 @@ impl TryFrom<DeliveryRow> for Delivery {
             updated_at: row.updated_at,
         })
     }
+}
+
+fn unknown(word: domain::UnknownWord) -> Error {
+    Error::Corrupt(word.to_string())
 }
 
 /// Keeps a new delivery; false when its key is there already.
