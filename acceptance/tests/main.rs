@@ -1,1 +1,1 @@
-
+//! One binary; a module per user story. Each drives the built `relaydesk` from outside.

@@ -1,1 +1,33 @@
-//! The web pages
+//! The web pages. One page so far: tickets, jobs by lane and deliveries, live. It is a client of the public API and
+//! holds no state of its own, so it can do nothing that the API would not allow the same person.
+
+use axum::Router;
+use axum::http::{HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+/// Scripts, styles and connections from this origin only; nothing inline, no frames.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
+     connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+    Router::new()
+        .route("/", get(|| async { page(include_str!("../assets/console.html"), "text/html; charset=utf-8") }))
+        .route("/console.css", get(|| async { page(include_str!("../assets/console.css"), "text/css; charset=utf-8") }))
+        .route(
+            "/console.js",
+            get(|| async { page(include_str!("../assets/console.js"), "text/javascript; charset=utf-8") }),
+        )
+        .route("/icon.svg", get(|| async { page(include_str!("../assets/icon.svg"), "image/svg+xml") }))
+}
+
+fn page(body: &'static str, media_type: &'static str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, media_type),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+        (HeaderName::from_static("content-security-policy"), CONTENT_SECURITY_POLICY),
+    ];
+    (headers, body).into_response()
+}

@@ -1,0 +1,206 @@
+//! The command line. Every command's help ends with an example.
+
+use clap::{Args, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use uuid::Uuid;
+
+#[derive(Debug, Parser)]
+#[command(name = "relaydesk", version, about = "Service desk and durable job platform", propagate_version = true)]
+#[command(after_help = "Try it: relaydesk demo\nSettings: relaydesk config check --help")]
+pub struct Cli {
+    /// Configuration file [default: relaydesk.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Everything in one process on a private PostgreSQL, with demo data: try Relaydesk with one command
+    #[command(after_help = "Example: relaydesk demo --data-dir /tmp/desk --http 127.0.0.1:9000")]
+    Demo(Demo),
+    /// API, console, mail listener and workers in one process
+    #[command(after_help = "Example: DATABASE_URL=postgresql://relaydesk_app:…@db/relaydesk relaydesk serve")]
+    Serve,
+    /// The API and the console alone
+    #[command(after_help = "Example: RELAYDESK_HTTP_LISTEN=0.0.0.0:8080 relaydesk api")]
+    Api,
+    /// Workers alone; start as many as you like
+    #[command(after_help = "Example: relaydesk worker --lanes outbound,reports --concurrency 8")]
+    Worker(Worker),
+    /// Bring the database's schema up to date; DATABASE_URL is the owner's here
+    #[command(after_help = "Example: DATABASE_URL=postgresql://owner:…@db/relaydesk relaydesk migrate")]
+    Migrate,
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Organizations, users and tokens from the shell
+    #[command(subcommand)]
+    Admin(AdminCommand),
+    /// Look at jobs, retry and cancel them
+    #[command(subcommand)]
+    Jobs(JobsCommand),
+    /// Look at lanes, pause and resume them
+    #[command(subcommand)]
+    Lanes(LanesCommand),
+    /// Hand in mail
+    #[command(subcommand)]
+    Mail(MailCommand),
+    /// Check what this installation needs: configuration, database, role, schema, folders, relay
+    #[command(after_help = "Example: relaydesk doctor --json")]
+    Doctor(Json),
+}
+
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Where the database, attachments and demo.json live
+    #[arg(long, value_name = "DIR", default_value = ".relaydesk")]
+    pub data_dir: PathBuf,
+    /// Where the API and the console listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub http: SocketAddr,
+    /// Where the SMTP listener listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2525")]
+    pub smtp: SocketAddr,
+    /// Throw the data of an earlier demo away first
+    #[arg(long)]
+    pub fresh: bool,
+    /// No traffic of its own: only what you send
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Worker {
+    /// Only these lanes [default: all that RELAYDESK_LANES lists]
+    #[arg(long, value_name = "LANE,…", value_delimiter = ',')]
+    pub lanes: Vec<String>,
+    /// Jobs of each lane at a time [default: as RELAYDESK_LANES says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub concurrency: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub struct Json {
+    /// Machine-readable output
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read the configuration and say what is wrong with it
+    #[command(after_help = crate::config::help() + "\nExample: relaydesk --config /etc/relaydesk.toml config check")]
+    Check,
+    /// Print relaydesk.example.toml
+    #[command(after_help = "Example: relaydesk config example > relaydesk.toml")]
+    Example,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum AdminCommand {
+    /// Create an organization (a tenant)
+    #[command(after_help = "Example: relaydesk admin create-organization --name 'Acme GmbH' --slug acme")]
+    CreateOrganization {
+        #[arg(long)]
+        name: String,
+        /// Lower-case letters, digits and dashes
+        #[arg(long)]
+        slug: String,
+        /// IANA name
+        #[arg(long, default_value = "UTC")]
+        time_zone: String,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Create a user; the password comes from standard input or is made up and printed once
+    #[command(after_help = "Example: relaydesk admin create-user --organization acme --email ada@acme.example --name Ada --role admin")]
+    CreateUser {
+        /// The organization's slug
+        #[arg(long)]
+        organization: String,
+        #[arg(long)]
+        email: String,
+        #[arg(long)]
+        name: String,
+        /// admin, manager, agent or end_user
+        #[arg(long, default_value = "agent")]
+        role: domain::Role,
+        /// Read the password from standard input (one line)
+        #[arg(long)]
+        password_stdin: bool,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Create an API token; it is printed once
+    #[command(after_help = "Example: relaydesk admin create-token --organization acme --email ada@acme.example --name ci")]
+    CreateToken {
+        #[arg(long)]
+        organization: String,
+        #[arg(long)]
+        email: String,
+        #[arg(long)]
+        name: String,
+        #[command(flatten)]
+        output: Json,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum JobsCommand {
+    /// List jobs, newest first
+    #[command(after_help = "Example: relaydesk jobs list --state dead --kind notify_channel --json")]
+    List {
+        #[arg(long)]
+        lane: Option<String>,
+        #[arg(long)]
+        kind: Option<String>,
+        /// ready, scheduled, running, done, dead or cancelled
+        #[arg(long)]
+        state: Option<String>,
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// One job with its attempts and errors
+    #[command(after_help = "Example: relaydesk jobs show 0199d3c0-…")]
+    Show { id: Uuid, #[command(flatten)] output: Json },
+    /// Run a dead job again
+    #[command(after_help = "Example: relaydesk jobs retry 0199d3c0-…")]
+    Retry { id: Uuid },
+    /// Cancel a job that waits or runs
+    #[command(after_help = "Example: relaydesk jobs cancel 0199d3c0-…")]
+    Cancel { id: Uuid },
+    /// Drop a dead job
+    #[command(after_help = "Example: relaydesk jobs discard 0199d3c0-…")]
+    Discard { id: Uuid },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LanesCommand {
+    /// Lanes with their counts
+    #[command(after_help = "Example: relaydesk lanes list --json")]
+    List(Json),
+    /// Stop claiming jobs of a lane in all processes
+    #[command(after_help = "Example: relaydesk lanes pause outbound")]
+    Pause { lane: String },
+    /// Go on with a paused lane
+    #[command(after_help = "Example: relaydesk lanes resume outbound")]
+    Resume { lane: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum MailCommand {
+    /// Take one raw message (RFC 5322); exit code 75 (EX_TEMPFAIL) when it could not be kept
+    #[command(after_help = "Example (Postfix pipe): relaydesk mail ingest --mailbox support@acme.example < message.eml")]
+    Ingest {
+        /// The address of a configured mailbox
+        #[arg(long)]
+        mailbox: String,
+        /// A file with the message [default: standard input]
+        file: Option<PathBuf>,
+    },
+}

@@ -1,0 +1,365 @@
+//! Configuration: environment over file over defaults. `SETTINGS` is the only list; `--help`,
+//! `relaydesk.example.toml` and `docs/configuration.md` are held against it by a test.
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use url::Url;
+
+/// One setting. Its key in the file is the environment name in lower case without `RELAYDESK_`.
+#[derive(Debug)]
+pub struct Setting {
+    pub env: &'static str,
+    pub default: Option<&'static str>,
+    /// What a right value looks like; part of the error for a wrong one.
+    pub expects: &'static str,
+    pub help: &'static str,
+    pub secret: bool,
+}
+
+impl Setting {
+    pub fn key(&self) -> String {
+        self.env.trim_start_matches("RELAYDESK_").to_lowercase()
+    }
+}
+
+const fn setting(env: &'static str, default: Option<&'static str>, expects: &'static str, help: &'static str) -> Setting {
+    Setting { env, default, expects, help, secret: false }
+}
+
+const fn secret(env: &'static str, expects: &'static str, help: &'static str) -> Setting {
+    Setting { env, default: None, expects, help, secret: true }
+}
+
+pub const SETTINGS: &[Setting] = &[
+    secret(
+        "DATABASE_URL",
+        "postgresql://user:password@host/database",
+        "The database, as the application role: one that owns nothing and cannot bypass row level security. \
+         `relaydesk migrate` alone connects as the owner.",
+    ),
+    setting("RELAYDESK_DATABASE_CONNECTIONS", Some("20"), "a number from 2 to 500", "Connections of this process to the database."),
+    setting("RELAYDESK_HTTP_LISTEN", Some("127.0.0.1:8080"), "address:port", "Where the API and the console listen."),
+    setting(
+        "RELAYDESK_BASE_URL",
+        Some("http://127.0.0.1:8080"),
+        "an http or https URL",
+        "How people reach this installation; links in messages begin with it.",
+    ),
+    setting(
+        "RELAYDESK_SMTP_LISTEN",
+        Some(""),
+        "address:port, or empty",
+        "Where the SMTP listener for the mailboxes' addresses listens; empty: no listener.",
+    ),
+    setting("RELAYDESK_SMTP_HOSTNAME", Some("localhost"), "a host name", "The name in the SMTP greeting and in Message-IDs."),
+    setting("RELAYDESK_MAX_MESSAGE_BYTES", Some("31457280"), "a number of bytes from 65536 to 268435456", "The largest mail that is taken."),
+    secret(
+        "RELAYDESK_MAIL_URL",
+        "smtp://[user:password@]host[:port], smtps://…, file:///folder, or empty",
+        "The relay for outgoing mail. `file:` writes each mail as an .eml file; empty: mails wait in the ledger.",
+    ),
+    setting("RELAYDESK_MAIL_FROM", Some("Relaydesk <relaydesk@localhost>"), "an e-mail address, optionally with a name", "The sender of mail that belongs to no mailbox."),
+    setting("RELAYDESK_DATA_DIR", Some(".relaydesk"), "a folder", "Attachments and report files; shared by all processes of an installation."),
+    setting(
+        "RELAYDESK_DISCOVERY_DIR",
+        Some(""),
+        "a folder, or empty",
+        "The only folder from which discovery sources may read files; empty: none.",
+    ),
+    secret(
+        "RELAYDESK_JWT_SECRET",
+        "at least 32 characters",
+        "Signs access tokens; the same for all processes. `openssl rand -hex 32` makes one.",
+    ),
+    setting(
+        "RELAYDESK_ALLOW_PRIVATE_DESTINATIONS",
+        Some(""),
+        "a list of networks such as 10.1.0.0/16,127.0.0.0/8",
+        "Private, loopback and link-local networks that outgoing connections may reach; others are refused.",
+    ),
+    setting(
+        "RELAYDESK_LANES",
+        Some("ingest=16,react=8,timers=8,outbound=16,reports=2,discovery=2,maintenance=2"),
+        "a list such as ingest=16,outbound=4",
+        "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here.",
+    ),
+    setting("RELAYDESK_SHUTDOWN_GRACE", Some("25"), "a number of seconds from 0 to 600", "How long running jobs may finish after SIGTERM."),
+    setting("RELAYDESK_LOG", Some("info"), "a filter such as info or info,queue=debug", "Which log lines are written."),
+    setting("RELAYDESK_LOG_FORMAT", Some("text"), "text or json", "How log lines are written (to standard error)."),
+    setting("RELAYDESK_POSTGRES_BIN", Some(""), "a folder, or empty", "`demo` only: the folder with initdb and postgres; empty: look for it."),
+];
+
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub database_url: Option<SecretString>,
+    pub database_connections: u32,
+    pub http_listen: SocketAddr,
+    pub base_url: Url,
+    pub smtp_listen: Option<SocketAddr>,
+    pub smtp_hostname: String,
+    pub max_message_bytes: usize,
+    pub mail_url: Option<SecretString>,
+    pub mail_from: String,
+    pub data_dir: PathBuf,
+    pub discovery_dir: Option<PathBuf>,
+    pub jwt_secret: Option<SecretString>,
+    pub allow_private_destinations: Vec<IpNet>,
+    pub lanes: BTreeMap<String, usize>,
+    pub shutdown_grace: Duration,
+    pub log: String,
+    pub log_json: bool,
+    pub postgres_bin: Option<PathBuf>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{name} is {value:?}: expected {expects}")]
+    Wrong { name: &'static str, value: String, expects: &'static str },
+    #[error("{name} is not set: expected {expects}")]
+    Missing { name: &'static str, expects: &'static str },
+    #[error("{path}: {reason}")]
+    File { path: String, reason: String },
+}
+
+/// Values by environment name, before they are understood.
+pub struct Values(BTreeMap<&'static str, String>);
+
+impl Values {
+    /// `file` is read if given, else `relaydesk.toml` if it is there.
+    pub fn collect(file: Option<&Path>, env: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        let mut values = BTreeMap::new();
+        for setting in SETTINGS {
+            values.insert(setting.env, setting.default.unwrap_or_default().to_owned());
+        }
+        let default_file = Path::new("relaydesk.toml");
+        let file = file.or_else(|| default_file.exists().then_some(default_file));
+        for (name, value) in file.map(read_file).transpose()?.unwrap_or_default() {
+            values.insert(name, value);
+        }
+        for setting in SETTINGS {
+            if let Some(value) = env(setting.env) {
+                values.insert(setting.env, value);
+            }
+        }
+        Ok(Values(values))
+    }
+
+    pub fn set(&mut self, name: &'static str, value: impl Into<String>) {
+        self.0.insert(name, value.into());
+    }
+
+    /// Gives a value to a setting that has none yet.
+    pub fn set_default(&mut self, name: &'static str, value: impl Into<String>) {
+        let slot = self.0.entry(name).or_default();
+        if slot.is_empty() {
+            *slot = value.into();
+        }
+    }
+
+    pub fn get(&self, name: &str) -> &str {
+        self.0.get(name).map(String::as_str).unwrap_or_default()
+    }
+
+    fn parse<T>(&self, name: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<T, ConfigError> {
+        let setting = find(name);
+        let value = self.get(name);
+        read(value).ok_or_else(|| ConfigError::Wrong {
+            name,
+            value: if setting.secret { "(hidden)".to_owned() } else { value.to_owned() },
+            expects: setting.expects,
+        })
+    }
+
+    fn optional<T>(&self, name: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
+        if self.get(name).is_empty() { Ok(None) } else { self.parse(name, read).map(Some) }
+    }
+
+    fn number(&self, name: &'static str, min: u64, max: u64) -> Result<u64, ConfigError> {
+        self.parse(name, |v| v.parse().ok().filter(|n| (min..=max).contains(n)))
+    }
+
+    pub fn understand(&self) -> Result<Config, ConfigError> {
+        let text = |v: &str| Some(v.to_owned());
+        Ok(Config {
+            database_url: self
+                .optional("DATABASE_URL", |v| v.parse::<sqlx::postgres::PgConnectOptions>().ok().map(|_| v.into()))?,
+            database_connections: self.number("RELAYDESK_DATABASE_CONNECTIONS", 2, 500)? as u32,
+            http_listen: self.parse("RELAYDESK_HTTP_LISTEN", |v| v.parse().ok())?,
+            base_url: self.parse("RELAYDESK_BASE_URL", |v| {
+                v.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host())
+            })?,
+            smtp_listen: self.optional("RELAYDESK_SMTP_LISTEN", |v| v.parse().ok())?,
+            smtp_hostname: self.parse("RELAYDESK_SMTP_HOSTNAME", |v| {
+                (!v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))).then(|| v.to_owned())
+            })?,
+            max_message_bytes: self.number("RELAYDESK_MAX_MESSAGE_BYTES", 65_536, 268_435_456)? as usize,
+            mail_url: self.optional("RELAYDESK_MAIL_URL", |v| {
+                let url: Url = v.parse().ok()?;
+                matches!(url.scheme(), "smtp" | "smtps" | "file").then(|| v.into())
+            })?,
+            mail_from: self.parse("RELAYDESK_MAIL_FROM", |v| v.contains('@').then(|| v.to_owned()))?,
+            data_dir: self.parse("RELAYDESK_DATA_DIR", |v| (!v.is_empty()).then(|| PathBuf::from(v)))?,
+            discovery_dir: self.optional("RELAYDESK_DISCOVERY_DIR", |v| Some(PathBuf::from(v)))?,
+            jwt_secret: self.optional("RELAYDESK_JWT_SECRET", |v| (v.len() >= 32).then(|| v.into()))?,
+            allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
+            lanes: self.parse("RELAYDESK_LANES", lanes)?,
+            shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
+            log: self.parse("RELAYDESK_LOG", |v| v.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| v.to_owned()))?,
+            log_json: self.parse("RELAYDESK_LOG_FORMAT", |v| match v {
+                "text" => Some(false),
+                "json" => Some(true),
+                _ => None,
+            })?,
+            postgres_bin: self.optional("RELAYDESK_POSTGRES_BIN", text)?.map(PathBuf::from),
+        })
+    }
+}
+
+impl Config {
+    pub fn require_database(&self) -> Result<&SecretString, ConfigError> {
+        self.database_url.as_ref().ok_or_else(|| missing("DATABASE_URL"))
+    }
+
+    pub fn require_jwt_secret(&self) -> Result<&SecretString, ConfigError> {
+        self.jwt_secret.as_ref().ok_or_else(|| missing("RELAYDESK_JWT_SECRET"))
+    }
+}
+
+fn find(name: &str) -> &'static Setting {
+    SETTINGS.iter().find(|setting| setting.env == name).expect("a setting of the list")
+}
+
+fn missing(name: &'static str) -> ConfigError {
+    ConfigError::Missing { name, expects: find(name).expects }
+}
+
+fn networks(list: &str) -> Option<Vec<IpNet>> {
+    words(list).map(|word| word.parse().ok()).collect()
+}
+
+fn lanes(list: &str) -> Option<BTreeMap<String, usize>> {
+    words(list)
+        .map(|word| {
+            let (lane, size) = word.split_once('=')?;
+            let size: usize = size.trim().parse().ok().filter(|n| (1..=1000).contains(n))?;
+            let lane = actions::jobs::lane::ALL.into_iter().find(|known| *known == lane.trim())?;
+            Some((lane.to_owned(), size))
+        })
+        .collect()
+}
+
+fn words(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|word| !word.is_empty())
+}
+
+fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, ConfigError> {
+    let wrong = |reason: String| ConfigError::File { path: path.display().to_string(), reason };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
+    table
+        .into_iter()
+        .map(|(key, value)| {
+            let setting = SETTINGS
+                .iter()
+                .find(|setting| setting.key() == key)
+                .ok_or_else(|| wrong(format!("{key:?} is no setting; `relaydesk config check --help` lists them")))?;
+            let value = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                other => return Err(wrong(format!("{key} is {other}: expected {}", setting.expects))),
+            };
+            Ok((setting.env, value))
+        })
+        .collect()
+}
+
+/// The settings as `--help` shows them.
+pub fn help() -> String {
+    let mut text = String::from("Settings (environment; in relaydesk.toml in lower case without RELAYDESK_):\n");
+    for setting in SETTINGS {
+        let default = setting.default.filter(|d| !d.is_empty()).map(|d| format!(" [default: {d}]")).unwrap_or_default();
+        text += &format!("  {}\n      {} ({}){}\n", setting.env, setting.help, setting.expects, default);
+    }
+    text
+}
+
+/// `relaydesk.example.toml`, as `script/update` writes it.
+pub fn example() -> String {
+    let mut text = String::from(
+        "# Relaydesk configuration. Copy to relaydesk.toml; the environment (RELAYDESK_…) wins over this file.\n\
+         # Written by script/update from app/src/config.rs.\n",
+    );
+    for setting in SETTINGS {
+        text += &format!("\n# {}\n# {}; environment: {}\n", setting.help, setting.expects, setting.env);
+        text += &format!("# {} = {:?}\n", setting.key(), setting.default.unwrap_or_default());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+        let pairs: BTreeMap<String, String> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Values::collect(None, |name| pairs.get(name).cloned())?.understand()
+    }
+
+    #[test]
+    fn defaults_are_right_values() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.lanes.len(), actions::jobs::lane::ALL.len());
+        assert!(config.database_url.is_none() && config.smtp_listen.is_none());
+    }
+
+    #[test]
+    fn a_wrong_value_names_variable_value_and_expectation() {
+        for (name, value) in [
+            ("RELAYDESK_HTTP_LISTEN", "8080"),
+            ("RELAYDESK_LANES", "ingest=0"),
+            ("RELAYDESK_LANES", "nosuch=3"),
+            ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
+            ("RELAYDESK_BASE_URL", "ftp://x"),
+            ("RELAYDESK_LOG_FORMAT", "xml"),
+            ("RELAYDESK_SHUTDOWN_GRACE", "-1"),
+        ] {
+            let error = with(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains(value) && error.contains("expected"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_secret_is_not_printed() {
+        let error = with(&[("RELAYDESK_JWT_SECRET", "too short")]).unwrap_err().to_string();
+        assert!(!error.contains("too short") && error.contains("RELAYDESK_JWT_SECRET"), "{error}");
+    }
+
+    #[test]
+    fn help_example_and_docs_name_the_same_settings() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let file = std::fs::read_to_string(root.join("relaydesk.example.toml")).unwrap();
+        assert_eq!(file, example(), "run script/update");
+        let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+        for setting in SETTINGS {
+            assert!(docs.contains(&format!("`{}`", setting.env)), "docs/configuration.md lacks {}", setting.env);
+        }
+        for word in docs.split('`').filter(|word| word.starts_with("RELAYDESK_")) {
+            assert!(SETTINGS.iter().any(|s| s.env == word), "docs/configuration.md names {word}, which is no setting");
+        }
+    }
+
+    #[test]
+    fn the_example_file_is_readable_when_uncommented() {
+        let text: String = example()
+            .lines()
+            .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or("").to_owned() + "\n")
+            .collect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Values::collect(Some(file.path()), |_| None).unwrap().understand().unwrap();
+    }
+}

@@ -1,0 +1,175 @@
+// The live board: a client of the public API. The access token lives in this tab only.
+const api = "/api/v1";
+const $ = (id) => document.getElementById(id);
+const session = {
+  get access() { return sessionStorage.getItem("access"); },
+  get refresh() { return sessionStorage.getItem("refresh"); },
+  keep({ access, refresh }) { sessionStorage.setItem("access", access); sessionStorage.setItem("refresh", refresh); },
+  clear() { sessionStorage.clear(); },
+};
+
+let renewing = null;
+/** One renewal for all requests that find the token expired: a refresh token works once. */
+function renew() {
+  renewing ??= fetch(`${api}/auth/refresh`, {
+    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ refresh: session.refresh }),
+  }).then(async (answer) => {
+    if (!answer.ok) return false;
+    session.keep(await answer.json());
+    return true;
+  }).finally(() => { renewing = null; });
+  return renewing;
+}
+
+class SignedOut extends Error {}
+
+async function call(path, options = {}) {
+  const send = () => fetch(api + path, { ...options, headers: { authorization: `Bearer ${session.access}`, ...options.headers } });
+  let answer = await send();
+  if (answer.status === 401) {
+    if (!session.refresh || !(await renew())) { session.clear(); throw new SignedOut(); }
+    answer = await send();
+  }
+  if (answer.status === 403) return null; // this person may not see this part
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  return answer;
+}
+const items = async (path) => (await (await call(path))?.json())?.items ?? [];
+
+/** A table cell; text only, so nothing that a mail or an alert says can become markup. */
+function cell(text, className, tag) {
+  const td = document.createElement("td");
+  if (className) td.className = className;
+  if (tag) { const span = document.createElement("span"); span.className = `tag ${tag}`; span.textContent = text; td.append(span); }
+  else td.textContent = text ?? "";
+  return td;
+}
+const known = new Map();
+function fill(id, rows) {
+  const body = $(id), before = known.get(id), now = new Map();
+  body.replaceChildren(...rows.map(({ key, stamp, cells }) => {
+    const tr = document.createElement("tr");
+    tr.append(...cells);
+    now.set(key, stamp);
+    if (before && before.get(key) !== stamp) tr.className = "fresh";
+    return tr;
+  }));
+  known.set(id, now);
+  const empty = $(`${id}-empty`);
+  if (empty) empty.hidden = rows.length > 0;
+}
+
+const clock = (time) => time ? new Date(time).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }) : "";
+function span(seconds) {
+  const s = Math.abs(Math.round(seconds));
+  if (s < 90) return `${s} s`;
+  if (s < 5400) return `${Math.round(s / 60)} min`;
+  return s < 129600 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
+}
+const priorityTone = { critical: "bad", high: "warn", medium: "", low: "soft" };
+const stateTone = { sent: "good", done: "good", given_up: "bad", dead: "bad", failed: "bad", pending: "warn", retry: "warn" };
+
+function slaCell(sla) {
+  const open = ["first_response", "resolution"].map((name) => [name, sla?.[name]]).filter(([, clock]) => clock);
+  const breached = open.find(([, c]) => c.state === "breached" || c.breached_at);
+  if (breached) return cell(`${breached[0].replace("_", " ")} breached`, "", "bad");
+  const next = open.filter(([, c]) => c.state === "running" && c.due_at).sort((a, b) => a[1].due_at.localeCompare(b[1].due_at))[0];
+  if (next) {
+    const left = (new Date(next[1].due_at) - Date.now()) / 1000;
+    return cell(`${next[0].replace("_", " ")} in ${span(left)}`, left < 900 ? "warn" : "soft");
+  }
+  return cell(open.some(([, c]) => c.state === "paused") ? "paused" : "", "soft");
+}
+
+async function showTickets() {
+  const list = await items("/incidents?open=true&page_size=25&ordering=-updated_at");
+  $("ticket-count").textContent = list.length === 25 ? "(latest 25)" : `(${list.length})`;
+  fill("tickets", list.map((t) => ({ key: t.number, stamp: t.updated_at, cells: [
+    cell(t.number, "num"), cell(t.priority, "", priorityTone[t.priority]), cell(t.status.replace("_", " ")), cell(t.title),
+    cell(t.source, "soft"), slaCell(t.sla), cell(clock(t.updated_at), "t"),
+  ] })));
+}
+async function showLanes() {
+  const list = await items("/lanes");
+  fill("lanes", list.map((l) => ({ key: l.name, stamp: "", cells: [
+    cell(l.paused ? `${l.name} (paused)` : l.name, l.paused ? "warn" : ""), cell(l.ready, "n"), cell(l.running, "n"), cell(l.scheduled, "n"),
+    cell(l.dead, l.dead ? "n bad" : "n"), cell(l.oldest_ready_age_seconds ? span(l.oldest_ready_age_seconds) : "", "n"),
+  ] })));
+}
+async function showDeliveries() {
+  const list = await items("/notifications?page_size=12");
+  fill("deliveries", list.map((d) => ({ key: d.id, stamp: d.status, cells: [
+    cell(clock(d.sent_at ?? d.created_at), "t"), cell(d.kind), cell(d.recipient), cell(d.subject ?? d.template), cell(d.status.replace("_", " "), "", stateTone[d.status]),
+  ] })));
+}
+async function showJobs() {
+  const list = await items("/jobs?page_size=12");
+  fill("jobs", list.map((j) => ({ key: j.id, stamp: j.state, cells: [
+    cell(clock(j.finished_at ?? j.created_at), "t"), cell(j.kind), cell(j.lane), cell(j.state, "", stateTone[j.state]), cell(j.attempt, "n"), cell(j.last_error, "soft"),
+  ] })));
+}
+
+let due = null;
+const all = () => Promise.all([showTickets(), showLanes(), showDeliveries(), showJobs()]);
+/** Many events in a moment cost one redraw. */
+function soon() { due ??= setTimeout(() => { due = null; all().catch(trouble); }, 150); }
+
+async function follow() {
+  let last = "";
+  for (;;) {
+    try {
+      const answer = await call("/events/stream", { headers: { accept: "text/event-stream", ...(last && { "last-event-id": last }) } });
+      if (!answer) return;
+      live(true);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      for (;;) {
+        const { value, done } = await reader.read();
+        if (done) break;
+        for (const [, id] of value.matchAll(/^id: ?(.*)$/gm)) last = id;
+        if (/^(data|event):/m.test(value)) soon();
+      }
+    } catch (error) {
+      if (error instanceof SignedOut) return trouble(error);
+    }
+    live(false);
+    await new Promise((resume) => setTimeout(resume, 2000));
+  }
+}
+
+function live(on) { $("live").dataset.state = on ? "on" : "off"; $("live").textContent = on ? "live" : "reconnecting"; }
+function trouble(error) { if (error instanceof SignedOut) show(); else live(false); }
+
+let ticking = null;
+async function show() {
+  const signedIn = Boolean(session.access);
+  $("login").hidden = signedIn; $("board").hidden = !signedIn; $("logout").hidden = !signedIn;
+  clearInterval(ticking);
+  if (!signedIn) { live(false); $("live").textContent = "signed out"; return; }
+  try {
+    const me = await (await call("/users/me")).json();
+    $("organization").textContent = `${me.name} (${me.role.replace("_", " ")})`;
+    await all();
+    follow();
+    ticking = setInterval(() => { if (!document.hidden) Promise.all([showLanes(), showDeliveries(), showJobs()]).catch(trouble); }, 2000);
+  } catch (error) { trouble(error); }
+}
+
+$("login-form").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const form = new FormData(submit.target);
+  const answer = await fetch(`${api}/auth/login`, {
+    method: "POST", headers: { "content-type": "application/json" },
+    body: JSON.stringify({ email: form.get("email"), password: form.get("password") }),
+  });
+  const body = await answer.json();
+  if (!answer.ok) { $("login-error").textContent = body.detail ?? "Signing in failed."; return; }
+  $("login-error").textContent = "";
+  session.keep(body);
+  show();
+});
+$("logout").addEventListener("click", async () => {
+  await call("/auth/logout", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ refresh: session.refresh }) }).catch(() => {});
+  session.clear();
+  location.reload();
+});
+show();
