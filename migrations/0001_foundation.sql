@@ -14,6 +14,15 @@ grant usage on schema public to relaydesk_app;
 alter default privileges in schema public grant select, insert, update, delete on tables to relaydesk_app;
 alter default privileges in schema public grant usage, select on sequences to relaydesk_app;
 
+-- The application asks which schema it meets; the migrator made this table before the default privileges.
+do $$
+begin
+    if to_regclass('public._sqlx_migrations') is not null then
+        grant select on _sqlx_migrations to relaydesk_app;
+    end if;
+end
+$$;
+
 -- The organization of this transaction, set by `store::Tx` with set_config(…, true).
 create function current_organization() returns uuid
     language sql stable parallel safe

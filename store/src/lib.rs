@@ -4,6 +4,7 @@ pub mod channels;
 mod db;
 pub mod deliveries;
 mod error;
+pub mod guard;
 pub mod events;
 pub mod inbox;
 
