@@ -1,25 +1,48 @@
 //! Enqueue in the caller's transaction: the job exists if and only if the change does.
 
-use crate::Job;
+use crate::{Job, metrics, trace};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
+use std::collections::HashMap;
+use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
+/// The channel on which workers are told of new work; the payload is the lane.
+pub(crate) const CHANNEL: &str = "relaydesk_jobs";
+/// Rows sent in one statement.
+const BATCH: usize = 1000;
+
+/// A UUIDv7: sorts by time of creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct JobId(pub Uuid);
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<Uuid> for JobId {
+    fn from(id: Uuid) -> Self {
+        JobId(id)
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
     #[error("arguments of {kind} cannot be encoded: {source}")]
     Encode { kind: &'static str, source: serde_json::Error },
+    /// Other transactions finished the job with the same key each time it was looked for.
+    #[error("the job with unique key {0:?} comes and goes too fast; try again")]
+    Contended(String),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
 
-/// While which states of an earlier job with the same key a new one is not enqueued.
+/// While which states of an earlier job with the same kind, organization and key a new one is not enqueued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unique {
     /// While it waits or runs.
@@ -28,17 +51,30 @@ pub enum Unique {
     WhileWaiting,
 }
 
+impl Unique {
+    /// Bit 1: while waiting, bit 2: while running.
+    fn mask(self) -> i16 {
+        match self {
+            Unique::WhileWaiting => 1,
+            Unique::WhileUnfinished => 3,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct NewJob {
     pub kind: &'static str,
     pub lane: &'static str,
     pub args: serde_json::Value,
+    /// Without one, the organization of the transaction it is enqueued in, if that has one.
     pub organization: Option<Uuid>,
+    /// Higher runs earlier within a lane; 0 is usual.
     pub priority: i16,
     pub run_at: Option<DateTime<Utc>>,
     pub delay: Option<Duration>,
     pub unique: Option<(String, Unique)>,
     pub max_attempts: i16,
+    /// Without one, that of the running task (`trace::current()`).
     pub trace_parent: Option<String>,
 }
 
@@ -65,6 +101,11 @@ impl NewJob {
         self
     }
 
+    pub fn priority(mut self, priority: i16) -> Self {
+        self.priority = priority;
+        self
+    }
+
     pub fn run_at(mut self, at: DateTime<Utc>) -> Self {
         self.run_at = Some(at);
         self
@@ -79,10 +120,121 @@ impl NewJob {
         self.unique = Some((key.into(), states));
         self
     }
+
+    pub fn max_attempts(mut self, claims: i16) -> Self {
+        self.max_attempts = claims;
+        self
+    }
 }
 
 /// Adds jobs inside the caller's transaction. Answers one id per job, in order; for a job that was left out because of
 /// its unique key, the id of the one that is there already.
-pub async fn enqueue(_connection: &mut PgConnection, _jobs: &[NewJob]) -> Result<Vec<JobId>, EnqueueError> {
-    unreachable!("replaced by the job engine")
+///
+/// Workers are told at commit, once per lane however many jobs there are.
+pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<JobId>, EnqueueError> {
+    let trace_parent = trace::current().map(|context| context.to_string());
+    let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
+    // Keys in one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
+    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    if jobs.iter().any(|job| job.unique.is_some()) {
+        order.sort_by_key(|i| jobs[*i].unique.as_ref().map(|(key, _)| key.as_str()));
+    }
+    let mut kept = HashMap::new();
+    for chunk in order.chunks(BATCH) {
+        insert(connection, jobs, &ids, chunk, trace_parent.as_deref(), &mut kept).await?;
+    }
+    let mut answer = Vec::with_capacity(jobs.len());
+    let mut counts: HashMap<(&str, &str), u64> = HashMap::new();
+    for (i, job) in jobs.iter().enumerate() {
+        answer.push(match kept.get(&ids[i]) {
+            Some(id) => JobId(*id),
+            None => left_out(connection, jobs, &ids, i, trace_parent.as_deref()).await?,
+        });
+        *counts.entry((job.lane, job.kind)).or_default() += 1;
+    }
+    for ((lane, kind), count) in counts {
+        metrics::ENQUEUED.with_label_values(&[lane, kind]).inc_by(count);
+    }
+    Ok(answer)
+}
+
+/// The job that holds the key of a job that was not inserted. It may have finished meanwhile: then insert again.
+async fn left_out(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    ids: &[Uuid],
+    index: usize,
+    trace_parent: Option<&str>,
+) -> Result<JobId, EnqueueError> {
+    let job = &jobs[index];
+    let key = job.unique.as_ref().map(|(key, _)| key.as_str()).unwrap_or_default();
+    for _ in 0..20 {
+        let there: Option<Uuid> = sqlx::query_scalar(
+            "select id from queue.jobs where kind = $1 and unique_key = $2 \
+             and organization_id is not distinct from coalesce($3, current_organization())",
+        )
+        .bind(job.kind)
+        .bind(key)
+        .bind(job.organization)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if let Some(id) = there {
+            return Ok(JobId(id));
+        }
+        let mut kept = HashMap::new();
+        insert(connection, jobs, ids, &[index], trace_parent, &mut kept).await?;
+        if kept.contains_key(&ids[index]) {
+            return Ok(JobId(ids[index]));
+        }
+    }
+    Err(EnqueueError::Contended(key.to_owned()))
+}
+
+/// One statement for a whole batch, the notification of its lanes included.
+async fn insert(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    ids: &[Uuid],
+    chunk: &[usize],
+    trace_parent: Option<&str>,
+    kept: &mut HashMap<Uuid, Uuid>,
+) -> Result<(), EnqueueError> {
+    let rows = || chunk.iter().map(|i| &jobs[*i]);
+    let inserted = sqlx::query(
+        "with added as ( \
+           insert into queue.jobs (id, organization_id, due_at, state, priority, max_attempts, unique_key, unique_while, \
+                                   lane, kind, trace_parent, args) \
+           select u.id, coalesce(u.organization_id, current_organization()), \
+                  case when due.at > now() then due.at else clock_timestamp() end, \
+                  case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
+                  u.priority, u.max_attempts, u.unique_key, u.unique_while, u.lane, u.kind, u.trace_parent, u.args::json \
+           from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], \
+                       $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[]) \
+                as u(id, organization_id, run_at, delay, priority, max_attempts, unique_key, unique_while, lane, kind, \
+                     trace_parent, args), \
+                lateral (select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at) due \
+           on conflict do nothing returning id, lane, state), \
+         told as (select pg_notify($13, lane) from (select distinct lane from added where state = 'ready') lanes) \
+         select id, (select count(*) from told) from added",
+    )
+    .bind(chunk.iter().map(|i| ids[*i]).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.organization).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.run_at).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.delay.map_or(0.0, |d| d.as_secs_f64())).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.priority).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.max_attempts.max(1)).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.unique.as_ref().map(|(key, _)| key.as_str())).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.unique.as_ref().map_or(0, |(_, unique)| unique.mask())).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.lane).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.kind).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.trace_parent.as_deref().or(trace_parent)).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.args.to_string()).collect::<Vec<_>>())
+    .bind(CHANNEL)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in inserted {
+        let id: Uuid = row.try_get(0)?;
+        kept.insert(id, id);
+    }
+    Ok(())
 }

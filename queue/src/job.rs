@@ -1,10 +1,10 @@
 //! What a job is: arguments that say what to do, and a `Run` that does it.
 
-use crate::{JobId, JobResult};
+use crate::JobResult;
+use crate::running::Running;
 use serde::{Serialize, de::DeserializeOwned};
 use std::future::Future;
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The arguments of one kind of job. Whoever enqueues needs no more than this.
 pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
@@ -15,6 +15,13 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const MAX_ATTEMPTS: i16 = 12;
     const TIMEOUT: Duration = Duration::from_secs(60);
     const BACKOFF: Backoff = Backoff::DEFAULT;
+    /// Whether a run that ended well stays visible in the history.
+    const KEEP_HISTORY: bool = true;
+}
+
+/// Does the work of one kind. `S` is what the workers share (database, connectors …).
+pub trait Run<S>: Job {
+    fn run(self, job: &Running, shared: &S) -> impl Future<Output = JobResult> + Send;
 }
 
 /// Exponential with jitter; the delays of the default are about 1 s, 2 s, 4 s, 8 s, … up to 10 min.
@@ -26,24 +33,12 @@ pub struct Backoff {
 
 impl Backoff {
     pub const DEFAULT: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(600) };
-}
 
-/// Does the work of one kind. `S` is what the workers share (database, connectors …).
-pub trait Run<S>: Job {
-    fn run(self, job: &Running, shared: &S) -> impl Future<Output = JobResult> + Send;
-}
-
-/// The run of one claimed job, as its handler sees it.
-#[derive(Debug)]
-pub struct Running {
-    pub id: JobId,
-    /// The fencing token: raised at each claim.
-    pub run: i64,
-    pub kind: String,
-    pub lane: String,
-    pub organization: Option<Uuid>,
-    /// 1 at the first claim.
-    pub attempt: i16,
-    pub max_attempts: i16,
-    pub trace_parent: Option<String>,
+    /// The wait after the `attempt`th attempt (from 1) failed. `chance` in 0..1 spreads it by ±20 %, so that jobs that
+    /// failed together do not come back together.
+    pub fn delay(&self, attempt: i16, chance: f64) -> Duration {
+        let doublings = i32::from(attempt.max(1) - 1).min(60);
+        let base = (self.first.as_secs_f64() * 2f64.powi(doublings)).min(self.max.as_secs_f64());
+        Duration::from_secs_f64((base * (0.8 + 0.4 * chance.clamp(0.0, 1.0))).min(self.max.as_secs_f64() * 1.2))
+    }
 }

@@ -1,0 +1,200 @@
+-- The job engine. Its tables live in a schema of their own; docs/adr/0010-one-hot-friendly-job-table.md says why they
+-- look like this. Nothing here knows of tickets.
+create schema queue;
+grant usage on schema queue to relaydesk_app;
+
+-- ready: waiting, or running when `worker` is set. A claim must not touch an indexed column (then it is a HOT update:
+-- no index is written), therefore "running" is not a state of its own.
+create type queue.state as enum ('scheduled', 'ready', 'dead');
+
+create table queue.jobs (
+    id               uuid        not null constraint jobs_pkey primary key, -- UUIDv7: creation order
+    -- The fencing token: raised by every claim and by everything that takes a claim away.
+    run              bigint      not null default 0,
+    worker           uuid,                                                  -- incarnation that holds the lease
+    organization_id  uuid,
+    due_at           timestamptz not null,                                  -- ready since, or scheduled for
+    claimed_at       timestamptz,
+    state            queue.state not null,
+    priority         smallint    not null default 0,                        -- higher runs earlier
+    attempt          smallint    not null default 0,                        -- counted at the claim: a crash counts
+    max_attempts     smallint    not null,
+    crashes          smallint    not null default 0,                        -- claims that ended with a lost worker
+    cancel_requested boolean     not null default false,
+    -- The key is let go when the job leaves the states it is unique in.
+    unique_key       text,
+    unique_while     smallint    not null default 0,                        -- bit 1: waiting, bit 2: running
+    lane             text        not null,
+    kind             text        not null,
+    trace_parent     text,
+    last_error       text,
+    progress         json,
+    args             json        not null,                                  -- json, not jsonb: keeps \u0000
+    constraint jobs_attempts_check check (attempt >= 0 and max_attempts > 0),
+    constraint jobs_names_check check (length(lane) between 1 and 60 and length(kind) between 1 and 100)
+) with (
+    fillfactor = 70,
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.2,
+    autovacuum_analyze_threshold = 5000, autovacuum_vacuum_cost_delay = 1
+);
+create index jobs_ready on queue.jobs (lane, priority desc, id) where state = 'ready';
+create index jobs_scheduled on queue.jobs (due_at) where state = 'scheduled';
+create index jobs_dead on queue.jobs (kind, due_at) where state = 'dead';
+create index jobs_cancel on queue.jobs (id) where cancel_requested;
+create unique index jobs_unique_key on queue.jobs (kind, organization_id, unique_key) nulls not distinct
+    where unique_key is not null;
+
+-- Finished jobs: append-only, one partition a day, dropped whole by the pruner.
+create table queue.history (
+    id               uuid        not null,
+    organization_id  uuid,
+    finished_at      timestamptz not null,
+    due_at           timestamptz not null,
+    started_at       timestamptz,
+    worker           uuid,
+    priority         smallint    not null,
+    attempt          smallint    not null,
+    max_attempts     smallint    not null,
+    outcome          text        not null, -- done, cancelled, discarded
+    lane             text        not null,
+    kind             text        not null,
+    trace_parent     text,
+    error            text,
+    result           json,
+    progress         json,
+    args             json                  -- null when they were large
+) partition by range (finished_at);
+create index history_id on queue.history (id);
+create index history_organization on queue.history (organization_id, id) where organization_id is not null;
+-- Catches what finishes while nobody made the day's partition.
+create table queue.history_default partition of queue.history default;
+
+-- One row for each attempt that did not end well. Also a partition a day.
+create table queue.attempts (
+    job_id           uuid        not null,
+    organization_id  uuid,
+    attempt          smallint    not null,
+    run              bigint      not null,
+    started_at       timestamptz,
+    finished_at      timestamptz not null,
+    worker           uuid,
+    outcome          text        not null, -- failed, timeout, panicked, undecodable, lost, gave_up
+    error            text        not null
+) partition by range (finished_at);
+create index attempts_job on queue.attempts (job_id);
+create table queue.attempts_default partition of queue.attempts default;
+
+-- One row per incarnation of a worker process. The row is the lease of everything it has claimed.
+create table queue.workers (
+    id               uuid        not null constraint workers_pkey primary key,
+    name             text        not null,
+    lanes            text[]      not null,
+    started_at       timestamptz not null default now(),
+    beat_at          timestamptz not null default now()
+) with (fillfactor = 50);
+
+-- Whoever holds the row leads (schedules, rescue, pruning) until it runs out. No session lock: works behind PgBouncer.
+create table queue.leaders (
+    name             text        not null constraint leaders_pkey primary key,
+    holder           uuid        not null,
+    held_until       timestamptz not null
+);
+
+create table queue.lanes (
+    name             text        not null constraint lanes_pkey primary key,
+    transport        text        not null default 'postgres' constraint lanes_transport_check check (transport in ('postgres')),
+    paused           boolean     not null default false,
+    changed_at       timestamptz not null default now()
+);
+
+create table queue.schedules (
+    key              text        not null,
+    organization_id  uuid,
+    built_in         boolean     not null default false, -- declared in code; removed when the code no longer has it
+    cron             text,                               -- five fields, Unix meaning
+    every_ms         bigint,
+    time_zone        text        not null,
+    missed           text        not null constraint schedules_missed_check check (missed in ('skip', 'run_once', 'run_all')),
+    next_at          timestamptz not null,
+    last_at          timestamptz,
+    lane             text        not null,
+    kind             text        not null,
+    priority         smallint    not null default 0,
+    max_attempts     smallint    not null,
+    args             json        not null,
+    constraint schedules_key unique nulls not distinct (organization_id, key),
+    constraint schedules_rhythm_check check ((cron is null) <> (every_ms is null)),
+    constraint schedules_every_check check (every_ms >= 1000)
+);
+create index schedules_next on queue.schedules (next_at);
+
+-- No organization set: the engine itself, all rows. Set: only its rows. The sub-selects are evaluated once a statement.
+do $$
+declare t text;
+begin
+    foreach t in array array['jobs', 'history', 'attempts', 'schedules'] loop
+        execute format('alter table queue.%I enable row level security', t);
+        execute format('alter table queue.%I force row level security', t);
+        execute format('create policy tenant on queue.%I using ((select current_organization()) is null '
+                       'or organization_id = (select current_organization()))', t);
+    end loop;
+end
+$$;
+
+grant select, insert, update, delete on
+    queue.jobs, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.schedules to relaydesk_app;
+
+-- The application role owns nothing, so it makes and drops the days' partitions through these two.
+create function queue.make_partitions(days integer) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    t text;
+    day date;
+    made integer := 0;
+begin
+    foreach t in array array['history', 'attempts'] loop
+        for day in select (now() at time zone 'UTC')::date + n from generate_series(0, days) n loop
+            if to_regclass(format('queue.%I', t || to_char(day, '_YYYYMMDD'))) is null then
+                begin
+                    execute format('create table queue.%I partition of queue.%I for values from (%L) to (%L)',
+                        t || to_char(day, '_YYYYMMDD'), t,
+                        day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
+                    made := made + 1;
+                exception when check_violation or duplicate_table then
+                    null; -- the default partition holds rows of this day already; it goes on doing so
+                end;
+            end if;
+        end loop;
+    end loop;
+    return made;
+end
+$$;
+
+create function queue.drop_partitions(which text, keep interval) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    part record;
+    dropped integer := 0;
+    limit_day date := ((now() - keep) at time zone 'UTC')::date;
+begin
+    if which not in ('history', 'attempts') then
+        raise exception 'no partitioned table %', which;
+    end if;
+    for part in
+        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+        where i.inhparent = format('queue.%I', which)::regclass and c.relname ~ ('^' || which || '_[0-9]{8}$')
+    loop
+        if to_date(right(part.relname, 8), 'YYYYMMDD') < limit_day then
+            execute format('drop table queue.%I', part.relname);
+            dropped := dropped + 1;
+        end if;
+    end loop;
+    execute format('delete from queue.%I where finished_at < now() - $1', which || '_default') using keep;
+    return dropped;
+end
+$$;
+
+revoke all on function queue.make_partitions(integer), queue.drop_partitions(text, interval) from public;
+grant execute on function queue.make_partitions(integer), queue.drop_partitions(text, interval) to relaydesk_app;
+select queue.make_partitions(7);

@@ -1,0 +1,30 @@
+//! What the job engine counts. A process shows what it did itself; the gauges are those of the leader.
+
+use prometheus::{
+    HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, GaugeVec, register_gauge_vec, register_histogram_vec,
+    register_int_counter, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
+};
+use std::sync::LazyLock;
+
+macro_rules! metrics {
+    ($($(#[$doc:meta])* $name:ident: $kind:ty = $make:expr;)*) => {
+        $($(#[$doc])* pub(crate) static $name: LazyLock<$kind> =
+            LazyLock::new(|| $make.expect("a metric is registered once"));)*
+    };
+}
+
+metrics! {
+    /// Jobs handed to `enqueue`, also in transactions that rolled back.
+    ENQUEUED: IntCounterVec = register_int_counter_vec!("relaydesk_job_enqueued_total", "Jobs enqueued", &["lane", "kind"]);
+    ATTEMPTS: IntCounterVec = register_int_counter_vec!("relaydesk_job_attempts_total", "Runs by how they ended", &["kind", "outcome"]);
+    DURATION: HistogramVec = register_histogram_vec!("relaydesk_job_duration_seconds", "Duration of a run", &["kind"],
+        vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 600.0]);
+    WAIT: HistogramVec = register_histogram_vec!("relaydesk_job_queue_wait_seconds", "From due to claimed", &["lane"],
+        vec![0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0, 3600.0]);
+    READY: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_ready", "Jobs waiting for a worker", &["lane"]);
+    OLDEST_READY: GaugeVec = register_gauge_vec!("relaydesk_job_oldest_ready_age_seconds", "Age of the job that waits longest", &["lane"]);
+    DEAD: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_dead", "Dead letters", &["kind"]);
+    FENCED: IntCounter = register_int_counter!("relaydesk_job_fenced_total", "Writes of runs whose lease was lost, refused");
+    RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");
+    LAST_TICK: IntGauge = register_int_gauge!("relaydesk_scheduler_last_tick_timestamp_seconds", "When schedules were last looked at");
+}

@@ -1,0 +1,86 @@
+//! Which kinds of jobs this process can run.
+
+use crate::running::Running;
+use crate::{Backoff, JobResult, Run};
+use futures::future::BoxFuture;
+use std::collections::HashMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The kinds a worker knows. A job of an unknown kind is left for a newer worker.
+pub struct Registry<S> {
+    kinds: HashMap<&'static str, Arc<Kind<S>>>,
+}
+
+pub(crate) struct Kind<S> {
+    pub name: &'static str,
+    pub timeout: Duration,
+    pub backoff: Backoff,
+    pub keep_history: bool,
+    pub handler: Box<dyn Handler<S>>,
+}
+
+/// One kind, its type forgotten.
+pub(crate) trait Handler<S>: Send + Sync {
+    /// `Err`: the arguments cannot be decoded.
+    fn run<'a>(
+        &self,
+        args: &str,
+        job: &'a Running,
+        shared: &'a S,
+    ) -> Result<BoxFuture<'a, JobResult>, serde_json::Error>;
+}
+
+struct Typed<J>(PhantomData<fn() -> J>);
+
+impl<S: Send + Sync, J: Run<S>> Handler<S> for Typed<J> {
+    fn run<'a>(
+        &self,
+        args: &str,
+        job: &'a Running,
+        shared: &'a S,
+    ) -> Result<BoxFuture<'a, JobResult>, serde_json::Error> {
+        let args: J = serde_json::from_str(args)?;
+        Ok(Box::pin(args.run(job, shared)))
+    }
+}
+
+impl<S: Send + Sync + 'static> Default for Registry<S> {
+    fn default() -> Self {
+        Registry::new()
+    }
+}
+
+impl<S: Send + Sync + 'static> Registry<S> {
+    pub fn new() -> Self {
+        Registry { kinds: HashMap::new() }
+    }
+
+    /// # Panics
+    /// When two kinds have the same name: a programming error.
+    #[must_use]
+    pub fn job<J: Run<S>>(mut self) -> Self {
+        let kind = Kind {
+            name: J::KIND,
+            timeout: J::TIMEOUT,
+            backoff: J::BACKOFF,
+            keep_history: J::KEEP_HISTORY,
+            handler: Box::new(Typed::<J>(PhantomData)),
+        };
+        let before = self.kinds.insert(J::KIND, Arc::new(kind));
+        assert!(before.is_none(), "two kinds of jobs are named {}", J::KIND);
+        self
+    }
+
+    /// The names of the kinds, sorted.
+    pub fn kinds(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.kinds.keys().copied().collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind<S>>> {
+        self.kinds.get(kind)
+    }
+}

@@ -1,0 +1,124 @@
+//! The run of one claimed job, as its handler sees it.
+
+use crate::{JobId, metrics};
+use sqlx::PgConnection;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use uuid::Uuid;
+
+#[derive(Debug)]
+pub struct Running {
+    pub id: JobId,
+    /// The fencing token: raised at each claim.
+    pub run: i64,
+    pub kind: String,
+    pub lane: String,
+    pub organization: Option<Uuid>,
+    /// 1 at the first claim.
+    pub attempt: i16,
+    pub max_attempts: i16,
+    pub trace_parent: Option<String>,
+    pub(crate) cancelled: CancellationToken,
+    pub(crate) keep_history: bool,
+    pub(crate) completed: AtomicBool,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CompleteError {
+    #[error("the lease of this run was lost; another worker has the job")]
+    Fenced,
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Finishes rows that are still held by the given run: out of the table, into the history. `$1` ids, `$2` runs,
+/// `$3` outcomes, `$4` results, `$5` error texts, `$6` whether history is kept. Answers the ids that were finished.
+pub(crate) const FINISH: &str = "\
+    with gone as ( \
+      delete from queue.jobs j using unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::bool[]) \
+          as u(id, run, outcome, result, error, keep) \
+      where j.id = u.id and j.run = u.run and j.worker is not null \
+      returning j.*, u.outcome, u.result, u.error, u.keep), \
+    kept as ( \
+      insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
+                                 max_attempts, outcome, lane, kind, trace_parent, error, result, progress, args) \
+      select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, outcome, \
+             lane, kind, trace_parent, coalesce(error, case when outcome <> 'done' then last_error end), result::json, \
+             progress, case when pg_column_size(args) <= 2000 then args end \
+      from gone where keep) \
+    select id from gone";
+
+impl Running {
+    /// Done, in the caller's own transaction: what the handler changed and the end of the job are committed together or
+    /// not at all. Afterwards commit and return `Ok(Outcome::Done)`.
+    pub async fn complete_in(&self, connection: &mut PgConnection) -> Result<(), CompleteError> {
+        self.finish_in(connection, None).await
+    }
+
+    /// Like [`Running::complete_in`], with a result that is kept with the job.
+    pub async fn complete_with(&self, connection: &mut PgConnection, result: &serde_json::Value) -> Result<(), CompleteError> {
+        self.finish_in(connection, Some(result.to_string())).await
+    }
+
+    async fn finish_in(&self, connection: &mut PgConnection, result: Option<String>) -> Result<(), CompleteError> {
+        // A job of no organization may work in one organization's transaction; its row is not visible there.
+        let hidden: Option<String> = match self.organization {
+            Some(_) => None,
+            None => {
+                sqlx::query_scalar("select nullif(current_setting('app.organization_id', true), '')")
+                    .fetch_one(&mut *connection)
+                    .await?
+            }
+        };
+        if hidden.is_some() {
+            set_organization(connection, "").await?;
+        }
+        let finished = sqlx::query(FINISH)
+            .bind([self.id.0])
+            .bind([self.run])
+            .bind(["done"])
+            .bind([result])
+            .bind([None::<String>])
+            .bind([self.keep_history])
+            .fetch_all(&mut *connection)
+            .await?;
+        if let Some(organization) = hidden {
+            set_organization(connection, &organization).await?;
+        }
+        if finished.is_empty() {
+            metrics::FENCED.inc();
+            return Err(CompleteError::Fenced);
+        }
+        self.completed.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Resolves when somebody asked for the job to be cancelled, or when its lease was lost: stop soon.
+    pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
+        self.cancelled.cancelled()
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.is_cancelled()
+    }
+
+    /// Keeps how far the job is, for people to see. Joins the caller's transaction if it has one.
+    pub async fn progress(&self, connection: &mut PgConnection, progress: &serde_json::Value) -> Result<(), CompleteError> {
+        let updated = sqlx::query("update queue.jobs set progress = $3::json where id = $1 and run = $2 and worker is not null")
+            .bind(self.id.0)
+            .bind(self.run)
+            .bind(progress.to_string())
+            .execute(connection)
+            .await?;
+        if updated.rows_affected() == 0 {
+            metrics::FENCED.inc();
+            return Err(CompleteError::Fenced);
+        }
+        Ok(())
+    }
+}
+
+async fn set_organization(connection: &mut PgConnection, organization: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select set_config('app.organization_id', $1, true)").bind(organization).execute(connection).await?;
+    Ok(())
+}
