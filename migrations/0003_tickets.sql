@@ -21,7 +21,7 @@ create table tickets (
     number              text        not null,
     title               text        not null constraint tickets_title_check check (length(title) between 1 and 500),
     description         text        not null default '',
-    status              text        not null,
+    status              text        not null constraint tickets_status_check check (status in ('new', 'assigned', 'in_progress', 'pending', 'resolved', 'closed', 'cancelled')),
     impact              text        not null constraint tickets_impact_check check (impact in ('high', 'medium', 'low')),
     urgency             text        not null constraint tickets_urgency_check check (urgency in ('high', 'medium', 'low')),
     priority            text        not null constraint tickets_priority_check check (priority in ('critical', 'high', 'medium', 'low')),
@@ -40,7 +40,7 @@ create table tickets (
     updated_at          timestamptz not null,
     search              tsvector    generated always as (
         setweight(to_tsvector('simple', number), 'A') || setweight(to_tsvector('simple', title), 'A')
-        || setweight(to_tsvector('simple', left(description, 200000)), 'B')) stored,
+        || setweight(to_tsvector('simple', left(description, 100000)), 'B')) stored,
     constraint tickets_number_key unique (organization_id, number),
     constraint tickets_tenant_key unique (organization_id, id),
     constraint tickets_requester_fkey foreign key (organization_id, requester_id) references users (organization_id, id),
@@ -49,9 +49,10 @@ create table tickets (
 );
 create index tickets_created_idx on tickets (organization_id, kind, created_at desc, id desc);
 create index tickets_updated_idx on tickets (organization_id, kind, updated_at desc, id desc);
-create index tickets_open_idx on tickets (organization_id, kind, status) where status not in ('closed', 'cancelled');
+create index tickets_open_idx on tickets (organization_id, kind, status) where status in ('new', 'assigned', 'in_progress', 'pending');
 create index tickets_requester_idx on tickets (organization_id, requester_id);
 create index tickets_assignee_idx on tickets (organization_id, assignee_id);
+create index tickets_team_idx on tickets (organization_id, team_id);
 create index tickets_search_idx on tickets using gin (search);
 
 create table ticket_comments (
@@ -62,7 +63,7 @@ create table ticket_comments (
     visibility      text        not null constraint ticket_comments_visibility_check check (visibility in ('public', 'internal')),
     body            text        not null,
     body_html       text,       -- sanitized; only from mail
-    source          text        not null,
+    source          text        not null constraint ticket_comments_source_check check (source in ('api', 'email', 'alert', 'console', 'chat', 'system')),
     created_at      timestamptz not null,
     constraint ticket_comments_tenant_key unique (organization_id, id),
     constraint ticket_comments_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade,
@@ -79,10 +80,11 @@ create table attachments (
     file_name       text        not null constraint attachments_file_name_check check (length(file_name) between 1 and 255),
     media_type      text        not null,
     size_bytes      bigint      not null,
-    sha256          text        not null,
+    sha256          text        not null constraint attachments_sha256_check check (sha256 ~ '^[0-9a-f]{64}$'),
     content_id      text,
     created_by      uuid,
     created_at      timestamptz not null,
+    constraint attachments_tenant_key unique (organization_id, id),
     constraint attachments_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade,
     constraint attachments_comment_fkey foreign key (organization_id, comment_id) references ticket_comments (organization_id, id) on delete cascade,
     constraint attachments_created_by_fkey foreign key (organization_id, created_by) references users (organization_id, id)
@@ -98,6 +100,8 @@ create table ticket_watchers (
     constraint ticket_watchers_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade,
     constraint ticket_watchers_user_fkey foreign key (organization_id, user_id) references users (organization_id, id) on delete cascade
 );
+
+create index ticket_watchers_user_idx on ticket_watchers (user_id);
 
 create table ticket_tags (
     organization_id uuid not null,

@@ -1,5 +1,7 @@
 //! All SQL of the product: one file per table family, and the tenant-scoped transaction.
 
+pub mod attachments;
+pub mod blobs;
 pub mod channels;
 mod db;
 pub mod deliveries;
@@ -7,6 +9,15 @@ mod error;
 pub mod guard;
 pub mod events;
 pub mod inbox;
+pub mod priority_matrix;
+pub mod ticket_comments;
+pub mod ticket_history;
+pub mod ticket_links;
+pub mod ticket_list;
+pub mod ticket_tags;
+pub mod ticket_watchers;
+pub mod tickets;
+mod words;
 
 pub use db::{Clock, Db, Tx};
 pub use error::{Error, Result};

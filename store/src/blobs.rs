@@ -1,0 +1,225 @@
+//! Files, by the SHA-256 of their bytes: `DIR/<organization>/<first two digits>/<sha256>`.
+//!
+//! A path is made of an id and a hash that were computed here, never of a name that somebody sent. A blob is on disk
+//! (contents, name and folder synced) before the row that names it commits; a rollback leaves a blob without a row,
+//! which harms nobody. The same bytes are kept once an organization.
+
+use crate::{Error, Result};
+use domain::OrganizationId;
+use sha2::{Digest, Sha256};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::fs::{self, File};
+use tokio::io::AsyncWriteExt;
+
+/// The folder of all blobs. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    dir: Arc<Path>,
+}
+
+/// What a blob is found by, and how long it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Lower-case hexadecimal.
+    pub sha256: String,
+    pub size_bytes: i64,
+}
+
+impl Blobs {
+    /// Folders are made when they are first needed.
+    pub fn new(dir: impl Into<PathBuf>) -> Self {
+        Blobs {
+            dir: dir.into().into(),
+        }
+    }
+
+    pub async fn put(&self, organization: OrganizationId, bytes: &[u8]) -> Result<Stored> {
+        let mut writer = self.writer(organization).await?;
+        writer.write(bytes).await?;
+        writer.finish().await
+    }
+
+    /// For bytes that come piece by piece.
+    pub async fn writer(&self, organization: OrganizationId) -> Result<BlobWriter> {
+        let folder = self.dir.join(organization.to_string());
+        let temporary = folder.join("tmp");
+        fs::create_dir_all(&temporary).await?;
+        let path = temporary.join(uuid::Uuid::new_v4().to_string());
+        let file = File::create_new(&path).await?;
+        Ok(BlobWriter {
+            folder,
+            path: Some(path),
+            file,
+            hash: Sha256::new(),
+            size_bytes: 0,
+        })
+    }
+
+    /// The blob for reading piece by piece. [`Error::NotFound`] when there is none.
+    pub async fn open(&self, organization: OrganizationId, sha256: &str) -> Result<File> {
+        match File::open(self.path(organization, sha256)?).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
+            other => Ok(other?),
+        }
+    }
+
+    /// All its bytes.
+    pub async fn read(&self, organization: OrganizationId, sha256: &str) -> Result<Vec<u8>> {
+        match fs::read(self.path(organization, sha256)?).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
+            other => Ok(other?),
+        }
+    }
+
+    fn path(&self, organization: OrganizationId, sha256: &str) -> Result<PathBuf> {
+        let is_hash = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_hash {
+            return Err(Error::Corrupt(format!("not a SHA-256: {sha256:?}")));
+        }
+        Ok(self
+            .dir
+            .join(organization.to_string())
+            .join(&sha256[..2])
+            .join(sha256))
+    }
+}
+
+/// Takes a blob's bytes. Dropped without [`BlobWriter::finish`] it leaves nothing behind.
+#[derive(Debug)]
+pub struct BlobWriter {
+    folder: PathBuf,
+    /// The file while it is being written.
+    path: Option<PathBuf>,
+    file: File,
+    hash: Sha256,
+    size_bytes: i64,
+}
+
+impl BlobWriter {
+    pub async fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hash.update(bytes);
+        self.size_bytes += bytes.len() as i64;
+        Ok(self.file.write_all(bytes).await?)
+    }
+
+    pub fn size_bytes(&self) -> i64 {
+        self.size_bytes
+    }
+
+    /// Puts the blob in its place, durably.
+    pub async fn finish(mut self) -> Result<Stored> {
+        self.file.flush().await?;
+        self.file.sync_all().await?;
+        let sha256 = hex::encode(std::mem::take(&mut self.hash).finalize());
+        let folder = self.folder.join(&sha256[..2]);
+        let is_new_folder = !fs::try_exists(&folder).await?;
+        fs::create_dir_all(&folder).await?;
+        if let Some(path) = &self.path {
+            // Over an equal file, if there is one: the bytes are the same.
+            fs::rename(path, folder.join(&sha256)).await?;
+            self.path = None;
+        }
+        sync_folder(&folder).await?;
+        if is_new_folder {
+            sync_folder(&self.folder).await?;
+            if let Some(parent) = self.folder.parent() {
+                sync_folder(parent).await?;
+            }
+        }
+        Ok(Stored {
+            sha256,
+            size_bytes: self.size_bytes,
+        })
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            // Best effort: what stays is a file that nothing names.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// A name is durable when its folder is synced (fsync(2)).
+async fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder).await?.sync_all().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> = std::fs::read_dir(dir)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn what_is_put_is_read_back_under_its_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path().join("blobs")), OrganizationId::new());
+        let stored = blobs.put(org, b"abc").await.unwrap();
+        // FIPS 180-4's example.
+        assert_eq!(
+            stored.sha256,
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+        assert_eq!(stored.size_bytes, 3);
+        assert_eq!(blobs.read(org, &stored.sha256).await.unwrap(), b"abc");
+        assert_eq!(blobs.put(org, b"abc").await.unwrap(), stored);
+        let folder = dir.path().join("blobs").join(org.to_string());
+        assert_eq!(names(&folder), ["ba", "tmp"]);
+        assert_eq!(names(&folder.join("ba")), [stored.sha256.clone()]);
+        assert!(names(&folder.join("tmp")).is_empty());
+    }
+
+    #[tokio::test]
+    async fn organizations_do_not_share_and_paths_cannot_be_chosen() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
+        let stored = blobs.put(org, b"secret").await.unwrap();
+        assert!(matches!(
+            blobs.open(OrganizationId::new(), &stored.sha256).await,
+            Err(Error::NotFound)
+        ));
+        for odd in ["../../etc/passwd", "", &stored.sha256.to_uppercase(), "ä"] {
+            assert!(
+                matches!(blobs.open(org, odd).await, Err(Error::Corrupt(_))),
+                "{odd}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn an_unfinished_writer_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
+        let mut writer = blobs.writer(org).await.unwrap();
+        writer.write(b"half").await.unwrap();
+        drop(writer);
+        assert!(names(&dir.path().join(org.to_string()).join("tmp")).is_empty());
+    }
+
+    #[tokio::test]
+    async fn equal_bytes_written_at_once_are_one_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
+        let bytes = vec![7u8; 300_000];
+        let (a, b, c) = tokio::join!(
+            blobs.put(org, &bytes),
+            blobs.put(org, &bytes),
+            blobs.put(org, &bytes)
+        );
+        let a = a.unwrap();
+        assert_eq!((&a, &a), (&b.unwrap(), &c.unwrap()));
+        assert_eq!(blobs.read(org, &a.sha256).await.unwrap(), bytes);
+    }
+}

@@ -1,0 +1,80 @@
+//! Who changed what on a ticket, when, and in which trace. Only ever added to.
+
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::ticket::Changes;
+use domain::{Actor, HistoryId, TicketId, UserId};
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub id: HistoryId,
+    pub at: DateTime<Utc>,
+    /// `user` or `system`.
+    pub actor_kind: String,
+    pub actor: Option<UserId>,
+    /// The name as it was then, or the job kind.
+    pub actor_label: String,
+    /// `opened`, `updated`, `commented`, `assigned`, `escalated` …
+    pub action: String,
+    pub changes: Changes,
+    pub trace_id: Option<String>,
+}
+
+pub async fn insert(
+    tx: &mut Tx,
+    actor: &Actor,
+    ticket: TicketId,
+    action: &str,
+    changes: &Changes,
+    trace_id: Option<&str>,
+) -> Result<HistoryId> {
+    let (organization, now, id) = (tx.organization(), tx.now(), HistoryId::new());
+    let changes = serde_json::to_value(changes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    sqlx::query!(
+        "insert into ticket_history (id, organization_id, ticket_id, at, actor_kind, actor_id, actor_label, action, changes, trace_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        id.0,
+        organization.0,
+        ticket.0,
+        now,
+        actor.kind(),
+        actor.user_id().map(|u| u.0),
+        actor.label(),
+        action,
+        changes,
+        trace_id,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(id)
+}
+
+/// Oldest first, from the entry after `after`.
+pub async fn list(tx: &mut Tx, ticket: TicketId, after: Option<HistoryId>, limit: i64) -> Result<Vec<Entry>> {
+    let rows = sqlx::query!(
+        "select id, at, actor_kind, actor_id, actor_label, action, changes, trace_id from ticket_history
+          where ticket_id = $1
+            and ($2::uuid is null or (at, id) > (select a.at, a.id from ticket_history a where a.id = $2))
+          order by at, id limit $3",
+        ticket.0,
+        after.map(|a| a.0),
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Entry {
+                id: row.id.into(),
+                at: row.at,
+                actor_kind: row.actor_kind,
+                actor: row.actor_id.map(Into::into),
+                actor_label: row.actor_label,
+                action: row.action,
+                changes: serde_json::from_value(row.changes)
+                    .map_err(|error| Error::Corrupt(error.to_string()))?,
+                trace_id: row.trace_id,
+            })
+        })
+        .collect()
+}
