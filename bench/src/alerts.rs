@@ -1,0 +1,74 @@
+//! From the Alertmanager hook to durable incidents: `count` posts, each a different group with one firing alert. The
+//! clock stops when the last one is an incident.
+
+use crate::demo::Demo;
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(long, default_value_t = 10_000)]
+    count: usize,
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+}
+
+pub async fn run(args: Args) -> Result<Value> {
+    let demo = Demo::start().await?;
+    let hook = demo.facts["hooks"]["alertmanager"].as_str().context("no alertmanager hook in demo.json")?.to_owned();
+    let before = opened(&demo).await?;
+    let next = Arc::new(AtomicUsize::new(0));
+    let began = Instant::now();
+    let posters: Vec<_> = (0..args.connections)
+        .map(|_| {
+            let (http, hook, next) = (demo.http.clone(), hook.clone(), next.clone());
+            tokio::spawn(async move {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= args.count {
+                        return anyhow::Ok(());
+                    }
+                    let answer = http.post(&hook).json(&payload(number)).send().await?;
+                    ensure!(answer.status() == 202, "the hook answered {}", answer.status());
+                }
+            })
+        })
+        .collect();
+    for poster in posters {
+        poster.await??;
+    }
+    let accepted = began.elapsed();
+    while opened(&demo).await? - before < args.count as f64 {
+        ensure!(began.elapsed() < Duration::from_secs(600), "not all alerts became incidents within ten minutes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let done = began.elapsed();
+    demo.stop().await?;
+    Ok(json!({
+        "bench": "alerts", "alerts": args.count, "connections": args.connections,
+        "accepted_per_second": args.count as f64 / accepted.as_secs_f64(),
+        "incidents_per_second": args.count as f64 / done.as_secs_f64(),
+    }))
+}
+
+async fn opened(demo: &Demo) -> Result<f64> {
+    demo.metric("relaydesk_alert_ingest_total", "opened").await
+}
+
+fn payload(number: usize) -> Value {
+    let labels = json!({"alertname": "DiskFull", "instance": format!("host{number}.bench.example"), "severity": "critical"});
+    let group = format!("{{}}:{{alertname=\"DiskFull\", instance=\"host{number}.bench.example\"}}");
+    json!({
+        "version": "4", "groupKey": group, "truncatedAlerts": 0, "status": "firing", "receiver": "relaydesk",
+        "groupLabels": labels, "commonLabels": labels, "commonAnnotations": {"summary": "disk is almost full"},
+        "externalURL": "http://alertmanager.bench.example",
+        "alerts": [{
+            "status": "firing", "labels": labels, "annotations": {"summary": "disk is almost full"},
+            "startsAt": "2026-01-01T00:00:00Z", "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://prometheus.bench.example", "fingerprint": format!("{number:016x}"),
+        }],
+    })
+}
