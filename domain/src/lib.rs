@@ -9,6 +9,7 @@
 
 mod actor;
 mod channel;
+pub mod alert;
 mod email_address;
 mod ids;
 pub mod permission;
