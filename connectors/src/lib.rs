@@ -1,1 +1,3 @@
 //! Other systems: mail, chat, monitoring payloads, discovery sources
+
+pub mod monitoring;
