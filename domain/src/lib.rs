@@ -12,6 +12,7 @@ mod channel;
 pub mod alert;
 mod email_address;
 mod ids;
+pub mod mail;
 pub mod permission;
 pub mod ticket;
 mod words;

@@ -35,7 +35,12 @@ impl Error {
     pub fn is_unavailable(&self) -> bool {
         matches!(
             self,
-            Error::Database(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_))
+            Error::Database(
+                sqlx::Error::Io(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::Tls(_)
+            )
         ) || matches!(self, Error::Database(sqlx::Error::Database(e)) if e.code().is_some_and(|c| c.starts_with("57P") || c.starts_with("08") || c == "53300"))
     }
 }
@@ -45,7 +50,10 @@ impl From<sqlx::Error> for Error {
         match &error {
             sqlx::Error::RowNotFound => Error::NotFound,
             sqlx::Error::Database(db) => match db.constraint() {
-                Some(name) => Error::Constraint { name: name.to_owned(), source: error },
+                Some(name) => Error::Constraint {
+                    name: name.to_owned(),
+                    source: error,
+                },
                 None => Error::Database(error),
             },
             _ => Error::Database(error),

@@ -21,7 +21,12 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Status; 4] = [Status::Pending, Status::Processed, Status::Ignored, Status::Failed];
+    pub const ALL: [Status; 4] = [
+        Status::Pending,
+        Status::Processed,
+        Status::Ignored,
+        Status::Failed,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -205,7 +210,9 @@ pub async fn entry(tx: &mut Tx, id: InboxId) -> Result<Entry> {
 /// The row with its bytes.
 pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
     let entry = entry(tx, id).await?;
-    let raw = sqlx::query_scalar!("select raw from inbox where id = $1", id.0).fetch_one(&mut **tx).await?;
+    let raw = sqlx::query_scalar!("select raw from inbox where id = $1", id.0)
+        .fetch_one(&mut **tx)
+        .await?;
     Ok(Inbox { entry, raw })
 }
 
@@ -264,7 +271,11 @@ pub async fn finish(
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    if done.rows_affected() == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 /// Makes the row pending again and counts it. The caller enqueues its job.
@@ -276,5 +287,9 @@ pub async fn reset(tx: &mut Tx, id: InboxId) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    if done.rows_affected() == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }
