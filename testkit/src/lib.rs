@@ -1,1 +1,16 @@
-//! Harness of the tests
+//! What the tests stand on: a real PostgreSQL with a database for every test, and small real servers that stand in for
+//! the systems Relaydesk talks to. A dev-dependency only.
+//!
+//! Inside a crate that `testkit` itself depends on (`store`, `queue`, `actions`), put such tests into `tests/`, not into a
+//! `mod tests`: there the crate under test and the one `testkit` knows would be two different ones.
+//!
+//! Everything panics instead of returning errors: a harness that fails is a test that fails.
+
+mod database;
+mod net;
+mod people;
+pub mod sinks;
+
+pub use database::{TestDb, database};
+pub use net::{free_port, http_client, install_crypto};
+pub use people::{Organization, organization};

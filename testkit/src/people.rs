@@ -1,0 +1,51 @@
+//! An organization to act in.
+
+use crate::TestDb;
+use domain::{Actor, OrganizationId, Role, UserId, Who};
+
+/// An organization with one person of each kind that most tests need.
+#[derive(Clone, Debug)]
+pub struct Organization {
+    pub id: OrganizationId,
+    pub admin: Actor,
+    pub agent: Actor,
+    pub end_user: Actor,
+}
+
+/// A new organization, `slug` being also its name and the domain of its people (`admin@SLUG.example`).
+/// Written with plain SQL, so that tests of any room can use it.
+pub async fn organization(db: &TestDb, slug: &str) -> Organization {
+    let id = OrganizationId::new();
+    let mut owner = db.owner().await;
+    sqlx::query("insert into organizations (id, slug, name) values ($1, $2, $2)")
+        .bind(id.0)
+        .bind(slug)
+        .execute(&mut owner)
+        .await
+        .expect("a new organization");
+    let mut people = Vec::new();
+    for role in [Role::Admin, Role::Agent, Role::EndUser] {
+        let user = UserId::new();
+        let name = role.as_str().replace('_', "-");
+        sqlx::query("insert into users (id, organization_id, email, name, role) values ($1, $2, $3, $4, $5)")
+            .bind(user.0)
+            .bind(id.0)
+            .bind(format!("{name}@{slug}.example"))
+            .bind(&name)
+            .bind(role.as_str())
+            .execute(&mut owner)
+            .await
+            .expect("a new user");
+        people.push(Actor {
+            organization: id,
+            who: Who::User { id: user, role, name },
+        });
+    }
+    let [admin, agent, end_user] = people.try_into().expect("three people");
+    Organization {
+        id,
+        admin,
+        agent,
+        end_user,
+    }
+}
