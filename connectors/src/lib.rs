@@ -1,3 +1,8 @@
-//! Other systems: mail, chat, monitoring payloads, discovery sources
+//! Other systems: mail, chat, monitoring payloads, discovery sources. Wire formats in, domain values out, and back.
+//! Never touches the database.
 
+pub mod http;
 pub mod monitoring;
+pub mod sending;
+pub mod slack;
+pub mod teams;
