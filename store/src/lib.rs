@@ -1,5 +1,7 @@
 //! All SQL of the product: one file per table family, and the tenant-scoped transaction.
 
+pub mod alert_sources;
+pub mod alerts;
 pub mod attachments;
 pub mod blobs;
 pub mod channels;

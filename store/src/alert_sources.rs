@@ -1,0 +1,188 @@
+//! Where alerts come from. A hook's token is stored as its SHA-256 and found by presenting that.
+
+use crate::{Error, Result, Tx, words::word};
+use chrono::{DateTime, Utc};
+use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
+use domain::{AlertSourceId, OrganizationId, TeamId};
+use serde_json::Value;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertSource {
+    pub id: AlertSourceId,
+    pub organization: OrganizationId,
+    pub kind: AlertSourceKind,
+    pub name: String,
+    /// The beginning of the token, to tell tokens apart.
+    pub token_prefix: String,
+    /// Takes the incidents of this source.
+    pub team: Option<TeamId>,
+    pub severity_map: SeverityMap,
+    pub grouping: Grouping,
+    /// Whether the end of the last alert resolves the incident.
+    pub auto_resolve: bool,
+    /// How long after its resolution an incident is taken up again instead of opening a new one.
+    pub reopen_within_seconds: i32,
+    /// `None`: as much as comes.
+    pub max_per_minute: Option<i32>,
+    pub is_active: bool,
+    /// Counts changes; the ETag.
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+struct Row {
+    id: Uuid,
+    organization_id: Uuid,
+    kind: String,
+    name: String,
+    token_prefix: String,
+    team_id: Option<Uuid>,
+    severity_map: Value,
+    grouping: String,
+    auto_resolve: bool,
+    reopen_within_seconds: i32,
+    max_per_minute: Option<i32>,
+    is_active: bool,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for AlertSource {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<AlertSource> {
+        Ok(AlertSource {
+            id: row.id.into(),
+            organization: row.organization_id.into(),
+            kind: word(&row.kind)?,
+            name: row.name,
+            token_prefix: row.token_prefix,
+            team: row.team_id.map(Into::into),
+            severity_map: serde_json::from_value(row.severity_map)
+                .map_err(|error| Error::Corrupt(format!("severity map of alert source {}: {error}", row.id)))?,
+            grouping: word(&row.grouping)?,
+            auto_resolve: row.auto_resolve,
+            reopen_within_seconds: row.reopen_within_seconds,
+            max_per_minute: row.max_per_minute,
+            is_active: row.is_active,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+macro_rules! select {
+    ($tail:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Row,
+            "select id, organization_id, kind, name, token_prefix, team_id, severity_map, grouping, auto_resolve,
+                    reopen_within_seconds, max_per_minute, is_active, version, created_at, updated_at
+               from alert_sources " + $tail
+            $(, $argument)*
+        )
+    };
+}
+
+fn json(map: &SeverityMap) -> Value {
+    serde_json::to_value(map).expect("a map of texts is JSON")
+}
+
+/// The source whose token has this hash (hex SHA-256), in a transaction that presents it.
+pub async fn by_token_hash(tx: &mut Tx, token_hash: &str) -> Result<AlertSource> {
+    select!("where token_hash = $1", token_hash).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+}
+
+pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+}
+
+/// Newest first, at most `limit`, after the given one.
+pub async fn list(tx: &mut Tx, after: Option<AlertSourceId>, limit: i64) -> Result<Vec<AlertSource>> {
+    let organization = tx.organization();
+    select!(
+        "where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        organization.0,
+        after.map(|id| id.0),
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+pub async fn insert(tx: &mut Tx, source: &AlertSource, token_hash: &str) -> Result<()> {
+    let organization = tx.organization();
+    sqlx::query!(
+        "insert into alert_sources (id, organization_id, kind, name, token_hash, token_prefix, team_id, severity_map, grouping,
+                                    auto_resolve, reopen_within_seconds, max_per_minute, is_active, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14)",
+        source.id.0,
+        organization.0,
+        source.kind.as_str(),
+        source.name,
+        token_hash,
+        source.token_prefix,
+        source.team.map(|team| team.0),
+        json(&source.severity_map),
+        source.grouping.as_str(),
+        source.auto_resolve,
+        source.reopen_within_seconds,
+        source.max_per_minute,
+        source.is_active,
+        source.created_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes the row if it still has `source.version`; answers the new version.
+pub async fn update(tx: &mut Tx, source: &AlertSource) -> Result<i64> {
+    let now = tx.now();
+    sqlx::query_scalar!(
+        "update alert_sources
+            set name = $3, team_id = $4, severity_map = $5, grouping = $6, auto_resolve = $7, reopen_within_seconds = $8,
+                max_per_minute = $9, is_active = $10, updated_at = $11, version = version + 1
+          where id = $1 and version = $2 returning version",
+        source.id.0,
+        source.version,
+        source.name,
+        source.team.map(|team| team.0),
+        json(&source.severity_map),
+        source.grouping.as_str(),
+        source.auto_resolve,
+        source.reopen_within_seconds,
+        source.max_per_minute,
+        source.is_active,
+        now,
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::Stale)
+}
+
+/// The old token stops working at once.
+pub async fn set_token(tx: &mut Tx, id: AlertSourceId, token_hash: &str, token_prefix: &str) -> Result<()> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "update alert_sources set token_hash = $2, token_prefix = $3, updated_at = $4, version = version + 1 where id = $1",
+        id.0,
+        token_hash,
+        token_prefix,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// Its alerts go with it; their incidents stay.
+pub async fn delete(tx: &mut Tx, id: AlertSourceId) -> Result<()> {
+    let done = sqlx::query!("delete from alert_sources where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}

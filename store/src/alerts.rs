@@ -1,0 +1,256 @@
+//! Alerts, one row an episode, and the groups that share an incident.
+
+use crate::{Error, Result, Tx, words::word};
+use chrono::{DateTime, Utc};
+use domain::alert::{AlertStatus, Episode};
+use domain::{AlertId, AlertSourceId, TicketId};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use uuid::Uuid;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub id: Uuid,
+    /// The latest one; may be closed.
+    pub incident: Option<TicketId>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alert {
+    pub id: AlertId,
+    pub source: AlertSourceId,
+    pub group: Uuid,
+    pub fingerprint: String,
+    pub status: AlertStatus,
+    pub severity: String,
+    pub title: String,
+    pub description: String,
+    pub labels: BTreeMap<String, String>,
+    pub source_url: Option<String>,
+    pub starts_at: DateTime<Utc>,
+    pub latest_start_at: DateTime<Utc>,
+    pub ends_at: Option<DateTime<Utc>>,
+    pub received_count: i64,
+    pub first_received_at: DateTime<Utc>,
+    pub last_received_at: DateTime<Utc>,
+    pub incident: Option<TicketId>,
+}
+
+impl Alert {
+    pub fn episode(&self) -> Episode {
+        Episode { latest_start_at: self.latest_start_at, ends_at: self.ends_at }
+    }
+}
+
+struct Row {
+    id: Uuid,
+    source_id: Uuid,
+    group_id: Uuid,
+    fingerprint: String,
+    status: String,
+    severity: String,
+    title: String,
+    description: String,
+    labels: Value,
+    source_url: Option<String>,
+    starts_at: DateTime<Utc>,
+    latest_start_at: DateTime<Utc>,
+    ends_at: Option<DateTime<Utc>>,
+    received_count: i64,
+    first_received_at: DateTime<Utc>,
+    last_received_at: DateTime<Utc>,
+    incident_id: Option<Uuid>,
+}
+
+impl TryFrom<Row> for Alert {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Alert> {
+        Ok(Alert {
+            id: row.id.into(),
+            source: row.source_id.into(),
+            group: row.group_id,
+            fingerprint: row.fingerprint,
+            status: word(&row.status)?,
+            severity: row.severity,
+            title: row.title,
+            description: row.description,
+            labels: serde_json::from_value(row.labels)
+                .map_err(|error| Error::Corrupt(format!("labels of alert {}: {error}", row.id)))?,
+            source_url: row.source_url,
+            starts_at: row.starts_at,
+            latest_start_at: row.latest_start_at,
+            ends_at: row.ends_at,
+            received_count: row.received_count,
+            first_received_at: row.first_received_at,
+            last_received_at: row.last_received_at,
+            incident: row.incident_id.map(Into::into),
+        })
+    }
+}
+
+/// The group of this key, made if it is new, and locked: payloads of one group take turns.
+pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Result<Group> {
+    let (organization, now) = (tx.organization(), tx.now());
+    let row = sqlx::query!(
+        "insert into alert_groups (id, organization_id, source_id, group_key, last_received_at, created_at)
+         values ($1, $2, $3, $4, $5, $5)
+         on conflict on constraint alert_groups_group_key_key
+         do update set last_received_at = greatest(alert_groups.last_received_at, excluded.last_received_at)
+         returning id, incident_id",
+        Uuid::now_v7(),
+        organization.0,
+        source.0,
+        key,
+        now,
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into) })
+}
+
+/// Locks further groups, in one order for everybody.
+pub async fn lock_groups(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Group>> {
+    let rows = sqlx::query!("select id, incident_id from alert_groups where id = any($1) order by id for update", ids)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().map(|row| Group { id: row.id, incident: row.incident_id.map(Into::into) }).collect())
+}
+
+pub async fn set_incident(tx: &mut Tx, group: Uuid, incident: TicketId) -> Result<()> {
+    sqlx::query!("update alert_groups set incident_id = $2 where id = $1", group, incident.0).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// The latest episode of each fingerprint, and all that fires in the groups.
+pub async fn current(
+    tx: &mut Tx,
+    source: AlertSourceId,
+    groups: &[Uuid],
+    fingerprints: &[String],
+) -> Result<Vec<Alert>> {
+    sqlx::query_as!(
+        Row,
+        r#"select a.id, a.source_id, a.group_id, a.fingerprint, a.status, a.severity, a.title, a.description, a.labels,
+                  a.source_url, a.starts_at, a.latest_start_at, a.ends_at, a.received_count, a.first_received_at,
+                  a.last_received_at, a.incident_id
+             from alerts a
+            where a.id in (
+                      select latest.id
+                        from unnest($3::text[]) as wanted(fingerprint)
+                       cross join lateral (
+                           select l.id from alerts l where l.source_id = $1 and l.fingerprint = wanted.fingerprint
+                            order by l.id desc limit 1) as latest)
+               or a.id in (select f.id from alerts f where f.group_id = any($2) and f.status = 'firing')
+            order by a.id"#,
+        source.0,
+        groups,
+        fingerprints,
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+/// Writes new and changed episodes. That an alert fires twice at once is refused by `alerts_open_key`.
+pub async fn save(tx: &mut Tx, alerts: &[Alert]) -> Result<()> {
+    if alerts.is_empty() {
+        return Ok(());
+    }
+    fn column<T>(alerts: &[Alert], value: impl Fn(&Alert) -> T) -> Vec<T> {
+        alerts.iter().map(value).collect()
+    }
+    let organization = tx.organization();
+    sqlx::query!(
+        "insert into alerts (id, organization_id, source_id, group_id, fingerprint, status, severity, title, description,
+                             labels, source_url, starts_at, latest_start_at, ends_at, received_count, first_received_at,
+                             last_received_at, incident_id)
+         select u.id, $1, u.source_id, u.group_id, u.fingerprint, u.status, u.severity, u.title, u.description, u.labels,
+                u.source_url, u.starts_at, u.latest_start_at, u.ends_at, u.received_count, u.first_received_at,
+                u.last_received_at, u.incident_id
+           from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                       $10::jsonb[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::int8[],
+                       $16::timestamptz[], $17::timestamptz[], $18::uuid[])
+             as u(id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
+                  latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id)
+         on conflict on constraint alerts_pkey do update
+            set status = excluded.status, severity = excluded.severity, title = excluded.title,
+                description = excluded.description, labels = excluded.labels, source_url = excluded.source_url,
+                latest_start_at = excluded.latest_start_at, ends_at = excluded.ends_at,
+                received_count = excluded.received_count, last_received_at = excluded.last_received_at,
+                incident_id = excluded.incident_id",
+        organization.0,
+        &column(alerts, |a| a.id.0),
+        &column(alerts, |a| a.source.0),
+        &column(alerts, |a| a.group),
+        &column(alerts, |a| a.fingerprint.clone()),
+        &column(alerts, |a| a.status.as_str().to_owned()),
+        &column(alerts, |a| a.severity.clone()),
+        &column(alerts, |a| a.title.clone()),
+        &column(alerts, |a| a.description.clone()),
+        &column(alerts, |a| serde_json::to_value(&a.labels).expect("a map of texts is JSON")),
+        &column(alerts, |a| a.source_url.clone()) as &[Option<String>],
+        &column(alerts, |a| a.starts_at),
+        &column(alerts, |a| a.latest_start_at),
+        &column(alerts, |a| a.ends_at) as &[Option<DateTime<Utc>>],
+        &column(alerts, |a| a.received_count),
+        &column(alerts, |a| a.first_received_at),
+        &column(alerts, |a| a.last_received_at),
+        &column(alerts, |a| a.incident.map(|id| id.0)) as &[Option<Uuid>],
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct AlertFilter {
+    pub source: Option<AlertSourceId>,
+    pub status: Option<AlertStatus>,
+    pub severity: Option<String>,
+    pub fingerprint: Option<String>,
+    pub incident: Option<TicketId>,
+}
+
+/// Newest episodes first, at most `limit`, after the given one.
+pub async fn list(tx: &mut Tx, filter: &AlertFilter, after: Option<AlertId>, limit: i64) -> Result<Vec<Alert>> {
+    let organization = tx.organization();
+    sqlx::query_as!(
+        Row,
+        "select id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
+                latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id
+           from alerts
+          where organization_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or status = $3)
+            and ($4::text is null or severity = $4) and ($5::text is null or fingerprint = $5)
+            and ($6::uuid is null or incident_id = $6) and ($7::uuid is null or id < $7)
+          order by id desc limit $8",
+        organization.0,
+        filter.source.map(|id| id.0),
+        filter.status.map(AlertStatus::as_str),
+        filter.severity.as_deref(),
+        filter.fingerprint.as_deref(),
+        filter.incident.map(|id| id.0),
+        after.map(|id| id.0),
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+pub async fn get(tx: &mut Tx, id: AlertId) -> Result<Alert> {
+    sqlx::query_as!(
+        Row,
+        "select id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
+                latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id
+           from alerts where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
