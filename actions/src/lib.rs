@@ -5,5 +5,7 @@ pub mod deliveries;
 mod error;
 pub mod events;
 pub mod jobs;
+pub mod priority_matrix;
+pub mod tickets;
 
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@ mod change;
 mod number;
 mod priority;
 mod status;
+pub mod text;
 
 pub use change::{Change, Changes};
 pub use number::{NotANumber, TicketNumber};

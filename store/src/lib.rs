@@ -16,6 +16,7 @@ pub mod ticket_comments;
 pub mod ticket_history;
 pub mod ticket_links;
 pub mod ticket_list;
+pub mod ticket_people;
 pub mod ticket_tags;
 pub mod ticket_watchers;
 pub mod tickets;

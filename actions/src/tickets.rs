@@ -1,0 +1,31 @@
+//! What can be done with tickets. Every verb checks permission, changes rows, writes history, records the event and
+//! moves the SLA clocks, in the caller's transaction.
+//!
+//! A verb locks the ticket's row first, so two verbs on one ticket happen one after the other. Who only wants to change
+//! what they have seen calls [`expect_version`] before it (`If-Match`).
+
+mod assign;
+mod attach;
+mod change;
+mod comment;
+mod escalate;
+mod links;
+mod open;
+mod people;
+mod see;
+mod status;
+mod tags;
+mod update;
+mod watchers;
+
+pub use assign::{Assignment, assign};
+pub use attach::{NewAttachment, StoredAttachment, attach, attach_stored};
+pub use comment::{NewComment, comment};
+pub use escalate::{Escalation, escalate, set_priority};
+pub use links::{link, unlink};
+pub use open::{NewTicket, open};
+pub use see::{expect_version, find, scope, see, sees_internal};
+pub use status::{cancel, close, reopen, resolve, set_status};
+pub use tags::{add_tag, remove_tag};
+pub use update::{TicketPatch, update};
+pub use watchers::{add_watcher, remove_watcher};

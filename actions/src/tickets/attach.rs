@@ -1,0 +1,86 @@
+//! Files on tickets and comments.
+
+use super::{change, see};
+use crate::{Error, Result};
+use domain::permission::{self, Permission};
+use domain::ticket::{Changes, Visibility, text};
+use domain::{Actor, AttachmentId, CommentId, TicketId};
+use serde_json::{Map, Value, json};
+use store::Tx;
+use store::attachments::Attachment;
+use store::blobs::{Blobs, Stored};
+
+#[derive(Clone, Debug)]
+pub struct NewAttachment {
+    /// As it was sent; only its last part is kept, and never used as a path.
+    pub file_name: String,
+    pub media_type: String,
+    pub content_id: Option<String>,
+    pub bytes: Vec<u8>,
+}
+
+/// A file whose bytes are on disk already, which is better done before the transaction begins.
+#[derive(Clone, Debug)]
+pub struct StoredAttachment {
+    pub file_name: String,
+    pub media_type: String,
+    pub content_id: Option<String>,
+    pub stored: Stored,
+}
+
+/// Puts the bytes on disk, then names them.
+pub async fn attach(
+    tx: &mut Tx,
+    actor: &Actor,
+    ticket: TicketId,
+    comment: Option<CommentId>,
+    new: NewAttachment,
+    blobs: &Blobs,
+) -> Result<AttachmentId> {
+    let stored = blobs.put(tx.organization(), &new.bytes).await?;
+    let NewAttachment { file_name, media_type, content_id, .. } = new;
+    let attachment = StoredAttachment { file_name, media_type, content_id, stored };
+    Ok(attach_stored(tx, actor, ticket, comment, attachment).await?.id)
+}
+
+pub async fn attach_stored(
+    tx: &mut Tx,
+    actor: &Actor,
+    ticket: TicketId,
+    comment: Option<CommentId>,
+    new: StoredAttachment,
+) -> Result<Attachment> {
+    permission::check(actor, Permission::TicketsCommentPublic)?;
+    let row = see::lock(tx, actor, ticket).await?;
+    if let Some(comment) = comment {
+        let comment = store::ticket_comments::get(tx, comment).await?;
+        let hidden = comment.visibility == Visibility::Internal && !see::sees_internal(actor);
+        if comment.ticket != ticket || hidden {
+            return Err(Error::invalid("/comment", "the ticket has no such comment"));
+        }
+    }
+    let attachment = Attachment {
+        id: AttachmentId::new(),
+        ticket,
+        comment,
+        file_name: text::file_name(&new.file_name),
+        media_type: text::media_type(&new.media_type),
+        size_bytes: new.stored.size_bytes,
+        sha256: new.stored.sha256,
+        content_id: new.content_id,
+        created_by: actor.user_id(),
+        created_at: tx.now(),
+    };
+    store::attachments::insert(tx, &attachment).await?;
+    store::tickets::touch(tx, ticket, false).await?;
+    let mut changes = Changes::default();
+    let shown = json!({"id": attachment.id, "file_name": attachment.file_name, "size_bytes": attachment.size_bytes});
+    changes.add("attachments", &Value::Null, &shown);
+    // What comes with a comment or with the ticket itself is told with it.
+    if comment.is_some() || row.created_at == tx.now() {
+        change::remember(tx, actor, &row, "attached", &changes).await?;
+    } else {
+        change::tell(tx, actor, &row, "updated", &changes, Map::new()).await?;
+    }
+    Ok(attachment)
+}

@@ -1,0 +1,176 @@
+//! The common second half of every verb that changes a ticket: row, history, event, clocks.
+
+use crate::{Result, events};
+use domain::Actor;
+use domain::ticket::text::truncated;
+use domain::ticket::{Changes, Status};
+use serde_json::{Map, Value, json};
+use store::Tx;
+use store::tickets::Ticket;
+
+/// What a verb wants said beside the changed fields.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    /// The verb, when the changed fields alone do not tell it: `escalated`.
+    pub action: Option<&'static str>,
+    /// Changes that are not columns of the ticket: `reason`, `tags`.
+    pub changes: Changes,
+    /// More for the event's payload.
+    pub payload: Map<String, Value>,
+}
+
+impl Note {
+    pub fn action(action: &'static str) -> Self {
+        Note { action: Some(action), ..Note::default() }
+    }
+
+    /// Says why in history and event, if a reason was given.
+    pub fn because(mut self, reason: Option<&str>) -> Self {
+        if let Some(reason) = reason.map(str::trim).filter(|reason| !reason.is_empty()) {
+            self.changes.add("reason", &Value::Null, reason);
+            self.payload.insert("reason".into(), reason.into());
+        }
+        self
+    }
+}
+
+/// Writes the difference between `before` and `after`. When there is none and the note names no verb, nothing happens.
+pub(super) async fn apply(
+    tx: &mut Tx,
+    actor: &Actor,
+    before: Ticket,
+    mut after: Ticket,
+    note: Note,
+) -> Result<Ticket> {
+    let mut changes = difference(&before, &after);
+    if changes.is_empty() && note.action.is_none() {
+        return Ok(before);
+    }
+    after.updated_at = tx.now().max(before.updated_at);
+    after.version = store::tickets::update(tx, &before, &after).await?;
+    let action = note.action.unwrap_or_else(|| verb(&before, &after, &changes));
+    changes.0.extend(note.changes.0);
+    tell(tx, actor, &after, action, &changes, note.payload).await?;
+    Ok(after)
+}
+
+/// History and event of something that happened to a ticket.
+pub(super) async fn tell(
+    tx: &mut Tx,
+    actor: &Actor,
+    ticket: &Ticket,
+    action: &'static str,
+    changes: &Changes,
+    more: Map<String, Value>,
+) -> Result<()> {
+    remember(tx, actor, ticket, action, changes).await?;
+    let kind = format!("{}.{action}", ticket.kind);
+    events::record(tx, actor, &kind, Some(ticket.id), payload(ticket, changes, more)).await?;
+    Ok(())
+}
+
+/// History alone, for what nobody has to react to.
+pub(super) async fn remember(
+    tx: &mut Tx,
+    actor: &Actor,
+    ticket: &Ticket,
+    action: &'static str,
+    changes: &Changes,
+) -> Result<()> {
+    let trace = queue::trace::current().map(|context| context.trace_id_hex());
+    store::ticket_history::insert(tx, actor, ticket.id, action, changes, trace.as_deref()).await?;
+    tracing::info!(ticket.id = %ticket.id, ticket.number = %ticket.number, action, actor = actor.label(), "ticket");
+    Ok(())
+}
+
+/// Moves a ticket along its table of moves and keeps the times that hang on it.
+pub(super) fn move_to(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
+    let from = ticket.status;
+    if from == to {
+        return Ok(());
+    }
+    from.check_move(ticket.kind, to).map_err(|error| crate::Error::conflict(error.to_string()))?;
+    if from.is_reopening(to) {
+        ticket.reopened_count += 1;
+        (ticket.resolved_at, ticket.closed_at, ticket.resolution) = (None, None, None);
+    }
+    match to {
+        Status::Resolved => ticket.resolved_at = Some(now),
+        Status::Closed => ticket.closed_at = Some(now),
+        _ => {}
+    }
+    ticket.status = to;
+    Ok(())
+}
+
+/// Where an open ticket stands when nothing else is known of it.
+pub(super) fn waiting_status(ticket: &Ticket) -> Status {
+    if ticket.assignee.is_some() { Status::Assigned } else { Status::New }
+}
+
+/// The fields as the API names them.
+fn difference(before: &Ticket, after: &Ticket) -> Changes {
+    let mut changes = Changes::default();
+    changes.note("title", &before.title, &after.title);
+    changes.note("description", &before.description, &after.description);
+    changes.note("status", &before.status, &after.status);
+    changes.note("impact", &before.impact, &after.impact);
+    changes.note("urgency", &before.urgency, &after.urgency);
+    changes.note("priority", &before.priority, &after.priority);
+    changes.note("requester", &before.requester, &after.requester);
+    changes.note("assignee", &before.assignee, &after.assignee);
+    changes.note("team", &before.team, &after.team);
+    changes.note("resolution", &before.resolution, &after.resolution);
+    changes.note("first_responded_at", &before.first_responded_at, &after.first_responded_at);
+    changes
+}
+
+fn verb(before: &Ticket, after: &Ticket, changes: &Changes) -> &'static str {
+    if before.status != after.status {
+        match after.status {
+            Status::Resolved => return "resolved",
+            Status::Closed => return "closed",
+            to if before.status.is_reopening(to) => return "reopened",
+            _ => {}
+        }
+    }
+    if changes.has("assignee") || changes.has("team") {
+        "assigned"
+    } else if changes.has("status") {
+        "status_changed"
+    } else {
+        "updated"
+    }
+}
+
+/// What templates and rules read. Long texts are cut: the whole is in the rows.
+fn payload(ticket: &Ticket, changes: &Changes, more: Map<String, Value>) -> Value {
+    let short = |value: &Value| match value {
+        Value::String(text) => Value::String(truncated(text, 500)),
+        other => other.clone(),
+    };
+    let changes: Vec<Value> = changes
+        .0
+        .iter()
+        .map(|change| json!({"field": change.field, "from": short(&change.from), "to": short(&change.to)}))
+        .collect();
+    let mut payload = json!({
+        "number": ticket.number,
+        "kind": ticket.kind,
+        "title": ticket.title,
+        "status": ticket.status,
+        "priority": ticket.priority,
+        "impact": ticket.impact,
+        "urgency": ticket.urgency,
+        "source": ticket.source,
+        "requester": ticket.requester,
+        "assignee": ticket.assignee,
+        "team": ticket.team,
+        "resolution": ticket.resolution.as_deref().map(|text| truncated(text, 2000)),
+        "changes": changes,
+    });
+    if let Value::Object(fields) = &mut payload {
+        fields.extend(more);
+    }
+    payload
+}

@@ -1,0 +1,143 @@
+//! Comments, and what an answer means for the ticket.
+
+use super::change::{self, Note};
+use super::see;
+use crate::{Error, Result};
+use domain::permission::{self, Permission};
+use domain::ticket::{Changes, Source, Status, Visibility, text};
+use domain::{Actor, CommentId, TicketId, UserId, Who};
+use serde_json::{Value, json};
+use store::Tx;
+use store::ticket_comments::Comment;
+use store::tickets::Ticket;
+
+#[derive(Clone, Debug)]
+pub struct NewComment {
+    pub body: String,
+    /// Sanitized HTML of a mail.
+    pub body_html: Option<String>,
+    pub visibility: Visibility,
+    pub source: Source,
+    /// Who wrote it, when that is not the actor: the sender of a mail that a job brings in.
+    pub author: Option<UserId>,
+    /// An out-of-office note or another automatic answer: it is kept, but is no answer and moves nothing.
+    pub is_automatic: bool,
+}
+
+impl NewComment {
+    pub fn public(body: impl Into<String>, source: Source) -> Self {
+        NewComment {
+            body: body.into(),
+            body_html: None,
+            visibility: Visibility::Public,
+            source,
+            author: None,
+            is_automatic: false,
+        }
+    }
+
+    pub fn internal(body: impl Into<String>, source: Source) -> Self {
+        NewComment { visibility: Visibility::Internal, ..NewComment::public(body, source) }
+    }
+}
+
+/// Adds the comment. The first public one from staff, other than the requester, is the first response. A public one
+/// from the requester puts a pending ticket back to work and reopens a resolved one.
+pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) -> Result<CommentId> {
+    permission::check(actor, match new.visibility {
+        Visibility::Public => Permission::TicketsCommentPublic,
+        Visibility::Internal => Permission::TicketsCommentInternal,
+    })?;
+    let body = body(actor, &new)?;
+    let before = see::lock(tx, actor, id).await?;
+    let author = new.author.or(actor.user_id());
+    let comment = Comment {
+        id: CommentId::new(),
+        ticket: id,
+        author,
+        author_name: None,
+        visibility: new.visibility,
+        body,
+        body_html: new.body_html,
+        source: new.source,
+        created_at: tx.now(),
+    };
+    store::ticket_comments::insert(tx, &comment).await?;
+
+    let mut after = before.clone();
+    let is_answer = comment.visibility == Visibility::Public && !new.is_automatic;
+    let from_requester = author.is_some() && author == before.requester;
+    let from_staff = is_staff(tx, actor, author).await?;
+    if is_answer && from_staff && !from_requester && before.first_responded_at.is_none() {
+        after.first_responded_at = Some(tx.now());
+    }
+    if is_answer && from_requester {
+        back_to_work(&mut after, tx.now())?;
+    }
+    let note = note(&comment, from_staff, from_requester, new.is_automatic);
+    if after == before {
+        store::tickets::touch(tx, id, false).await?;
+        change::tell(tx, actor, &before, "commented", &note.changes, note.payload).await?;
+    } else {
+        change::apply(tx, actor, before, after, note).await?;
+    }
+    Ok(comment.id)
+}
+
+fn body(actor: &Actor, new: &NewComment) -> Result<String> {
+    let body = text::body(&new.body);
+    let is_person = matches!(actor.who, Who::User { .. });
+    if is_person && body.trim().is_empty() {
+        return Err(Error::invalid("/body", "must not be empty"));
+    }
+    if is_person && body.chars().count() > text::MAX_TEXT {
+        return Err(Error::invalid(
+            "/body",
+            format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT),
+        ));
+    }
+    Ok(text::truncated(&body, text::MAX_TEXT))
+}
+
+async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<bool> {
+    Ok(match (&actor.who, author) {
+        (Who::User { id, role, .. }, Some(author)) if author == *id => role.is_staff(),
+        (_, Some(author)) => {
+            let standing = store::ticket_people::standing(tx, author).await?;
+            standing.ok_or_else(|| Error::invalid("/author", "there is no such user"))?.role.is_staff()
+        }
+        (_, None) => false,
+    })
+}
+
+fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
+    match ticket.status {
+        Status::Pending => {
+            let to = if ticket.assignee.is_some() { Status::InProgress } else { Status::New };
+            change::move_to(ticket, to, now)
+        }
+        Status::Resolved => change::move_to(ticket, change::waiting_status(ticket), now),
+        _ => Ok(()),
+    }
+}
+
+fn note(comment: &Comment, from_staff: bool, from_requester: bool, is_automatic: bool) -> Note {
+    let mut note = Note::action("commented");
+    let mut changes = Changes::default();
+    changes.add("comment", &Value::Null, &json!({"id": comment.id, "visibility": comment.visibility}));
+    note.changes = changes;
+    note.payload.insert(
+        "comment".into(),
+        json!({
+            "id": comment.id,
+            "visibility": comment.visibility,
+            "author": comment.author,
+            "body": text::truncated(&comment.body, 4000),
+            "source": comment.source,
+            "from_staff": from_staff,
+            "from_requester": from_requester,
+            "automatic": is_automatic,
+        }),
+    );
+    note
+}

@@ -1,0 +1,41 @@
+//! Watchers: staff name anybody, an end user only themselves.
+
+use super::{change, people, see};
+use crate::{Error, Result};
+use domain::permission::{self, Permission};
+use domain::ticket::Changes;
+use domain::{Actor, TicketId, UserId};
+use serde_json::Value;
+use store::Tx;
+
+/// False when they watched it already.
+pub async fn add_watcher(tx: &mut Tx, actor: &Actor, id: TicketId, user: UserId) -> Result<bool> {
+    let ticket = see::lock(tx, actor, id).await?;
+    may(actor, user)?;
+    people::must_exist(tx, user, "/user").await?;
+    let is_new = store::ticket_watchers::add(tx, id, user).await?;
+    if is_new {
+        let mut changes = Changes::default();
+        changes.add("watchers", &Value::Null, &user);
+        change::remember(tx, actor, &ticket, "watcher_added", &changes).await?;
+    }
+    Ok(is_new)
+}
+
+pub async fn remove_watcher(tx: &mut Tx, actor: &Actor, id: TicketId, user: UserId) -> Result<()> {
+    let ticket = see::lock(tx, actor, id).await?;
+    may(actor, user)?;
+    if !store::ticket_watchers::remove(tx, id, user).await? {
+        return Err(Error::NotFound);
+    }
+    let mut changes = Changes::default();
+    changes.add("watchers", &user, &Value::Null);
+    change::remember(tx, actor, &ticket, "watcher_removed", &changes).await
+}
+
+fn may(actor: &Actor, user: UserId) -> Result<()> {
+    if actor.user_id() != Some(user) {
+        permission::check(actor, Permission::TicketsUpdate)?;
+    }
+    Ok(())
+}
