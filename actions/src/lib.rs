@@ -8,4 +8,4 @@ pub mod jobs;
 pub mod priority_matrix;
 pub mod tickets;
 
-pub use error::{Error, Result};
+pub use error::{Error, FieldError, Result};

@@ -11,15 +11,25 @@ pub struct Standing {
 
 /// `None` when there is no such person in the organization.
 pub async fn standing(tx: &mut Tx, user: UserId) -> Result<Option<Standing>> {
-    let row =
-        sqlx::query!("select role, is_active from users where id = $1", user.0).fetch_optional(&mut **tx).await?;
-    row.map(|row| Ok(Standing { role: word(&row.role)?, is_active: row.is_active })).transpose()
+    let row = sqlx::query!("select role, is_active from users where id = $1", user.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    row.map(|row| {
+        Ok(Standing {
+            role: word(&row.role)?,
+            is_active: row.is_active,
+        })
+    })
+    .transpose()
 }
 
 pub async fn team_exists(tx: &mut Tx, team: TeamId) -> Result<bool> {
-    let found = sqlx::query_scalar!(r#"select exists (select from teams where id = $1) as "found!""#, team.0)
-        .fetch_one(&mut **tx)
-        .await?;
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from teams where id = $1) as "found!""#,
+        team.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
     Ok(found)
 }
 

@@ -37,17 +37,23 @@ impl NewComment {
     }
 
     pub fn internal(body: impl Into<String>, source: Source) -> Self {
-        NewComment { visibility: Visibility::Internal, ..NewComment::public(body, source) }
+        NewComment {
+            visibility: Visibility::Internal,
+            ..NewComment::public(body, source)
+        }
     }
 }
 
 /// Adds the comment. The first public one from staff, other than the requester, is the first response. A public one
 /// from the requester puts a pending ticket back to work and reopens a resolved one.
 pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) -> Result<CommentId> {
-    permission::check(actor, match new.visibility {
-        Visibility::Public => Permission::TicketsCommentPublic,
-        Visibility::Internal => Permission::TicketsCommentInternal,
-    })?;
+    permission::check(
+        actor,
+        match new.visibility {
+            Visibility::Public => Permission::TicketsCommentPublic,
+            Visibility::Internal => Permission::TicketsCommentInternal,
+        },
+    )?;
     let body = body(actor, &new)?;
     let before = see::lock(tx, actor, id).await?;
     let author = new.author.or(actor.user_id());
@@ -93,7 +99,10 @@ fn body(actor: &Actor, new: &NewComment) -> Result<String> {
     if is_person && body.chars().count() > text::MAX_TEXT {
         return Err(Error::invalid(
             "/body",
-            format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT),
+            format!(
+                "must have at most {} characters: attach the rest as a file",
+                text::MAX_TEXT
+            ),
         ));
     }
     Ok(text::truncated(&body, text::MAX_TEXT))
@@ -104,7 +113,10 @@ async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<
         (Who::User { id, role, .. }, Some(author)) if author == *id => role.is_staff(),
         (_, Some(author)) => {
             let standing = store::ticket_people::standing(tx, author).await?;
-            standing.ok_or_else(|| Error::invalid("/author", "there is no such user"))?.role.is_staff()
+            standing
+                .ok_or_else(|| Error::invalid("/author", "there is no such user"))?
+                .role
+                .is_staff()
         }
         (_, None) => false,
     })
@@ -113,7 +125,11 @@ async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<
 fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
     match ticket.status {
         Status::Pending => {
-            let to = if ticket.assignee.is_some() { Status::InProgress } else { Status::New };
+            let to = if ticket.assignee.is_some() {
+                Status::InProgress
+            } else {
+                Status::New
+            };
             change::move_to(ticket, to, now)
         }
         Status::Resolved => change::move_to(ticket, change::waiting_status(ticket), now),
@@ -124,7 +140,11 @@ fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Resu
 fn note(comment: &Comment, from_staff: bool, from_requester: bool, is_automatic: bool) -> Note {
     let mut note = Note::action("commented");
     let mut changes = Changes::default();
-    changes.add("comment", &Value::Null, &json!({"id": comment.id, "visibility": comment.visibility}));
+    changes.add(
+        "comment",
+        &Value::Null,
+        &json!({"id": comment.id, "visibility": comment.visibility}),
+    );
     note.changes = changes;
     note.payload.insert(
         "comment".into(),

@@ -26,7 +26,10 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
     }
     let before = see::lock(tx, actor, id).await?;
     if !before.status.is_open() {
-        return Err(Error::conflict(format!("a ticket that is {} cannot be escalated: reopen it first", before.status)));
+        return Err(Error::conflict(format!(
+            "a ticket that is {} cannot be escalated: reopen it first",
+            before.status
+        )));
     }
     let mut after = before.clone();
     if let Some(priority) = raised(&before, &escalation)? {
@@ -39,7 +42,9 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
     };
     assign::set(tx, &mut after, &assignment).await?;
     if after == before {
-        return Err(Error::conflict("the ticket is there already: name a higher priority, another team or assignee"));
+        return Err(Error::conflict(
+            "the ticket is there already: name a higher priority, another team or assignee",
+        ));
     }
     let note = Note::action("escalated").because(Some(&escalation.reason));
     change::apply(tx, actor, before, after, note).await
@@ -49,12 +54,17 @@ fn raised(ticket: &Ticket, escalation: &Escalation) -> Result<Option<Priority>> 
     match escalation.priority {
         Some(wanted) if wanted.rank() > ticket.priority.rank() => Err(Error::invalid(
             "/priority",
-            format!("an escalation cannot lower the priority: it is {}", ticket.priority),
+            format!(
+                "an escalation cannot lower the priority: it is {}",
+                ticket.priority
+            ),
         )),
         Some(wanted) => Ok(Some(wanted)),
         None if escalation.team.is_none() && escalation.assignee.is_none() => {
             if ticket.priority == Priority::Critical {
-                return Err(Error::conflict("the priority is critical already: name a team or assignee to escalate to"));
+                return Err(Error::conflict(
+                    "the priority is critical already: name a team or assignee to escalate to",
+                ));
             }
             Ok(Some(ticket.priority.raised()))
         }

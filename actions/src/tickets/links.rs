@@ -28,7 +28,10 @@ pub async fn link(
     match contrary {
         Some(_) if kind == LinkKind::RelatesTo => return Ok(None),
         Some(link) => {
-            return Err(Error::conflict(format!("{} has this link to the ticket already", link.other_number)));
+            return Err(Error::conflict(format!(
+                "{} has this link to the ticket already",
+                link.other_number
+            )));
         }
         None => {}
     }
@@ -61,10 +64,16 @@ async fn remember(
 ) -> Result<()> {
     let pair = store::tickets::get_all(tx, &[from, to]).await?;
     for ticket in &pair {
-        let Some(other) = pair.iter().find(|other| other.id != ticket.id) else { continue };
+        let Some(other) = pair.iter().find(|other| other.id != ticket.id) else {
+            continue;
+        };
         let link = json!({"kind": kind, "outgoing": ticket.id == from, "ticket": other.number});
         let mut changes = Changes::default();
-        let (before, after) = if is_new { (Value::Null, link) } else { (link, Value::Null) };
+        let (before, after) = if is_new {
+            (Value::Null, link)
+        } else {
+            (link, Value::Null)
+        };
         changes.add("links", &before, &after);
         let action = if is_new { "linked" } else { "unlinked" };
         change::remember(tx, actor, ticket, action, &changes).await?;

@@ -60,7 +60,9 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
     for watcher in &new.watchers {
         people::must_exist(tx, *watcher, "/watchers").await?;
     }
-    let priority = store::priority_matrix::get(tx).await?.priority(new.impact, new.urgency);
+    let priority = store::priority_matrix::get(tx)
+        .await?
+        .priority(new.impact, new.urgency);
     let now = tx.now();
     let mut ticket = Ticket {
         id: TicketId::new(),
@@ -68,7 +70,11 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
         number: String::new(),
         title,
         description,
-        status: if new.assignee.is_some() { Status::Assigned } else { Status::New },
+        status: if new.assignee.is_some() {
+            Status::Assigned
+        } else {
+            Status::New
+        },
         impact: new.impact,
         urgency: new.urgency,
         priority,
@@ -94,7 +100,10 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
         store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
     }
     let mut more = Map::new();
-    more.insert("description".into(), text::truncated(&ticket.description, 2000).into());
+    more.insert(
+        "description".into(),
+        text::truncated(&ticket.description, 2000).into(),
+    );
     more.insert("tags".into(), tags.clone().into());
     change::tell(tx, actor, &ticket, "opened", &first_values(&ticket, &tags), more).await?;
     Ok(ticket)
@@ -104,14 +113,28 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
 fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)> {
     let is_person = matches!(actor.who, Who::User { .. });
     let mut wrong = Vec::new();
-    let mut field = |pointer: &str, detail: String| wrong.push(FieldError { pointer: pointer.into(), detail });
+    let mut field = |pointer: &str, detail: String| {
+        wrong.push(FieldError {
+            pointer: pointer.into(),
+            detail,
+        })
+    };
     if new.title.trim().is_empty() {
         field("/title", "must not be empty".into());
     } else if is_person && new.title.chars().count() > text::MAX_TITLE {
-        field("/title", format!("must have at most {} characters", text::MAX_TITLE));
+        field(
+            "/title",
+            format!("must have at most {} characters", text::MAX_TITLE),
+        );
     }
     if is_person && new.description.chars().count() > text::MAX_TEXT {
-        field("/description", format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT));
+        field(
+            "/description",
+            format!(
+                "must have at most {} characters: attach the rest as a file",
+                text::MAX_TEXT
+            ),
+        );
     }
     let mut tags = Vec::new();
     for (index, raw) in new.tags.iter().enumerate() {
@@ -123,9 +146,20 @@ fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)
     }
     let title = text::title(&new.title);
     if wrong.is_empty() && title.is_empty() {
-        wrong.push(FieldError { pointer: "/title".into(), detail: "must not be empty".into() });
+        wrong.push(FieldError {
+            pointer: "/title".into(),
+            detail: "must not be empty".into(),
+        });
     }
-    if wrong.is_empty() { Ok((title, text::truncated(&text::body(&new.description), text::MAX_TEXT), tags)) } else { Err(Error::Invalid(wrong)) }
+    if wrong.is_empty() {
+        Ok((
+            title,
+            text::truncated(&text::body(&new.description), text::MAX_TEXT),
+            tags,
+        ))
+    } else {
+        Err(Error::Invalid(wrong))
+    }
 }
 
 /// End users open tickets for themselves; staff and Relaydesk for anybody.
@@ -134,7 +168,9 @@ async fn requester(tx: &mut Tx, actor: &Actor, new: &NewTicket) -> Result<Option
         Who::User { id, .. } => Some(*id),
         Who::System { .. } => None,
     };
-    let Some(requester) = new.requester else { return Ok(own) };
+    let Some(requester) = new.requester else {
+        return Ok(own);
+    };
     if Some(requester) != own {
         permission::check(actor, Permission::TicketsCreateForOthers)?;
         people::must_exist(tx, requester, "/requester").await?;

@@ -10,7 +10,13 @@ use store::Tx;
 use store::tickets::Ticket;
 
 /// Any allowed move. To `resolved` only with a resolution: use [`resolve`].
-pub async fn set_status(tx: &mut Tx, actor: &Actor, id: TicketId, to: Status, reason: Option<&str>) -> Result<Ticket> {
+pub async fn set_status(
+    tx: &mut Tx,
+    actor: &Actor,
+    id: TicketId,
+    to: Status,
+    reason: Option<&str>,
+) -> Result<Ticket> {
     permission::check(actor, needed(to))?;
     let before = see::lock(tx, actor, id).await?;
     let mut after = before.clone();
@@ -39,7 +45,10 @@ pub async fn close(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&str
         return Err(Error::conflict("the ticket is closed already"));
     }
     if before.status.is_open() {
-        return Err(Error::conflict(format!("a ticket that is {} cannot be closed: resolve it first", before.status)));
+        return Err(Error::conflict(format!(
+            "a ticket that is {} cannot be closed: resolve it first",
+            before.status
+        )));
     }
     let mut after = before.clone();
     change::move_to(&mut after, Status::Closed, tx.now())?;
@@ -51,7 +60,10 @@ pub async fn reopen(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&st
     permission::check(actor, Permission::TicketsReopen)?;
     let before = see::lock(tx, actor, id).await?;
     if before.status.is_open() {
-        return Err(Error::conflict(format!("the ticket is open already: it is {}", before.status)));
+        return Err(Error::conflict(format!(
+            "the ticket is open already: it is {}",
+            before.status
+        )));
     }
     let mut after = before.clone();
     let to = change::waiting_status(&after);
@@ -78,7 +90,10 @@ pub(super) fn set(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chrono:
         return Err(Error::invalid("/resolution", "say how it was resolved"));
     }
     if to == Status::Assigned && ticket.assignee.is_none() {
-        return Err(Error::invalid("/assignee", "a ticket is assigned by naming an assignee"));
+        return Err(Error::invalid(
+            "/assignee",
+            "a ticket is assigned by naming an assignee",
+        ));
     }
     change::move_to(ticket, to, now)
 }
@@ -89,7 +104,10 @@ pub(super) fn clean_resolution(resolution: &str) -> Result<String> {
         return Err(Error::invalid("/resolution", "say how it was resolved"));
     }
     if resolution.chars().count() > text::MAX_TEXT {
-        return Err(Error::invalid("/resolution", format!("must have at most {} characters", text::MAX_TEXT)));
+        return Err(Error::invalid(
+            "/resolution",
+            format!("must have at most {} characters", text::MAX_TEXT),
+        ));
     }
     Ok(resolution)
 }
