@@ -1,0 +1,5 @@
+//! The subcommands, one file each.
+
+pub mod config;
+pub mod doctor;
+pub mod migrate;

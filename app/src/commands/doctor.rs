@@ -1,0 +1,93 @@
+//! `relaydesk doctor`: what this installation needs, looked at one by one.
+
+use crate::cli::Json;
+use crate::config::Config;
+use crate::say;
+use secrecy::ExposeSecret;
+use serde_json::json;
+use std::path::Path;
+use std::time::Duration;
+
+struct Finding {
+    what: &'static str,
+    /// `Err` says what is wrong and what to do.
+    state: Result<String, String>,
+}
+
+pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
+    let mut findings = vec![];
+    let mut found = |what, state| findings.push(Finding { what, state });
+    match &config.database_url {
+        None => found("database", Err("DATABASE_URL is not set".to_owned())),
+        Some(url) => {
+            let db = store::Db::new(url.expose_secret().parse()?, 2);
+            let fit = tokio::time::timeout(Duration::from_secs(10), store::guard::unfit(&db)).await;
+            found(
+                "database",
+                match fit {
+                    Ok(Ok(None)) => Ok("reachable, role and schema are right".to_owned()),
+                    Ok(Ok(Some(wrong))) => Err(wrong.to_string()),
+                    Ok(Err(error)) => Err(format!("cannot be asked: {error}")),
+                    Err(_) => Err("did not answer within 10 s".to_owned()),
+                },
+            );
+        }
+    }
+    found("data folder", writable(&config.data_dir));
+    if let Some(dir) = &config.discovery_dir {
+        let readable = std::fs::read_dir(dir).map(|_| format!("{} is readable", dir.display()));
+        found("discovery folder", readable.map_err(|error| format!("{}: {error}", dir.display())));
+    }
+    found(
+        "access tokens",
+        config.jwt_secret.as_ref().map(|_| "signed".to_owned()).ok_or("RELAYDESK_JWT_SECRET is not set".to_owned()),
+    );
+    found(
+        "outgoing mail",
+        match &config.mail_url {
+            None => Err("RELAYDESK_MAIL_URL is not set: mail waits in the ledger".to_owned()),
+            Some(url) => reach(url.expose_secret()).await,
+        },
+    );
+    if output.json {
+        let list: Vec<_> = findings
+            .iter()
+            .map(|f| json!({"what": f.what, "ok": f.state.is_ok(), "detail": f.state.as_ref().unwrap_or_else(|e| e)}))
+            .collect();
+        say!("{}", serde_json::to_string_pretty(&list)?);
+    } else {
+        for Finding { what, state } in &findings {
+            match state {
+                Ok(detail) => say!("ok    {what}: {detail}"),
+                Err(detail) => say!("WRONG {what}: {detail}"),
+            }
+        }
+    }
+    let wrong = findings.iter().filter(|finding| finding.state.is_err()).count();
+    anyhow::ensure!(wrong == 0, "{wrong} of {} checks failed", findings.len());
+    Ok(())
+}
+
+fn writable(dir: &Path) -> Result<String, String> {
+    let probe = dir.join(format!(".doctor-{}", std::process::id()));
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(&probe, b"ok"))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .map(|()| format!("{} is writable", dir.display()))
+        .map_err(|error| format!("{}: {error}", dir.display()))
+}
+
+/// Whether something listens where the relay should be; the dialogue itself is left to the first mail.
+async fn reach(url: &str) -> Result<String, String> {
+    let url: url::Url = url.parse().map_err(|_| "RELAYDESK_MAIL_URL is no URL".to_owned())?;
+    if url.scheme() == "file" {
+        return writable(Path::new(url.path()));
+    }
+    let host = url.host_str().unwrap_or("localhost").to_owned();
+    let port = url.port().unwrap_or(if url.scheme() == "smtps" { 465 } else { 25 });
+    match tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect((host.as_str(), port))).await {
+        Ok(Ok(_)) => Ok(format!("{host}:{port} listens")),
+        Ok(Err(error)) => Err(format!("{host}:{port}: {error}")),
+        Err(_) => Err(format!("{host}:{port} did not answer within 5 s")),
+    }
+}
