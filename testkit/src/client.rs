@@ -34,10 +34,7 @@ impl Answer {
 
 impl Client {
     pub fn new(base: &str, token: &str) -> Client {
-        crate::install_crypto();
-        #[expect(clippy::disallowed_methods, reason = "tests talk to their own loopback servers")]
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().expect("a client");
-        Client { http, base: base.to_owned(), token: token.to_owned() }
+        Client { http: crate::http_client(), base: base.to_owned(), token: token.to_owned() }
     }
 
     /// The same server, another person.

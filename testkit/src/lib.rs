@@ -6,11 +6,15 @@
 //!
 //! Everything panics instead of returning errors: a harness that fails is a test that fails.
 
+mod client;
 mod database;
 mod net;
 mod people;
+mod program;
 pub mod sinks;
 
+pub use client::{Answer, Client};
 pub use database::{TestDb, database};
 pub use net::{free_port, http_client, install_crypto};
-pub use people::{Organization, organization};
+pub use people::{Organization, organization, token};
+pub use program::{App, Demo, Process, executable};

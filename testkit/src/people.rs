@@ -49,3 +49,21 @@ pub async fn organization(db: &TestDb, slug: &str) -> Organization {
         end_user,
     }
 }
+
+/// An API token of that person, written as the application would have: its SHA-256 only.
+pub async fn token(db: &TestDb, actor: &Actor) -> String {
+    let token = format!("rd_test_{}", uuid::Uuid::new_v4().simple());
+    let user = actor.user_id().expect("a person");
+    sqlx::query(
+        "insert into api_tokens (id, organization_id, user_id, name, token_hash, token_prefix)
+         values ($1, $2, $3, 'test', encode(sha256($4::bytea), 'hex'), 'rd_test')",
+    )
+    .bind(uuid::Uuid::now_v7())
+    .bind(actor.organization.0)
+    .bind(user.0)
+    .bind(token.as_bytes())
+    .execute(&mut db.owner().await)
+    .await
+    .expect("a new token");
+    token
+}

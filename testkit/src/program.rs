@@ -1,5 +1,7 @@
 //! The built executable `relaydesk`, driven from outside.
 
+use crate::sinks::SmtpSink;
+use crate::{Client, TestDb};
 use serde_json::Value;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -89,7 +91,7 @@ pub struct Demo {
     pub smtp: SocketAddr,
     /// `demo.json`.
     pub facts: Value,
-    pub client: crate::Client,
+    pub client: Client,
 }
 
 impl Demo {
@@ -105,11 +107,82 @@ impl Demo {
         let process = Process::start(&args, env, folder).await;
         let facts: Value =
             serde_json::from_slice(&std::fs::read(data.join("demo.json")).expect("demo.json")).expect("JSON");
-        let client = crate::Client::new(&process.base, facts["token"].as_str().expect("a token"));
+        let client = Client::new(&process.base, facts["token"].as_str().expect("a token"));
         Demo { process, smtp: smtp.parse().expect("an address"), facts, client }
     }
 
     pub fn mailbox(&self) -> &str {
         self.facts["mailboxes"][0].as_str().expect("a mailbox")
     }
+}
+
+/// `relaydesk serve` on a database of its own, with an organization, its people, tokens and a mail relay to look into.
+pub struct App {
+    pub process: Process,
+    pub organization: crate::Organization,
+    /// With the admin's token.
+    pub client: Client,
+    pub agent: Client,
+    pub end_user: Client,
+    pub smtp: SocketAddr,
+    /// Where its outgoing mail ends up.
+    pub outbox: SmtpSink,
+    /// The folder of `RELAYDESK_DISCOVERY_DIR`.
+    pub discovery: PathBuf,
+    pub folder: tempfile::TempDir,
+    env: Vec<(String, String)>,
+    pub db: TestDb,
+}
+
+impl App {
+    pub async fn start() -> App {
+        App::start_with(&[]).await
+    }
+
+    /// With more settings, which win over the usual ones.
+    pub async fn start_with(env: &[(&str, &str)]) -> App {
+        let db = crate::database().await;
+        let organization = crate::organization(&db, "acme").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let outbox = SmtpSink::start().await;
+        let discovery = folder.path().join("discovery");
+        std::fs::create_dir(&discovery).expect("a folder");
+        let smtp = format!("127.0.0.1:{}", crate::free_port());
+        let mut settings: Vec<(String, String)> = [
+            ("DATABASE_URL", db.app_url.as_str()),
+            ("RELAYDESK_HTTP_LISTEN", "127.0.0.1:0"),
+            ("RELAYDESK_SMTP_LISTEN", &smtp),
+            ("RELAYDESK_DATA_DIR", folder.path().join("data").to_str().expect("UTF-8")),
+            ("RELAYDESK_DISCOVERY_DIR", discovery.to_str().expect("UTF-8")),
+            ("RELAYDESK_JWT_SECRET", "a secret for tests that is long enough"),
+            ("RELAYDESK_MAIL_URL", &outbox.url()),
+            ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "127.0.0.0/8"),
+            ("RELAYDESK_DATABASE_CONNECTIONS", "10"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+        settings.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let process = Process::start(&["serve"], &borrowed(&settings), folder.path()).await;
+        let client = Client::new(&process.base, &crate::token(&db, &organization.admin).await);
+        let agent = client.with_token(&crate::token(&db, &organization.agent).await);
+        let end_user = client.with_token(&crate::token(&db, &organization.end_user).await);
+        let smtp = smtp.parse().expect("an address");
+        App { process, organization, client, agent, end_user, smtp, outbox, discovery, folder, env: settings, db }
+    }
+
+    /// A further process of the same installation, for example `["worker", "--lanes", "outbound"]`.
+    pub async fn run(&self, args: &[&str]) -> std::process::Output {
+        Command::new(executable())
+            .args(args)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .await
+            .expect("relaydesk runs")
+    }
+}
+
+fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }
