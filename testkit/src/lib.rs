@@ -8,6 +8,7 @@
 
 mod client;
 mod database;
+mod mail;
 mod net;
 mod people;
 mod program;
@@ -15,6 +16,7 @@ pub mod sinks;
 
 pub use client::{Answer, Client};
 pub use database::{TestDb, database};
+pub use mail::send_mail;
 pub use net::{free_port, http_client, install_crypto};
 pub use people::{Organization, organization, token};
 pub use program::{App, Demo, Process, executable};

@@ -1,0 +1,87 @@
+//! Story: an operator looks at the board in a browser and sees a mail become a ticket without touching anything.
+
+use fantoccini::{Client, ClientBuilder, Locator};
+use serde_json::json;
+use std::process::Stdio;
+use std::time::Duration;
+use testkit::Demo;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+/// A headless Chromium with a profile of its own; gone when it is dropped.
+struct Browser {
+    _driver: Child,
+    client: Client,
+}
+
+impl Browser {
+    async fn start(folder: &std::path::Path) -> Browser {
+        let port = testkit::free_port();
+        let mut driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("chromedriver is installed (script/setup does it)");
+        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("started successfully") {
+                break;
+            }
+        }
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let profile = format!("--user-data-dir={}", folder.join("browser").display());
+        let options = json!({"args": [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000", profile,
+        ]});
+        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+        let client = ClientBuilder::rustls()
+            .expect("TLS roots")
+            .capabilities(capabilities)
+            .connect(&format!("http://127.0.0.1:{port}"))
+            .await
+            .expect("a browser session");
+        Browser { _driver: driver, client }
+    }
+
+    async fn sees(&self, text: &str) {
+        let xpath = format!("//*[contains(normalize-space(text()), \"{text}\")]");
+        let found = self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::XPath(&xpath)).await;
+        if found.is_err() {
+            panic!("the page never showed {text:?}:\n{}", self.client.source().await.unwrap_or_default());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_board_shows_a_new_mail_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = Demo::start(folder.path(), &[]).await;
+    let browser = Browser::start(folder.path()).await;
+    let page = &browser.client;
+    page.goto(&demo.process.base).await.unwrap();
+
+    let form = page.form(Locator::Id("login-form")).await.unwrap();
+    form.set_by_name("email", demo.facts["admin"]["email"].as_str().unwrap()).await.unwrap();
+    form.set_by_name("password", "wrong").await.unwrap();
+    page.find(Locator::Css("#login-form button")).await.unwrap().click().await.unwrap();
+    page.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//*[@id='login-error' and text() != '']")).await.unwrap();
+
+    form.set_by_name("password", demo.facts["admin"]["password"].as_str().unwrap()).await.unwrap();
+    page.find(Locator::Css("#login-form button")).await.unwrap().click().await.unwrap();
+    page.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css("#live[data-state=on]")).await.unwrap();
+    browser.sees("ingest").await;
+
+    let markup = "<img src=x onerror=document.title=1> from a mail";
+    testkit::send_mail(demo.smtp, "ada@browser.example", demo.mailbox(), markup, "The page must show this as text.").await;
+    browser.sees(markup).await;
+    assert_eq!(page.title().await.unwrap(), "Relaydesk", "text from a mail is never markup");
+    browser.sees("ingest_mail").await;
+
+    if let Some(file) = std::env::var_os("RELAYDESK_SCREENSHOT") {
+        std::fs::write(file, page.screenshot().await.unwrap()).unwrap();
+    }
+    page.clone().close().await.unwrap();
+}
