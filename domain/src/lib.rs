@@ -8,12 +8,16 @@
 //! * **SLA clock**: one running target (first response, resolution) of one ticket.
 
 mod actor;
-mod channel;
 pub mod alert;
+pub mod calendar;
+mod channel;
 mod email_address;
+pub mod escalation;
 mod ids;
 pub mod mail;
 pub mod permission;
+pub mod sla;
+pub mod sla_policy;
 pub mod ticket;
 mod words;
 

@@ -1,0 +1,117 @@
+//! Escalation chains as they are edited. A running one keeps its own copy: see `escalations`.
+
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::ChainId;
+use domain::escalation::Step;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chain {
+    pub id: ChainId,
+    pub name: String,
+    pub steps: Vec<Step>,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+struct Row {
+    id: Uuid,
+    name: String,
+    steps: serde_json::Value,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for Chain {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Chain {
+            id: row.id.into(),
+            name: row.name,
+            steps: read_steps(row.steps)?,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+pub(crate) fn read_steps(steps: serde_json::Value) -> Result<Vec<Step>> {
+    serde_json::from_value(steps).map_err(|error| Error::Corrupt(format!("escalation steps: {error}")))
+}
+
+pub(crate) fn write_steps(steps: &[Step]) -> Result<serde_json::Value> {
+    serde_json::to_value(steps).map_err(|error| Error::Corrupt(format!("escalation steps: {error}")))
+}
+
+pub async fn get(tx: &mut Tx, id: ChainId) -> Result<Chain> {
+    sqlx::query_as!(
+        Row,
+        "select id, name, steps, version, created_at, updated_at from escalation_chains where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
+
+/// Newest first, at most `limit`, after the position `(created_at, id)`.
+pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<Chain>> {
+    let (after_at, after_id) = after.unzip();
+    sqlx::query_as!(
+        Row,
+        "select id, name, steps, version, created_at, updated_at from escalation_chains
+          where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
+          order by created_at desc, id desc limit $3",
+        after_at,
+        after_id,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+pub async fn insert(tx: &mut Tx, chain: &Chain) -> Result<()> {
+    let organization = tx.organization();
+    sqlx::query!(
+        "insert into escalation_chains (id, organization_id, name, steps, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6)",
+        chain.id.0,
+        organization.0,
+        chain.name,
+        write_steps(&chain.steps)?,
+        chain.created_at,
+        chain.updated_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Provided that the row still has the given version.
+pub async fn update(tx: &mut Tx, chain: &Chain) -> Result<()> {
+    let done = sqlx::query!(
+        "update escalation_chains set name = $3, steps = $4, updated_at = $5, version = version + 1
+          where id = $1 and version = $2",
+        chain.id.0,
+        chain.version,
+        chain.name,
+        write_steps(&chain.steps)?,
+        chain.updated_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
+}
+
+pub async fn delete(tx: &mut Tx, id: ChainId) -> Result<()> {
+    let done = sqlx::query!("delete from escalation_chains where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
