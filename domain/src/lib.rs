@@ -18,6 +18,7 @@ pub mod mail;
 pub mod permission;
 pub mod sla;
 pub mod sla_policy;
+mod rule;
 pub mod ticket;
 mod words;
 
@@ -26,4 +27,5 @@ pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK};
 pub use email_address::{EmailAddress, InvalidEmailAddress};
 pub use ids::*;
 pub use permission::Permission;
+pub use rule::{Conditions, Facts, check_event};
 pub use words::UnknownWord;

@@ -1,6 +1,7 @@
 //! Rendering.
 
-use crate::{Context, catalogue, mail};
+use crate::escape::{self, Cut, Escape};
+use crate::{Context, catalogue};
 use handlebars::Handlebars;
 use std::sync::Arc;
 
@@ -13,6 +14,8 @@ pub enum Error {
         name: String,
         source: Box<handlebars::RenderError>,
     },
+    #[error("template {name} is not JSON: {source}")]
+    Json { name: String, source: serde_json::Error },
 }
 
 /// The three parts of a mail.
@@ -30,6 +33,9 @@ pub struct Templates {
     /// Escapes for HTML.
     html: Arc<Handlebars<'static>>,
     plain: Arc<Handlebars<'static>>,
+    /// Block Kit and Adaptive Cards: JSON whose strings nobody can leave.
+    slack: Arc<Handlebars<'static>>,
+    teams: Arc<Handlebars<'static>>,
 }
 
 impl Default for Templates {
@@ -42,18 +48,26 @@ impl Templates {
     /// # Panics
     /// When a template of this crate has a syntax error; a test constructs it.
     pub fn new() -> Self {
-        let (mut html, mut plain) = (engine(), engine());
+        let [mut html, mut plain, mut slack, mut teams] = std::array::from_fn(|_| engine());
         plain.register_escape_fn(handlebars::no_escape);
+        slack.register_escape_fn(|text| escape::all(text, escape::slack));
+        teams.register_escape_fn(|text| escape::all(text, escape::json));
+        for (engine, escape) in [(&mut slack, escape::slack as Escape), (&mut teams, escape::json)] {
+            engine.register_helper("cut", Box::new(Cut(escape)));
+        }
         for (name, source) in sources() {
-            let engine = if is_html(name) { &mut html } else { &mut plain };
+            let engine = match ending(name) {
+                "html" => &mut html,
+                "slack" => &mut slack,
+                "teams" => &mut teams,
+                _ => &mut plain,
+            };
             if let Err(error) = engine.register_template_string(name, source) {
                 panic!("template {name}: {error}");
             }
         }
-        Templates {
-            html: Arc::new(html),
-            plain: Arc::new(plain),
-        }
+        let [html, plain, slack, teams] = [html, plain, slack, teams].map(Arc::new);
+        Templates { html, plain, slack, teams }
     }
 
     /// Renders one part: `render_part(&context, "text")`.
@@ -65,11 +79,22 @@ impl Templates {
                 part: part.to_owned(),
             });
         }
-        let engine = if is_html(&name) { &self.html } else { &self.plain };
+        let engine = match ending(&name) {
+            "html" => &self.html,
+            "slack" => &self.slack,
+            "teams" => &self.teams,
+            _ => &self.plain,
+        };
         engine.render(&name, context).map_err(|source| Error::Render {
             name,
             source: Box::new(source),
         })
+    }
+
+    /// Renders one part that is JSON.
+    pub fn render_json<C: Context>(&self, context: &C, part: &str) -> Result<serde_json::Value, Error> {
+        let text = self.render_part(context, part)?;
+        serde_json::from_str(&text).map_err(|source| Error::Json { name: format!("{}.{part}", C::NAME), source })
     }
 
     /// Renders a template that has exactly one part.
@@ -100,8 +125,9 @@ fn engine() -> Handlebars<'static> {
     engine
 }
 
-fn is_html(name: &str) -> bool {
-    name.ends_with(".html")
+/// The part's name after its last dot decides how it is escaped.
+fn ending(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }
 
 fn sources() -> Vec<(&'static str, &'static str)> {
@@ -123,6 +149,7 @@ fn one_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail;
     use std::collections::BTreeSet;
     use std::fmt::Write;
 
