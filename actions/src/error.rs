@@ -9,6 +9,12 @@ pub enum Error {
     /// The actor may see the thing but not do this to it.
     #[error("{0}")]
     Forbidden(String),
+    /// The credentials presented are wrong, expired or revoked.
+    #[error("{0}")]
+    Unauthenticated(String),
+    /// Too much at once: worth another try in a moment.
+    #[error("{0}")]
+    Busy(String),
     /// The request contradicts the state of things: a move that the status does not allow, a name that is taken.
     #[error("{0}")]
     Conflict(String),

@@ -1,6 +1,9 @@
 //! Everything that can be *done*: one function per verb. Each checks permission, changes rows, records the event and
 //! enqueues its reactions, in the caller's transaction. Shared by the API, mail, alerts and (later) chat and rules.
 
+pub mod access;
+pub mod api_tokens;
+pub mod credentials;
 pub mod deliveries;
 mod error;
 pub mod events;

@@ -1,1 +1,32 @@
-//! The HTTP interface
+//! The HTTP interface: routes, authentication, problem responses, OpenAPI, the live stream.
+//!
+//! How a request travels: `router.rs` finds the handler; `envelope.rs` wraps it (trace, metrics, time limit, panics, every error
+//! a problem document); `idempotency.rs` answers repeated writes; the handler in `routes/<noun>.rs` takes a [`Caller`], parses
+//! with [`ApiJson`], calls a verb in `actions` inside `state.db.begin(caller.organization())`, commits and answers.
+
+mod body;
+mod caller;
+mod envelope;
+pub mod etag;
+mod health;
+mod idempotency;
+mod metrics;
+mod openapi;
+mod page;
+mod problem;
+mod query;
+mod router;
+pub mod routes;
+mod state;
+
+pub use body::ApiJson;
+pub use caller::{Caller, Credential};
+pub use etag::IfMatch;
+pub use page::{ListQuery, Ordering, Page};
+pub use problem::{OnConstraint, Problem};
+pub use query::{ApiPath, ApiQuery, Filters, OneOrMore};
+pub use router::{app, app_with, openapi};
+pub use state::{AppState, Settings};
+
+/// What handlers answer.
+pub type ApiResult<T> = Result<T, Problem>;

@@ -165,7 +165,12 @@ impl Tx {
         Ok(())
     }
 
-    pub async fn commit(self) -> Result<()> {
+    pub(crate) fn scope_organization(&self) -> Option<OrganizationId> {
+        self.scope.organization
+    }
+
+    pub async fn commit(mut self) -> Result<()> {
+        crate::idempotency::mark(&mut self).await?;
         Ok(self.inner.commit().await?)
     }
 

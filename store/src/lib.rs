@@ -2,6 +2,7 @@
 
 pub mod alert_sources;
 pub mod alerts;
+pub mod api_tokens;
 pub mod attachments;
 pub mod blobs;
 pub mod calendars;
@@ -13,12 +14,17 @@ pub mod escalation_chains;
 pub mod escalations;
 pub mod events;
 pub mod guard;
+pub mod events;
+pub mod guard;
+pub mod idempotency;
 pub mod inbox;
+pub mod organizations;
 pub mod priority_matrix;
 pub mod sla_breaches;
 pub mod sla_clocks;
 pub mod sla_policies;
 pub mod rules;
+pub mod sessions;
 pub mod ticket_comments;
 pub mod ticket_facts;
 pub mod ticket_history;
@@ -28,6 +34,7 @@ pub mod ticket_people;
 pub mod ticket_tags;
 pub mod ticket_watchers;
 pub mod tickets;
+pub mod users;
 mod words;
 
 pub use db::{Clock, Db, Tx};

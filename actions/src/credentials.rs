@@ -1,0 +1,104 @@
+//! Passwords and random secrets: made, hashed, compared.
+
+use crate::{Error, Result};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// NIST SP 800-63B asks for at least 8; the upper end only keeps hashing cheap to refuse.
+const PASSWORD_LENGTH: std::ops::RangeInclusive<usize> = 10..=256;
+
+/// argon2id takes 19 MiB and tens of milliseconds of a core: no more at once than there are cores.
+static TURNS: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(2, usize::from)));
+
+/// Compared against when there is no such user, so that the answer takes as long as for a wrong password.
+static NOBODY: LazyLock<String> = LazyLock::new(|| {
+    let hash = Argon2::default().hash_password(b"a password that nobody has").expect("default parameters are valid");
+    hash.to_string()
+});
+
+/// Runs `work` on the blocking pool, after waiting for a turn.
+async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let turn = tokio::time::timeout(Duration::from_secs(5), TURNS.acquire()).await;
+    let _turn = match turn {
+        Ok(Ok(permit)) => permit,
+        _ => return Err(Error::Busy("too many logins at once: try again in a moment".into())),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::Busy("hashing was interrupted: try again".into()))
+}
+
+/// A PHC string (argon2id, OWASP's first recommended parameters: 19 MiB, 2 passes). Refuses short passwords; `pointer`
+/// names the field they came from.
+pub async fn hash_password(password: &SecretString, pointer: &str) -> Result<String> {
+    if !PASSWORD_LENGTH.contains(&password.expose_secret().chars().count()) {
+        let (least, most) = (PASSWORD_LENGTH.start(), PASSWORD_LENGTH.end());
+        return Err(Error::invalid(pointer, format!("must be {least} to {most} characters long")));
+    }
+    let password = password.clone();
+    let hashed = in_turn(move || {
+        Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
+    })
+    .await?;
+    hashed.map_err(|error| Error::Busy(format!("the password could not be hashed: {error}")))
+}
+
+/// Takes the same time whether there is a hash or not.
+pub async fn verify_password(hash: Option<String>, password: &SecretString) -> Result<bool> {
+    let password = password.clone();
+    in_turn(move || {
+        let known = hash.is_some();
+        let hash = hash.unwrap_or_else(|| NOBODY.clone());
+        let matches = PasswordHash::new(&hash)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok());
+        known && matches
+    })
+    .await
+}
+
+/// 256 random bits, URL-safe, behind a prefix that secret scanners and people recognise: `rd_…`.
+pub fn new_token(prefix: &str) -> SecretString {
+    let bytes: [u8; 32] = rand::random();
+    SecretString::from(format!("{prefix}{}", URL_SAFE_NO_PAD.encode(bytes)))
+}
+
+/// What is stored of a random token, and what is looked up by. Random tokens need no slow hash.
+pub fn hash_token(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_password_matches_its_hash_only() {
+        let password = SecretString::from("correct horse battery");
+        let hash = hash_password(&password, "/password").await.unwrap();
+        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        assert!(verify_password(Some(hash.clone()), &password).await.unwrap());
+        assert!(!verify_password(Some(hash), &SecretString::from("correct horse batterx")).await.unwrap());
+        assert!(!verify_password(None, &SecretString::from("a password that nobody has")).await.unwrap());
+        assert!(!verify_password(Some("no PHC string".into()), &password).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn short_passwords_are_refused_with_a_pointer() {
+        let error = hash_password(&SecretString::from("short"), "/new_password").await.unwrap_err();
+        assert!(matches!(error, Error::Invalid(fields) if fields[0].pointer == "/new_password"));
+    }
+
+    #[test]
+    fn tokens_differ_and_their_hash_is_hex() {
+        let (a, b) = (new_token("rd_"), new_token("rd_"));
+        assert_ne!(a.expose_secret(), b.expose_secret());
+        assert_eq!(a.expose_secret().len(), 3 + 43);
+        assert_eq!(hash_token(a.expose_secret()).len(), 64);
+    }
+}

@@ -1,0 +1,164 @@
+//! Lists: `?page_size=&cursor=&ordering=&q=` and `{"items": […], "next_cursor": …}`.
+//!
+//! The cursor is opaque to the caller. Inside it is the sort key of the last item shown, so a page costs the same wherever it
+//! is, and rows that are added meanwhile neither repeat nor hide others.
+
+use crate::{Problem, query};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+pub(crate) const PARAMETERS: [&str; 4] = ["page_size", "cursor", "ordering", "q"];
+const DEFAULT_SIZE: u16 = 50;
+const LARGEST_SIZE: u16 = 200;
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T> {
+    pub items: Vec<T>,
+    /// Pass it as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// What every list takes. Filters come beside it: [`crate::Filters`].
+#[derive(Clone, Debug, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// How many items a page has: 1 to 200.
+    #[param(minimum = 1, maximum = 200, default = 50, required = false)]
+    pub page_size: u16,
+    /// `next_cursor` of the page before.
+    pub cursor: Option<String>,
+    /// A field, with `-` in front for descending order.
+    #[param(example = "-created_at")]
+    pub ordering: Option<String>,
+    /// Full text.
+    pub q: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ordering {
+    pub field: &'static str,
+    pub descending: bool,
+}
+
+/// Inside of a cursor: the ordering it belongs to and the sort key of the last item.
+#[derive(Serialize, Deserialize)]
+struct Cursor<K> {
+    o: String,
+    k: K,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut list = ListQuery { page_size: DEFAULT_SIZE, cursor: None, ordering: None, q: None };
+        for (name, value) in query::pairs(parts)? {
+            let value = value.trim();
+            match name.as_str() {
+                _ if value.is_empty() => {}
+                "page_size" => {
+                    let size = value.parse().ok().filter(|size| (1..=LARGEST_SIZE).contains(size));
+                    let wrong = || Problem::invalid("/page_size", format!("must be a number from 1 to {LARGEST_SIZE}"));
+                    list.page_size = size.ok_or_else(wrong)?;
+                }
+                "cursor" => list.cursor = Some(value.to_owned()),
+                "ordering" => list.ordering = Some(value.to_owned()),
+                "q" => list.q = Some(value.to_owned()),
+                _ => {}
+            }
+        }
+        Ok(list)
+    }
+}
+
+impl ListQuery {
+    /// How many rows to ask the database for: one more than shown, which tells whether there is a next page.
+    pub fn limit(&self) -> i64 {
+        i64::from(self.page_size) + 1
+    }
+
+    /// The wanted order; `allowed` are the fields the list can be sorted by, `default` may have a `-` in front.
+    pub fn ordering(&self, allowed: &[&'static str], default: &'static str) -> Result<Ordering, Problem> {
+        let wanted = self.ordering.as_deref().unwrap_or(default);
+        let (name, descending) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
+        let known = allowed.iter().find(|field| **field == name);
+        let wrong = || Problem::invalid("/ordering", format!("must be one of {}, with - in front to reverse", allowed.join(", ")));
+        Ok(Ordering { field: known.ok_or_else(wrong)?, descending })
+    }
+
+    /// The sort key after which this page begins, for example `(DateTime<Utc>, Uuid)`.
+    pub fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, Problem> {
+        let Some(text) = &self.cursor else { return Ok(None) };
+        let wrong = || Problem::invalid("/cursor", "is not a cursor of this list: take next_cursor of the page before");
+        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
+        let cursor: Cursor<K> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+        if cursor.o != self.ordering.as_deref().unwrap_or_default() {
+            return Err(Problem::invalid("/cursor", "belongs to another ordering: begin again without a cursor"));
+        }
+        Ok(Some(cursor.k))
+    }
+
+    /// Makes the page of up to [`ListQuery::limit`] rows; `key` is the sort key of a row, as [`ListQuery::after`] reads it.
+    pub fn page<R, K: Serialize, T>(
+        &self,
+        mut rows: Vec<R>,
+        key: impl Fn(&R) -> K,
+        item: impl FnMut(R) -> T,
+    ) -> Result<Page<T>, Problem> {
+        let size = usize::from(self.page_size);
+        let more = rows.len() > size;
+        rows.truncate(size);
+        let next_cursor = match rows.last() {
+            Some(last) if more => {
+                let cursor = Cursor { o: self.ordering.clone().unwrap_or_default(), k: key(last) };
+                let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
+                Some(URL_SAFE_NO_PAD.encode(json))
+            }
+            _ => None,
+        };
+        Ok(Page { items: rows.into_iter().map(item).collect(), next_cursor })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(page_size: u16, cursor: Option<String>) -> ListQuery {
+        ListQuery { page_size, cursor, ordering: None, q: None }
+    }
+
+    #[test]
+    fn walks_through_all_rows_once() {
+        let all: Vec<u32> = (0..7).collect();
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        loop {
+            let query = list(3, cursor);
+            let after: Option<u32> = query.after().unwrap();
+            let rows = all.iter().copied().filter(|n| after.is_none_or(|last| *n > last)).take(query.limit() as usize);
+            let page = query.page(rows.collect(), |n| *n, |n| n).unwrap();
+            seen.extend(page.items);
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all);
+    }
+
+    #[test]
+    fn refuses_foreign_cursors() {
+        for bad in ["x", "e30", "%%%"] {
+            assert!(list(3, Some(bad.into())).after::<u32>().is_err());
+        }
+        let page = list(1, None).page(vec![1, 2], |n| *n, |n| n).unwrap();
+        let other = ListQuery { ordering: Some("title".into()), ..list(1, page.next_cursor) };
+        assert!(other.after::<u32>().is_err());
+    }
+}

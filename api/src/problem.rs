@@ -1,0 +1,261 @@
+//! Every error that leaves the API: a problem document (RFC 9457) with a stable `type`. The list stands in `docs/problems.md`.
+//!
+//! Which error type belongs where: enums in `domain` and `store`, `actions::Error` for verbs, `Problem` here, `queue::JobError`
+//! in workers. What is our fault is logged here, once; what is the caller's fault is not logged as an error.
+
+use actions::FieldError;
+use axum::Json;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+const TYPES: &str = "https://relaydesk.dev/problems/";
+
+/// An error as the caller sees it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// What kind of problem it is: an address that never changes, explained in `docs/problems.md`.
+    #[serde(rename = "type")]
+    #[schema(example = "https://relaydesk.dev/problems/validation")]
+    kind: String,
+    title: &'static str,
+    #[serde(serialize_with = "as_number")]
+    #[schema(value_type = u16, example = 422)]
+    status: StatusCode,
+    /// What is wrong and what to do about it.
+    detail: String,
+    /// One entry per wrong field.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<WrongField>)]
+    errors: Vec<FieldError>,
+    /// Find the request in the logs by this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    #[serde(skip)]
+    headers: HeaderMap,
+}
+
+/// What is wrong with one field or parameter.
+#[derive(Serialize, ToSchema)]
+pub struct WrongField {
+    /// RFC 6901 pointer into the body, or `/name` of a parameter.
+    pub pointer: String,
+    pub detail: String,
+}
+
+fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u16(status.as_u16())
+}
+
+impl Problem {
+    fn new(slug: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+        Problem {
+            kind: format!("{TYPES}{slug}"),
+            title,
+            status,
+            detail: detail.into(),
+            errors: Vec::new(),
+            trace_id: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
+    /// The request could not be read at all: broken JSON, a parameter of the wrong form.
+    pub fn bad_request(detail: impl Into<String>) -> Self {
+        Problem::new("bad-request", "Bad request", StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The body was read, and fields of it are wrong.
+    pub fn validation(errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [one] => format!("{}: {}", one.pointer, one.detail),
+            many => format!("{} fields are wrong", many.len()),
+        };
+        let problem = Problem::new("validation", "Invalid input", StatusCode::UNPROCESSABLE_ENTITY, detail);
+        Problem { errors, ..problem }
+    }
+
+    pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Problem::validation(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// No credentials, or none that are good.
+    pub fn unauthorized(detail: impl Into<String>) -> Self {
+        Problem::new("unauthorized", "Not authenticated", StatusCode::UNAUTHORIZED, detail)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"relaydesk\""))
+    }
+
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Problem::new("forbidden", "Not allowed", StatusCode::FORBIDDEN, detail)
+    }
+
+    /// Also the answer for what belongs to another organization.
+    pub fn not_found() -> Self {
+        Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, "there is no such thing here")
+    }
+
+    pub fn conflict(detail: impl Into<String>) -> Self {
+        Problem::new("conflict", "Conflict", StatusCode::CONFLICT, detail)
+    }
+
+    /// `If-Match` did not match.
+    pub fn precondition_failed() -> Self {
+        Problem::new(
+            "precondition-failed",
+            "Changed meanwhile",
+            StatusCode::PRECONDITION_FAILED,
+            "somebody else changed this meanwhile: fetch it again and repeat the change with the new ETag",
+        )
+    }
+
+    pub fn idempotency_in_progress() -> Self {
+        let detail = "the first request with this Idempotency-Key is still running: try again in a moment";
+        Problem::new("idempotency-in-progress", "Still running", StatusCode::CONFLICT, detail).retry_after(1)
+    }
+
+    pub fn idempotency_key_reused() -> Self {
+        let detail = "this Idempotency-Key was used for a different request: use a new one";
+        Problem::new("idempotency-key-reused", "Key already used", StatusCode::UNPROCESSABLE_ENTITY, detail)
+    }
+
+    pub fn idempotency_answer_lost() -> Self {
+        let detail = "the first request with this Idempotency-Key took effect, but its answer was not kept: look the result up";
+        Problem::new("idempotency-answer-lost", "Already done", StatusCode::CONFLICT, detail)
+    }
+
+    pub fn payload_too_large(detail: impl Into<String>) -> Self {
+        Problem::new("payload-too-large", "Too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    pub fn unsupported_media_type(expected: &str) -> Self {
+        let detail = format!("send the body as {expected} and say so in Content-Type");
+        Problem::new("unsupported-media-type", "Unsupported media type", StatusCode::UNSUPPORTED_MEDIA_TYPE, detail)
+    }
+
+    pub fn too_many_requests(detail: impl Into<String>, seconds: u32) -> Self {
+        Problem::new("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS, detail).retry_after(seconds)
+    }
+
+    /// Our fault; the cause is for the log, not for the caller.
+    pub fn internal(cause: &(dyn std::fmt::Display + Sync)) -> Self {
+        tracing::error!(error = %cause, "request failed");
+        let detail = "something went wrong on our side; the trace id leads to the log";
+        Problem::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR, detail)
+    }
+
+    pub fn unavailable(detail: impl Into<String>, seconds: u32) -> Self {
+        Problem::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(seconds)
+    }
+
+    /// For answers that something below us made without a body of ours (unknown method, body too large …).
+    pub(crate) fn of_status(status: StatusCode, text: &str) -> Self {
+        let detail = |otherwise: &str| if text.is_empty() { otherwise.to_owned() } else { text.to_lowercase() };
+        match status {
+            StatusCode::NOT_FOUND => Problem::not_found(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                let detail = "this path does not support the method: see the Allow header";
+                Problem::new("method-not-allowed", "Method not allowed", status, detail)
+            }
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large(detail("the body is too large")),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported_media_type("application/json"),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Problem::new("validation", "Invalid input", status, detail("the input is not valid"))
+            }
+            StatusCode::UNAUTHORIZED => Problem::unauthorized(detail("credentials are missing or not valid")),
+            StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable(detail("try again in a moment"), 1),
+            status if status.is_client_error() => {
+                Problem { status, ..Problem::bad_request(detail("the request is not valid")) }
+            }
+            status => Problem { status, ..Problem::internal(&format!("answered {status}: {text}")) },
+        }
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    fn retry_after(self, seconds: u32) -> Self {
+        self.with_header(header::RETRY_AFTER, seconds.into())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(mut self) -> Response {
+        self.trace_id = queue::trace::current().map(|context| context.trace_id_hex());
+        let headers = std::mem::take(&mut self.headers);
+        let mut response = (self.status, headers, Json(self)).into_response();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        response
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::NotFound => Problem::not_found(),
+            store::Error::Stale => Problem::precondition_failed(),
+            error if error.is_unavailable() => {
+                tracing::warn!(%error, "database unavailable");
+                Problem::unavailable("the database cannot be reached: try again in a moment", 2)
+            }
+            error => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<actions::Error> for Problem {
+    fn from(error: actions::Error) -> Self {
+        use actions::Error;
+        match error {
+            Error::NotFound => Problem::not_found(),
+            Error::Forbidden(detail) => Problem::forbidden(detail),
+            Error::Unauthenticated(detail) => Problem::unauthorized(detail),
+            Error::Busy(detail) => Problem::unavailable(detail, 1),
+            Error::Conflict(detail) => Problem::conflict(detail),
+            Error::Stale => Problem::precondition_failed(),
+            Error::Invalid(errors) => Problem::validation(errors),
+            Error::Store(error) => error.into(),
+            Error::Enqueue(queue::EnqueueError::Database(error)) => store::Error::from(error).into(),
+            Error::Enqueue(error) => Problem::internal(&error),
+        }
+    }
+}
+
+impl From<domain::permission::Denied> for Problem {
+    fn from(denied: domain::permission::Denied) -> Self {
+        Problem::forbidden(denied.to_string())
+    }
+}
+
+impl From<queue::EnqueueError> for Problem {
+    fn from(error: queue::EnqueueError) -> Self {
+        actions::Error::from(error).into()
+    }
+}
+
+/// Words for a violated constraint: `.on_constraint("teams_name_key", || Problem::conflict("that name is taken"))?`
+pub trait OnConstraint<T> {
+    fn on_constraint(self, name: &str, words: impl FnOnce() -> Problem) -> Result<T, Problem>;
+}
+
+impl<T> OnConstraint<T> for Result<T, store::Error> {
+    fn on_constraint(self, name: &str, words: impl FnOnce() -> Problem) -> Result<T, Problem> {
+        self.map_err(|error| if error.constraint() == Some(name) { words() } else { error.into() })
+    }
+}
+
+impl<T> OnConstraint<T> for Result<T, actions::Error> {
+    fn on_constraint(self, name: &str, words: impl FnOnce() -> Problem) -> Result<T, Problem> {
+        self.map_err(|error| match &error {
+            actions::Error::Store(inner) if inner.constraint() == Some(name) => words(),
+            _ => error.into(),
+        })
+    }
+}

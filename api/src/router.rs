@@ -1,0 +1,59 @@
+//! Every route on one page.
+
+use crate::{AppState, Problem, envelope, health, idempotency, metrics, openapi, routes};
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::from_fn_with_state;
+use axum::{Router, routing};
+use tower::ServiceBuilder;
+use utoipa::OpenApi as _;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+/// What lies under `/api/v1`. One line a noun.
+fn nouns() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(routes::permissions::router())
+}
+
+/// Where other systems knock: `/hooks/…`, without a login.
+fn hooks() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+}
+
+fn documented() -> (Router<AppState>, OpenApi) {
+    let (router, mut document) = OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .nest("/api/v1", nouns())
+        .merge(hooks())
+        .split_for_parts();
+    openapi::complete(&mut document);
+    (router, document)
+}
+
+/// The description of the whole interface.
+pub fn openapi() -> OpenApi {
+    documented().1
+}
+
+/// The API alone.
+pub fn app(state: AppState) -> Router {
+    app_with(state, Router::new())
+}
+
+/// The API together with other pages (the console), which get the same trace, metrics and headers.
+pub fn app_with(state: AppState, pages: Router) -> Router {
+    let (api, document) = documented();
+    let inner = api
+        .layer(from_fn_with_state(state.clone(), idempotency::layer))
+        .merge(openapi::router(&document))
+        .route("/livez", routing::get(health::live))
+        .route("/readyz", routing::get(health::ready))
+        .route("/metrics", routing::get(metrics::show))
+        .layer(DefaultBodyLimit::max(state.settings.body_limit))
+        .with_state(state.clone())
+        .merge(pages)
+        .fallback(async || Problem::not_found())
+        .layer(from_fn_with_state(state, envelope::wrap));
+    // The path is trimmed before the router sees it, so the router stands behind the fallback of an empty one.
+    let trimmed = ServiceBuilder::new().map_request(envelope::without_trailing_slash).service(inner);
+    Router::new().fallback_service(trimmed)
+}

@@ -1,0 +1,3 @@
+//! One file per noun: parameters, bodies, responses, documentation, handlers.
+
+pub mod permissions;
