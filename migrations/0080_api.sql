@@ -24,13 +24,3 @@ create table idempotency_keys (
 );
 create index idempotency_keys_created_idx on idempotency_keys (organization_id, created_at);
 call tenant_table('idempotency_keys');
-
--- `/readyz` compares the applied migrations with those of the program. (The table belongs to the migrator and
--- is not there when the files are applied by hand.)
-do $$
-begin
-    if to_regclass('_sqlx_migrations') is not null then
-        grant select on _sqlx_migrations to relaydesk_app;
-    end if;
-end
-$$;

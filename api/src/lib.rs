@@ -25,7 +25,7 @@ pub use etag::IfMatch;
 pub use page::{ListQuery, Ordering, Page};
 pub use problem::{OnConstraint, Problem};
 pub use query::{ApiPath, ApiQuery, Filters, OneOrMore};
-pub use router::{app, app_with, openapi};
+pub use router::{app, app_with, description};
 pub use state::{AppState, Settings};
 
 /// What handlers answer.

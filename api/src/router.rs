@@ -30,7 +30,7 @@ fn documented() -> (Router<AppState>, OpenApi) {
 }
 
 /// The description of the whole interface.
-pub fn openapi() -> OpenApi {
+pub fn description() -> OpenApi {
     documented().1
 }
 
