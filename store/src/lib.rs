@@ -14,8 +14,6 @@ pub mod escalation_chains;
 pub mod escalations;
 pub mod events;
 pub mod guard;
-pub mod events;
-pub mod guard;
 pub mod idempotency;
 pub mod inbox;
 pub mod organizations;
