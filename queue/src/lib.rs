@@ -1,15 +1,32 @@
 //! Durable jobs on Postgres. Knows nothing of tickets.
 
+mod backend;
+mod calendar;
+mod claim;
+mod claimer;
+mod completer;
+mod config;
+mod engine;
 mod enqueue;
+mod heart;
 mod job;
+mod leader;
+mod listener;
 mod metrics;
 mod outcome;
+mod plumbing;
 mod registry;
+mod runner;
 mod running;
+pub mod schedules;
+mod sweep;
 pub mod trace;
 
+pub use config::{EngineConfig, LaneConfig};
+pub use engine::Engine;
 pub use enqueue::{EnqueueError, JobId, NewJob, Unique, enqueue};
 pub use job::{Backoff, Job, Run};
 pub use outcome::{JobError, JobResult, Outcome};
 pub use registry::Registry;
 pub use running::{CompleteError, Running};
+pub use schedules::{Missed, Rhythm, Schedule};

@@ -1,6 +1,7 @@
 //! Which kinds of jobs this process can run.
 
 use crate::running::Running;
+use crate::schedules::Schedule;
 use crate::{Backoff, JobResult, Run};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
@@ -11,6 +12,7 @@ use std::time::Duration;
 /// The kinds a worker knows. A job of an unknown kind is left for a newer worker.
 pub struct Registry<S> {
     kinds: HashMap<&'static str, Arc<Kind<S>>>,
+    schedules: Vec<Schedule>,
 }
 
 pub(crate) struct Kind<S> {
@@ -54,7 +56,7 @@ impl<S: Send + Sync + 'static> Default for Registry<S> {
 
 impl<S: Send + Sync + 'static> Registry<S> {
     pub fn new() -> Self {
-        Registry { kinds: HashMap::new() }
+        Registry { kinds: HashMap::new(), schedules: Vec::new() }
     }
 
     /// # Panics
@@ -71,6 +73,18 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let before = self.kinds.insert(J::KIND, Arc::new(kind));
         assert!(before.is_none(), "two kinds of jobs are named {}", J::KIND);
         self
+    }
+
+    /// A schedule that belongs to the program: kept in the database by whoever leads, removed when the program no longer
+    /// has it.
+    #[must_use]
+    pub fn schedule(mut self, schedule: Schedule) -> Self {
+        self.schedules.push(schedule);
+        self
+    }
+
+    pub(crate) fn schedules(&self) -> &[Schedule] {
+        &self.schedules
     }
 
     /// The names of the kinds, sorted.

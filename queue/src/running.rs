@@ -1,6 +1,7 @@
 //! The run of one claimed job, as its handler sees it.
 
 use crate::{JobId, metrics};
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -17,6 +18,8 @@ pub struct Running {
     /// 1 at the first claim.
     pub attempt: i16,
     pub max_attempts: i16,
+    /// When it was to run: the tick, for a job of a schedule.
+    pub due_at: DateTime<Utc>,
     pub trace_parent: Option<String>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) keep_history: bool,

@@ -1,0 +1,111 @@
+//! Where a lane's envelopes come from: permits first, then one batched claim. A lane with another transport gets
+//! another module like this one; everything behind the hand-over stays as it is.
+
+use crate::backend::HandOver;
+use crate::claim::{self, Envelope};
+use crate::heart::Incarnation;
+use crate::metrics;
+use crate::plumbing::{Patience, Plumbing};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// Rows taken in one claim at most.
+const BATCH: usize = 1000;
+/// With a backlog, how long a claim may wait for half of the lane to be free instead of fetching one by one.
+const GATHER: Duration = Duration::from_millis(5);
+
+pub(crate) struct Claimer {
+    pub lane: String,
+    pub concurrency: usize,
+    pub kinds: Arc<[&'static str]>,
+    pub plumbing: Plumbing,
+    pub incarnation: Arc<Incarnation>,
+    pub wake: Arc<Notify>,
+    pub hand_over: HandOver,
+    pub stop: CancellationToken,
+}
+
+impl Claimer {
+    pub async fn run(self) {
+        let permits = Arc::new(Semaphore::new(self.concurrency));
+        let mut patience = Patience::default();
+        let mut backlog = false;
+        loop {
+            if !backlog {
+                tokio::select! {
+                    () = self.stop.cancelled() => return,
+                    () = self.wake.notified() => {}
+                }
+            }
+            let Some(mut held) = self.take_permits(&permits, backlog).await else { return };
+            let room = held.num_permits();
+            match self.claim(room).await {
+                Ok(mut envelopes) => {
+                    patience.reset();
+                    backlog = envelopes.len() == room;
+                    for envelope in &mut envelopes {
+                        envelope.permit = held.split(1);
+                        let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
+                        metrics::WAIT.with_label_values(&[self.lane.as_str()]).observe(waited);
+                    }
+                    if !envelopes.is_empty()
+                        && let Err(unstarted) = self.hand_over.push(envelopes)
+                    {
+                        give_back(&self.plumbing, &unstarted).await;
+                        return;
+                    }
+                }
+                Err(error) => {
+                    backlog = true; // unknown: look again
+                    drop(held);
+                    if !patience.failed("claiming jobs", &error, &self.stop).await {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn take_permits(&self, permits: &Arc<Semaphore>, backlog: bool) -> Option<OwnedSemaphorePermit> {
+        let mut held = tokio::select! {
+            () = self.stop.cancelled() => return None,
+            permit = permits.clone().acquire_owned() => permit.ok()?,
+        };
+        let half = (self.concurrency / 2).min(BATCH);
+        if backlog && half > 1 && permits.available_permits() < half {
+            let more = permits.clone().acquire_many_owned((half - 1) as u32);
+            if let Ok(Ok(more)) = tokio::time::timeout(GATHER, more).await {
+                held.merge(more);
+            }
+        }
+        let free = permits.available_permits().min(BATCH - held.num_permits());
+        if free > 0
+            && let Ok(more) = permits.clone().try_acquire_many_owned(free as u32)
+        {
+            held.merge(more);
+        }
+        Some(held)
+    }
+
+    async fn claim(&self, room: usize) -> Result<Vec<Envelope>, sqlx::Error> {
+        let (lane, worker, kinds) = (self.lane.clone(), self.incarnation.current(), self.kinds.clone());
+        self.plumbing
+            .run(move |connection| {
+                Box::pin(async move { claim::claim(connection, &lane, worker, &kinds, room as i64).await })
+            })
+            .await
+    }
+}
+
+/// Best effort: what cannot be given back now comes back when the lease ends.
+pub(crate) async fn give_back(plumbing: &Plumbing, envelopes: &[Envelope]) {
+    let jobs: Vec<_> = envelopes.iter().map(|envelope| (envelope.id, envelope.run)).collect();
+    let given = plumbing
+        .run(move |connection| Box::pin(async move { claim::give_back(connection, &jobs).await }))
+        .await;
+    if let Err(error) = given {
+        tracing::warn!(%error, jobs = envelopes.len(), "unstarted jobs could not be given back; their lease will end");
+    }
+}

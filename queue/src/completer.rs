@@ -1,0 +1,237 @@
+//! Writes how runs ended, many at a time. Every write names the run it ends; a run whose lease was lost changes nothing.
+
+use crate::enqueue::CHANNEL;
+use crate::metrics;
+use crate::plumbing::{Patience, Plumbing};
+use crate::running::FINISH;
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use uuid::Uuid;
+
+const BATCH: usize = 1000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Failed,
+    Timeout,
+    Panicked,
+    Undecodable,
+    GaveUp,
+    RolledBack,
+}
+
+impl Failure {
+    pub fn name(self) -> &'static str {
+        match self {
+            Failure::Failed => "failed",
+            Failure::Timeout => "timeout",
+            Failure::Panicked => "panicked",
+            Failure::Undecodable => "undecodable",
+            Failure::GaveUp => "gave_up",
+            Failure::RolledBack => "rolled_back",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum End {
+    Done { result: Option<String> },
+    /// Completed in the handler's own transaction. Should that have been rolled back, the job is tried again.
+    DoneInside { last_attempt: bool },
+    Cancelled { why: String },
+    Snooze { delay: Duration },
+    Retry { delay: Duration, failure: Failure, error: String },
+    Dead { failure: Failure, error: String },
+    /// The process ended first: again, at once, and not counted.
+    Interrupted,
+}
+
+impl End {
+    pub fn name(&self) -> &'static str {
+        match self {
+            End::Done { .. } | End::DoneInside { .. } => "done",
+            End::Cancelled { .. } => "cancelled",
+            End::Snooze { .. } => "snoozed",
+            End::Retry { failure, .. } => failure.name(),
+            End::Dead { .. } => "dead",
+            End::Interrupted => "interrupted",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub id: Uuid,
+    pub run: i64,
+    pub worker: Uuid,
+    pub attempt: i16,
+    pub organization: Option<Uuid>,
+    pub claimed_at: DateTime<Utc>,
+    pub keep_history: bool,
+    pub end: End,
+}
+
+pub(crate) enum Command {
+    Complete(Box<Completion>),
+    /// Answered when everything sent before is written.
+    Flush(oneshot::Sender<()>),
+}
+
+pub(crate) struct Completer {
+    pub receiver: mpsc::Receiver<Command>,
+    pub plumbing: Plumbing,
+    pub stop: CancellationToken,
+}
+
+impl Completer {
+    pub async fn run(mut self) {
+        let mut commands = Vec::with_capacity(BATCH);
+        let mut patience = Patience::default();
+        while self.receiver.recv_many(&mut commands, BATCH).await > 0 {
+            let mut flushed = Vec::new();
+            let mut batch = Vec::with_capacity(commands.len());
+            for command in commands.drain(..) {
+                match command {
+                    Command::Complete(completion) => batch.push(*completion),
+                    Command::Flush(answer) => flushed.push(answer),
+                }
+            }
+            let batch = Arc::new(batch);
+            while !batch.is_empty() {
+                let work = batch.clone();
+                let written = self
+                    .plumbing
+                    .run(move |connection| Box::pin(async move { write(connection, &work).await }))
+                    .await;
+                match written {
+                    Ok(()) => {
+                        patience.reset();
+                        break;
+                    }
+                    Err(error) => {
+                        if !patience.failed("writing completions", &error, &self.stop).await {
+                            warn!(jobs = batch.len(), "completions could not be written before the end; the jobs will run again");
+                            return;
+                        }
+                    }
+                }
+            }
+            for answer in flushed {
+                let _ = answer.send(());
+            }
+        }
+    }
+}
+
+/// One statement for everything that is over, one for everything that goes on. Each holds or falls by itself: written
+/// twice after a lost answer, the second time finds the runs gone.
+pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -> Result<(), sqlx::Error> {
+    let mut finish = Vec::new();
+    let mut release = Vec::new();
+    for completion in batch {
+        match &completion.end {
+            End::Done { result } => finish.push((completion, "done", result.as_deref(), None)),
+            End::Cancelled { why } => finish.push((completion, "cancelled", None, Some(why.as_str()))),
+            _ => release.push(Release::of(completion)),
+        }
+    }
+    let mut missed = 0;
+    if !finish.is_empty() {
+        let finished: Vec<Uuid> = sqlx::query_scalar(FINISH)
+            .bind(finish.iter().map(|f| f.0.id).collect::<Vec<_>>())
+            .bind(finish.iter().map(|f| f.0.run).collect::<Vec<_>>())
+            .bind(finish.iter().map(|f| f.1).collect::<Vec<_>>())
+            .bind(finish.iter().map(|f| f.2).collect::<Vec<_>>())
+            .bind(finish.iter().map(|f| f.3).collect::<Vec<_>>())
+            .bind(finish.iter().map(|f| f.0.keep_history).collect::<Vec<_>>())
+            .fetch_all(&mut *connection)
+            .await?;
+        missed += finish.len() - finished.len();
+    }
+    if !release.is_empty() {
+        let expected = release.iter().filter(|r| !r.already_done).count();
+        let released = release_all(connection, &release).await?;
+        missed += expected.saturating_sub(released);
+    }
+    if missed > 0 {
+        metrics::FENCED.inc_by(missed as u64);
+        warn!(missed, "results of runs whose lease was lost were refused");
+    }
+    Ok(())
+}
+
+struct Release<'a> {
+    completion: &'a Completion,
+    state: &'static str,
+    delay: f64,
+    refund: i16,
+    outcome: Option<&'static str>,
+    error: Option<&'a str>,
+    already_done: bool,
+}
+
+impl<'a> Release<'a> {
+    fn of(completion: &'a Completion) -> Self {
+        let waiting = |delay: Duration| if delay.is_zero() { "ready" } else { "scheduled" };
+        let (state, delay, refund, outcome, error, already_done) = match &completion.end {
+            End::Retry { delay, failure, error } => {
+                (waiting(*delay), *delay, 0, Some(failure.name()), Some(error.as_str()), false)
+            }
+            End::Snooze { delay } => (waiting(*delay), *delay, 1, None, None, false),
+            End::Dead { failure, error } => ("dead", Duration::ZERO, 0, Some(failure.name()), Some(error.as_str()), false),
+            End::DoneInside { last_attempt } => {
+                let state = if *last_attempt { "dead" } else { "scheduled" };
+                let why = "the transaction that completed this job was rolled back";
+                (state, Duration::from_secs(1), 0, Some(Failure::RolledBack.name()), Some(why), true)
+            }
+            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => {
+                ("ready", Duration::ZERO, 1, Some("interrupted"), Some("the worker was shut down"), false)
+            }
+        };
+        Release { completion, state, delay: delay.as_secs_f64(), refund, outcome, error, already_done }
+    }
+}
+
+async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> Result<usize, sqlx::Error> {
+    let released: Vec<Uuid> = sqlx::query_scalar(
+        "with given as ( \
+           select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::float8[], $5::int2[], $6::text[], $7::text[], \
+                                $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[]) \
+             as u(id, run, state, delay, refund, outcome, error, worker, claimed_at, attempt, organization_id)), \
+         back as ( \
+           update queue.jobs j \
+           set worker = null, run = j.run + 1, claimed_at = null, attempt = j.attempt - u.refund, \
+               state = u.state::queue.state, due_at = clock_timestamp() + make_interval(secs => u.delay), \
+               last_error = coalesce(u.error, j.last_error), \
+               unique_key = case when u.state = 'dead' then null else j.unique_key end \
+           from given u where j.id = u.id and j.run = u.run and j.worker is not null \
+           returning j.id, j.lane, j.state), \
+         noted as ( \
+           insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
+           select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
+                  coalesce(u.error, '') \
+           from given u join back on back.id = u.id where u.outcome is not null), \
+         told as (select pg_notify($12, lane) from (select distinct lane from back where state = 'ready') lanes) \
+         select id from back, (select count(*) from told) t",
+    )
+    .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.state).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.delay).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.refund).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.outcome).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.error).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.completion.worker).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.completion.claimed_at).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.completion.attempt).collect::<Vec<_>>())
+    .bind(release.iter().map(|r| r.completion.organization).collect::<Vec<_>>())
+    .bind(CHANNEL)
+    .fetch_all(connection)
+    .await?;
+    Ok(released.len())
+}

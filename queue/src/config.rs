@@ -1,0 +1,68 @@
+//! How an engine is set up.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+/// A lane that this process works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneConfig {
+    pub name: String,
+    /// Jobs of the lane that run at once in this process.
+    pub concurrency: usize,
+}
+
+impl LaneConfig {
+    pub fn new(name: impl Into<String>, concurrency: usize) -> Self {
+        LaneConfig { name: name.into(), concurrency: concurrency.max(1) }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// What people see as the worker's name (host, pod). Never an identity: that is a fresh UUID.
+    pub name: String,
+    pub lanes: Vec<LaneConfig>,
+    /// A worker that was not heard of for so long has lost what it claimed.
+    pub lease: Duration,
+    /// How often a worker says that it lives; well below `lease`.
+    pub beat: Duration,
+    /// How often the leader looks for lost workers.
+    pub sweep: Duration,
+    /// How often waiting work is looked for when no notification arrives (± 25 %).
+    pub poll: Duration,
+    /// How long leadership lasts without renewal.
+    pub leader_lease: Duration,
+    /// Claims that may end with a lost worker before the job is taken for poison.
+    pub crash_limit: i16,
+    /// After a cancellation was asked for, how long a handler may go on before it is dropped.
+    pub cancel_grace: Duration,
+    /// How long finished jobs stay visible.
+    pub keep_history: Duration,
+    /// How long dead letters wait for somebody.
+    pub keep_dead: Duration,
+    /// False: never leads (schedules, rescue, pruning are left to other processes).
+    pub may_lead: bool,
+    /// Milliseconds by which due times are judged ahead of the database's clock: tests travel in time with it.
+    pub clock_shift: Arc<AtomicI64>,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        EngineConfig {
+            name: "worker".to_owned(),
+            lanes: Vec::new(),
+            lease: Duration::from_secs(20),
+            beat: Duration::from_secs(5),
+            sweep: Duration::from_secs(5),
+            poll: Duration::from_secs(1),
+            leader_lease: Duration::from_secs(8),
+            crash_limit: 5,
+            cancel_grace: Duration::from_secs(5),
+            keep_history: Duration::from_secs(14 * 86_400),
+            keep_dead: Duration::from_secs(60 * 86_400),
+            may_lead: true,
+            clock_shift: Arc::default(),
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The engine: lanes of workers on apalis' runtime, and the background tasks that feed them.
+
+use crate::backend::{HandOver, LaneBackend};
+use crate::claim::Envelope;
+use crate::claimer::{Claimer, give_back};
+use crate::completer::{Command, Completer};
+use crate::config::EngineConfig;
+use crate::heart::{Heart, Incarnation};
+use crate::leader::{self, Leader};
+use crate::listener::{self, Wakers};
+use crate::plumbing::Plumbing;
+use crate::registry::Registry;
+use crate::runner::{Runner, RunningJobs};
+use apalis_core::worker::builder::WorkerBuilder;
+use sqlx::PgPool;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// A running engine. Call [`Engine::shutdown`]; dropped without it, its jobs run again when their lease ends.
+#[derive(Debug)]
+pub struct Engine {
+    incarnation: Arc<Incarnation>,
+    jobs: Arc<RunningJobs>,
+    hand_overs: Vec<HandOver>,
+    lanes: Vec<JoinHandle<()>>,
+    claimers: Vec<JoinHandle<()>>,
+    background: Vec<JoinHandle<()>>,
+    heart: Vec<JoinHandle<()>>,
+    completions: mpsc::Sender<Command>,
+    plumbing: Plumbing,
+    heart_plumbing: Plumbing,
+    leading: Arc<AtomicBool>,
+    /// Claims no more.
+    stop_claiming: CancellationToken,
+    /// Ends everything else.
+    stop: CancellationToken,
+}
+
+impl Engine {
+    /// Starts to work on the lanes of `config` with the kinds of `registry`. `pool` only tells where the database is: the
+    /// engine keeps connections of its own (four, one for the heartbeat, one that listens). Returns at once, also while
+    /// the database is away.
+    pub fn start<S: Send + Sync + 'static>(pool: &PgPool, registry: Registry<S>, shared: S, config: EngineConfig) -> Engine {
+        let options = pool.connect_options().as_ref().clone();
+        let plumbing = Plumbing::new(&options, 4);
+        let heart_plumbing = Plumbing::new(&options, 1);
+        let (config, registry) = (Arc::new(config), Arc::new(registry));
+        let kinds: Arc<[&'static str]> = registry.kinds().into();
+        let (stop_claiming, stop) = (CancellationToken::new(), CancellationToken::new());
+        let incarnation = Arc::new(Incarnation::new());
+        let jobs = Arc::new(RunningJobs::default());
+        let leading = Arc::new(AtomicBool::new(false));
+        let (completions, receiver) = mpsc::channel(4096);
+        let runner = Arc::new(Runner {
+            registry: registry.clone(),
+            shared: Arc::new(shared),
+            jobs: jobs.clone(),
+            cancel_grace: config.cancel_grace,
+        });
+
+        let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
+        let heart_wake = Arc::new(Notify::new());
+        let wakers = Arc::new(Wakers {
+            lanes: names.iter().map(|name| (name.clone(), Arc::new(Notify::new()))).collect(),
+            heart: heart_wake.clone(),
+        });
+        let (mut lanes, mut claimers, mut hand_overs) = (Vec::new(), Vec::new(), Vec::new());
+        for lane in &config.lanes {
+            let hand_over = HandOver::default();
+            let claimer = Claimer {
+                lane: lane.name.clone(),
+                concurrency: lane.concurrency,
+                kinds: kinds.clone(),
+                plumbing: plumbing.clone(),
+                incarnation: incarnation.clone(),
+                wake: wakers.lanes[&lane.name].clone(),
+                hand_over: hand_over.clone(),
+                stop: stop_claiming.clone(),
+            };
+            claimers.push(tokio::spawn(claimer.run()));
+            lanes.push(tokio::spawn(work(lane.name.clone(), hand_over.clone(), runner.clone(), completions.clone())));
+            hand_overs.push(hand_over);
+        }
+
+        let mut background = vec![
+            tokio::spawn(Completer { receiver, plumbing: plumbing.clone(), stop: stop.clone() }.run()),
+            tokio::spawn(listener::listen(options, wakers.clone(), stop.clone())),
+            tokio::spawn(listener::poll(plumbing.clone(), names.clone(), kinds, wakers.clone(), config.poll, stop_claiming.clone())),
+        ];
+        if config.may_lead {
+            let leader = Leader {
+                id: Uuid::now_v7(),
+                config: config.clone(),
+                plumbing: plumbing.clone(),
+                built_in: Arc::new(registry.schedules().to_vec()),
+                leading: leading.clone(),
+                stop: stop_claiming.clone(),
+            };
+            background.push(tokio::spawn(leader.run()));
+            for duty in leader::duties() {
+                let duty = duty.run(plumbing.clone(), config.clone(), leading.clone(), stop_claiming.clone());
+                background.push(tokio::spawn(duty));
+            }
+        }
+        let heart = Heart {
+            name: config.name.clone(),
+            lanes: names,
+            lease: config.lease,
+            beat: config.beat,
+            plumbing: heart_plumbing.clone(),
+            incarnation: incarnation.clone(),
+            jobs: jobs.clone(),
+            wake: heart_wake,
+            registered: wakers.lanes.values().cloned().collect(),
+            stop: stop.clone(),
+        };
+        let heart = vec![tokio::spawn(heart.run())];
+        Engine {
+            incarnation,
+            jobs,
+            hand_overs,
+            lanes,
+            claimers,
+            background,
+            heart,
+            completions,
+            plumbing,
+            heart_plumbing,
+            leading,
+            stop_claiming,
+            stop,
+        }
+    }
+
+    /// Who this process is in `queue.workers` at the moment.
+    pub fn worker_id(&self) -> Uuid {
+        self.incarnation.current()
+    }
+
+    /// Jobs that run now.
+    pub fn running(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub fn is_leading(&self) -> bool {
+        self.leading.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Stops: claims no more, gives back what it has not started (without counting an attempt), lets running jobs end for
+    /// `grace`, then tells them to stop and hands them back, writes what is to be written. Takes `grace` plus a few
+    /// seconds at most, whatever the database does.
+    pub async fn shutdown(mut self, grace: Duration) {
+        let started = Instant::now();
+        self.stop_claiming.cancel();
+        for claimer in self.claimers.drain(..) {
+            let _ = tokio::time::timeout(Duration::from_secs(3), claimer).await;
+        }
+        let unstarted: Vec<Envelope> = self.hand_overs.iter().flat_map(HandOver::close).collect();
+        if !unstarted.is_empty() {
+            let _ = tokio::time::timeout(Duration::from_secs(3), give_back(&self.plumbing, &unstarted)).await;
+        }
+        let mut lanes = futures::future::join_all(self.lanes.drain(..));
+        if tokio::time::timeout(grace, &mut lanes).await.is_err() {
+            warn!(jobs = self.jobs.len(), "grace time is over; running jobs are handed back");
+            self.jobs.shut_down();
+            let _ = tokio::time::timeout(Duration::from_secs(2), lanes).await;
+        }
+        let (answer, flushed) = oneshot::channel();
+        let flush = async {
+            if self.completions.send(Command::Flush(answer)).await.is_ok() {
+                let _ = flushed.await;
+            }
+        };
+        if tokio::time::timeout(Duration::from_secs(3), flush).await.is_err() {
+            warn!("the database did not take the last completions; those jobs run again");
+        }
+        // The heartbeat goes on until here, so that nobody takes over what is still being written.
+        self.stop.cancel();
+        for task in self.heart.drain(..) {
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+        let sign_off = Heart::sign_off(&self.heart_plumbing, self.incarnation.current());
+        let _ = tokio::time::timeout(Duration::from_secs(2), sign_off).await;
+        for mut task in self.background.drain(..) {
+            if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.heart_plumbing.close().await;
+        self.plumbing.close().await;
+        info!(took_ms = started.elapsed().as_millis() as u64, "job engine stopped");
+    }
+
+    /// Ends like a killed process: nothing is completed, given back or signed off. For tests of rescue.
+    pub fn abort(self) {
+        for task in self.lanes.iter().chain(&self.claimers).chain(&self.background).chain(&self.heart) {
+            task.abort();
+        }
+        self.jobs.lose_all();
+    }
+}
+
+/// One lane's worker, until its hand-over is closed and what it started has ended.
+async fn work<S: Send + Sync + 'static>(
+    lane: String,
+    hand_over: HandOver,
+    runner: Arc<Runner<S>>,
+    completions: mpsc::Sender<Command>,
+) {
+    let handler = move |envelope: Envelope| {
+        let (runner, completions) = (runner.clone(), completions.clone());
+        async move {
+            if let Some(completion) = runner.run(&envelope).await {
+                // The permit goes with the envelope, after the completer took over: its pace holds back the claims.
+                let _ = completions.send(Command::Complete(Box::new(completion))).await;
+            }
+        }
+    };
+    let worker = WorkerBuilder::new(lane.as_str()).backend(LaneBackend { hand_over }).build(handler);
+    if let Err(error) = worker.run().await {
+        // Cannot happen: the backend is infallible and the handler answers nothing.
+        tracing::error!(%error, lane, "the lane's worker ended");
+    }
+}

@@ -1,0 +1,172 @@
+//! The heartbeat: keeps the lease of everything this process has claimed, and learns which jobs are to be cancelled.
+
+use crate::plumbing::{Plumbing, jittered};
+use crate::runner::RunningJobs;
+use sqlx::Row;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// Who this process is at the moment. A new one whenever it was declared lost, so that old claims stay lost.
+#[derive(Debug)]
+pub(crate) struct Incarnation(RwLock<Uuid>);
+
+impl Incarnation {
+    pub fn new() -> Self {
+        Incarnation(RwLock::new(Uuid::now_v7()))
+    }
+
+    pub fn current(&self) -> Uuid {
+        *self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn renew(&self) -> Uuid {
+        let fresh = Uuid::now_v7();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        fresh
+    }
+}
+
+pub(crate) struct Heart {
+    pub name: String,
+    pub lanes: Vec<String>,
+    pub lease: Duration,
+    pub beat: Duration,
+    /// A connection of its own: a busy pool must not cost leases.
+    pub plumbing: Plumbing,
+    pub incarnation: Arc<Incarnation>,
+    pub jobs: Arc<RunningJobs>,
+    /// Beat now: a cancellation was asked for.
+    pub wake: Arc<Notify>,
+    /// Told when the process may claim (again).
+    pub registered: Vec<Arc<Notify>>,
+    pub stop: CancellationToken,
+}
+
+enum Beat {
+    Alive { cancel: Vec<(Uuid, i64)> },
+    Lost,
+}
+
+impl Heart {
+    pub async fn run(self) {
+        let mut registered = false;
+        // Of the last beat that was answered; measured from before it was sent.
+        let mut alive_since = Instant::now();
+        let mut failures = 0u32;
+        loop {
+            let sent = Instant::now();
+            let answer = if registered { self.beat().await } else { self.register().await };
+            let wait = match answer {
+                Ok(Beat::Alive { cancel }) => {
+                    if !registered {
+                        registered = true;
+                        info!(worker = %self.incarnation.current(), lanes = ?self.lanes, "worker registered");
+                        self.registered.iter().for_each(|lane| lane.notify_one());
+                    }
+                    if failures > 0 {
+                        self.registered.iter().for_each(|lane| lane.notify_one());
+                    }
+                    failures = 0;
+                    alive_since = sent;
+                    self.jobs.cancel(&cancel);
+                    jittered(self.beat)
+                }
+                Ok(Beat::Lost) => {
+                    warn!(worker = %self.incarnation.current(), "declared lost: running jobs are stopped, their results refused");
+                    self.jobs.lose_all();
+                    self.incarnation.renew();
+                    registered = false;
+                    Duration::ZERO
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        warn!(%error, "heartbeat failed; trying again");
+                    }
+                    if alive_since.elapsed() > self.lease {
+                        // Others may run our jobs by now: stop having effects.
+                        self.jobs.lose_all();
+                    }
+                    (self.beat / 5).min(Duration::from_secs(1))
+                }
+            };
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.wake.notified(), if registered => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    async fn register(&self) -> Result<Beat, sqlx::Error> {
+        let (id, name, lanes) = (self.incarnation.current(), self.name.clone(), self.lanes.clone());
+        self.plumbing
+            .run(move |connection| {
+                Box::pin(async move {
+                    sqlx::query(
+                        "with lanes as (insert into queue.lanes (name) select unnest($3::text[]) on conflict do nothing) \
+                         insert into queue.workers (id, name, lanes) values ($1, $2, $3) \
+                         on conflict (id) do update set beat_at = clock_timestamp()",
+                    )
+                    .bind(id)
+                    .bind(name)
+                    .bind(lanes)
+                    .execute(connection)
+                    .await?;
+                    Ok(Beat::Alive { cancel: Vec::new() })
+                })
+            })
+            .await
+    }
+
+    async fn beat(&self) -> Result<Beat, sqlx::Error> {
+        let id = self.incarnation.current();
+        self.plumbing
+            .run(move |connection| {
+                Box::pin(async move {
+                    let beaten = sqlx::query("update queue.workers set beat_at = clock_timestamp() where id = $1")
+                        .bind(id)
+                        .execute(&mut *connection)
+                        .await?;
+                    if beaten.rows_affected() == 0 {
+                        return Ok(Beat::Lost);
+                    }
+                    let rows = sqlx::query("select id, run from queue.jobs where cancel_requested and worker = $1")
+                        .bind(id)
+                        .fetch_all(&mut *connection)
+                        .await?;
+                    let cancel = rows
+                        .iter()
+                        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
+                        .collect::<Result<_, sqlx::Error>>()?;
+                    Ok(Beat::Alive { cancel })
+                })
+            })
+            .await
+    }
+
+    /// The end of the incarnation; its claims have been completed or given back before.
+    pub async fn sign_off(plumbing: &Plumbing, worker: Uuid) {
+        let done = plumbing
+            .run(move |connection| {
+                Box::pin(async move {
+                    // Should a claim be left, the row stays, and the rescuer finds the job by it.
+                    sqlx::query(
+                        "delete from queue.workers where id = $1 and not exists \
+                         (select from queue.jobs where state = 'ready' and worker = $1)",
+                    )
+                    .bind(worker)
+                    .execute(connection)
+                    .await
+                })
+            })
+            .await;
+        if let Err(error) = done {
+            warn!(%error, "worker could not sign off; its lease will end");
+        }
+    }
+}

@@ -1,0 +1,196 @@
+//! What one process does for all: promotes due jobs, fires schedules, rescues jobs of lost workers, prunes, counts.
+//! Leadership is a row with an end time. Two leaders at once would do no harm: every duty locks the rows it moves.
+
+use crate::config::EngineConfig;
+use crate::plumbing::{Patience, Plumbing, jittered};
+use crate::schedules::{self, Schedule};
+use crate::{metrics, sweep};
+use futures::future::BoxFuture;
+use sqlx::PgConnection;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+/// The longest a due job waits to be promoted when nothing told when it is due.
+const PROMOTE: Duration = Duration::from_millis(500);
+const SCHEDULES: Duration = Duration::from_millis(500);
+const GAUGES: Duration = Duration::from_secs(5);
+const PRUNE: Duration = Duration::from_secs(3600);
+
+pub(crate) struct Leader {
+    pub id: Uuid,
+    pub config: Arc<EngineConfig>,
+    pub plumbing: Plumbing,
+    pub built_in: Arc<Vec<Schedule>>,
+    pub leading: Arc<AtomicBool>,
+    pub stop: CancellationToken,
+}
+
+impl Leader {
+    /// Seeks leadership for ever; the duties look at `leading`.
+    pub async fn run(self) {
+        let mut patience = Patience::default();
+        let mut until = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let (id, lease) = (self.id, self.config.leader_lease.as_secs_f64());
+            let held = self.plumbing.run(move |connection| Box::pin(async move { hold(connection, id, lease).await })).await;
+            match held {
+                Ok(true) => {
+                    patience.reset();
+                    until = asked + self.config.leader_lease;
+                    if !self.leading.swap(true, Ordering::AcqRel) {
+                        info!("leading: schedules, rescue and pruning");
+                        self.begin().await;
+                    }
+                }
+                Ok(false) => {
+                    patience.reset();
+                    self.resign();
+                }
+                Err(error) => {
+                    if until <= Instant::now() {
+                        self.resign();
+                    }
+                    if !patience.failed("holding the leader's row", &error, &self.stop).await {
+                        break;
+                    }
+                    continue;
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = tokio::time::sleep(jittered(self.config.leader_lease / 4)) => {}
+            }
+        }
+        if self.leading.load(Ordering::Acquire) {
+            self.resign();
+            let id = self.id;
+            let _ = self.plumbing.run(move |connection| Box::pin(async move { let_go(connection, id).await })).await;
+        }
+    }
+
+    fn resign(&self) {
+        if self.leading.swap(false, Ordering::AcqRel) {
+            info!("no longer leading");
+            metrics::READY.reset();
+            metrics::OLDEST_READY.reset();
+            metrics::DEAD.reset();
+        }
+    }
+
+    async fn begin(&self) {
+        let built_in = self.built_in.clone();
+        let kept = self
+            .plumbing
+            .run(move |connection| Box::pin(async move { schedules::keep_built_in(connection, &built_in).await }))
+            .await;
+        if let Err(error) = kept {
+            warn!(%error, "built-in schedules could not be kept");
+            self.leading.store(false, Ordering::Release); // seek again, keep again
+        }
+    }
+}
+
+async fn hold(connection: &mut PgConnection, id: Uuid, lease: f64) -> Result<bool, sqlx::Error> {
+    let held = sqlx::query(
+        "insert into queue.leaders as l (name, holder, held_until) \
+         values ('leader', $1, clock_timestamp() + make_interval(secs => $2)) \
+         on conflict (name) do update set holder = $1, held_until = excluded.held_until \
+         where l.holder = $1 or l.held_until < clock_timestamp()",
+    )
+    .bind(id)
+    .bind(lease)
+    .execute(connection)
+    .await?;
+    Ok(held.rows_affected() == 1)
+}
+
+async fn let_go(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from queue.leaders where holder = $1").bind(id).execute(connection).await?;
+    Ok(())
+}
+
+type Work = fn(&mut PgConnection, Arc<EngineConfig>) -> BoxFuture<'_, Result<Duration, sqlx::Error>>;
+
+/// A duty: work that says how long to wait until it is to be done again.
+pub(crate) struct Duty {
+    name: &'static str,
+    work: Work,
+}
+
+pub(crate) fn duties() -> Vec<Duty> {
+    vec![
+        Duty { name: "promoting due jobs", work: |c, config| Box::pin(promote(c, config)) },
+        Duty { name: "firing schedules", work: |c, config| Box::pin(fire(c, config)) },
+        Duty { name: "rescuing jobs", work: |c, config| Box::pin(rescue(c, config)) },
+        Duty { name: "counting jobs", work: |c, _| Box::pin(gauges(c)) },
+        Duty { name: "pruning", work: |c, config| Box::pin(prune(c, config)) },
+    ]
+}
+
+impl Duty {
+    pub async fn run(self, plumbing: Plumbing, config: Arc<EngineConfig>, leading: Arc<AtomicBool>, stop: CancellationToken) {
+        let mut patience = Patience::default();
+        let mut wait = Duration::ZERO;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            if !leading.load(Ordering::Acquire) {
+                wait = Duration::from_millis(100);
+                continue;
+            }
+            let (work, config) = (self.work, config.clone());
+            match plumbing.run(move |connection| work(connection, config)).await {
+                Ok(next) => {
+                    patience.reset();
+                    wait = next;
+                }
+                Err(error) => {
+                    if !patience.failed(self.name, &error, &stop).await {
+                        return;
+                    }
+                    wait = Duration::ZERO;
+                }
+            }
+        }
+    }
+}
+
+fn shift(config: &EngineConfig) -> i64 {
+    config.clock_shift.load(Ordering::Relaxed)
+}
+
+async fn promote(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
+    let next = sweep::promote(connection, shift(&config)).await?;
+    Ok(next.map_or(PROMOTE, |next| next.min(PROMOTE)))
+}
+
+async fn fire(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
+    let now = schedules::fire_due(connection, shift(&config)).await?;
+    metrics::LAST_TICK.set(now.timestamp());
+    Ok(SCHEDULES)
+}
+
+async fn rescue(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
+    sweep::rescue(connection, config.lease, config.crash_limit).await?;
+    sweep::cancel_waiting(connection).await?;
+    Ok(jittered(config.sweep))
+}
+
+async fn gauges(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {
+    let started = Instant::now();
+    sweep::gauges(connection).await?;
+    // Counting a million rows takes its time; then do it more rarely.
+    Ok(GAUGES.max(started.elapsed() * 50))
+}
+
+async fn prune(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
+    sweep::prune(connection, config.keep_history, config.keep_dead).await?;
+    Ok(jittered(PRUNE))
+}

@@ -1,0 +1,96 @@
+//! Wakes lanes: at once by notification, and by a poll of all lanes in one statement as the floor.
+
+use crate::claim;
+use crate::enqueue::CHANNEL;
+use crate::plumbing::{Patience, Plumbing, jittered};
+use sqlx::postgres::{PgListener, PgPoolOptions, PgConnectOptions};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+/// Payload that asks heartbeats to look for cancellations now. No lane can have this name.
+pub(crate) const CANCELLATIONS: &str = "!cancel";
+
+pub(crate) struct Wakers {
+    pub lanes: HashMap<String, Arc<Notify>>,
+    pub heart: Arc<Notify>,
+}
+
+impl Wakers {
+    fn told(&self, payload: &str) {
+        if payload == CANCELLATIONS {
+            self.heart.notify_one();
+        } else if let Some(lane) = self.lanes.get(payload) {
+            lane.notify_one();
+        }
+    }
+}
+
+/// One connection that listens. While there is none (or behind a PgBouncer that allows none) the poll does the work.
+pub(crate) async fn listen(options: PgConnectOptions, wakers: Arc<Wakers>, stop: CancellationToken) {
+    let mut patience = Patience::default();
+    loop {
+        let error = tokio::select! {
+            () = stop.cancelled() => return,
+            error = listen_once(&options, &wakers, &mut patience) => error,
+        };
+        if !patience.failed("listening for notifications", &error, &stop).await {
+            return;
+        }
+    }
+}
+
+async fn listen_once(options: &PgConnectOptions, wakers: &Wakers, patience: &mut Patience) -> sqlx::Error {
+    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(5)).connect_lazy_with(options.clone());
+    let mut listener = match PgListener::connect_with(&pool).await {
+        Ok(listener) => listener,
+        Err(error) => return error,
+    };
+    if let Err(error) = listener.listen(CHANNEL).await {
+        return error;
+    }
+    patience.reset();
+    // What was sent before we listened is gone: look once.
+    wakers.lanes.values().for_each(|lane| lane.notify_one());
+    loop {
+        match listener.try_recv().await {
+            Ok(Some(notification)) => wakers.told(notification.payload()),
+            Ok(None) => return sqlx::Error::Io(std::io::Error::other("connection lost")),
+            Err(error) => return error,
+        }
+    }
+}
+
+pub(crate) async fn poll(
+    plumbing: Plumbing,
+    lanes: Vec<String>,
+    kinds: Arc<[&'static str]>,
+    wakers: Arc<Wakers>,
+    every: Duration,
+    stop: CancellationToken,
+) {
+    let mut patience = Patience::default();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(jittered(every)) => {}
+        }
+        let (lanes, kinds) = (lanes.clone(), kinds.clone());
+        let found = plumbing
+            .run(move |connection| Box::pin(async move { claim::lanes_with_work(connection, &lanes, &kinds).await }))
+            .await;
+        match found {
+            Ok(found) => {
+                patience.reset();
+                found.iter().for_each(|lane| wakers.told(lane));
+            }
+            Err(error) => {
+                if !patience.failed("looking for work", &error, &stop).await {
+                    return;
+                }
+            }
+        }
+    }
+}

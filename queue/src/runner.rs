@@ -1,0 +1,271 @@
+//! Runs one claimed job and says how it ended.
+
+use crate::claim::Envelope;
+use crate::completer::{Completion, End, Failure};
+use crate::registry::{Kind, Registry};
+use crate::running::Running;
+use crate::trace::{self, TraceContext};
+use crate::{JobError, JobId, JobResult, Outcome, metrics};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::task::{JoinError, JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+use uuid::Uuid;
+
+/// Error texts are kept up to this many characters.
+const ERROR_LIMIT: usize = 4000;
+
+/// Why a running job was told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Stop {
+    No = 0,
+    /// Somebody cancelled the job.
+    Cancelled = 1,
+    /// Its lease is lost, or may be.
+    Lost = 2,
+    /// The process ends and the grace time is over.
+    Shutdown = 3,
+}
+
+#[derive(Debug)]
+pub(crate) struct StopSign {
+    pub token: CancellationToken,
+    why: AtomicU8,
+}
+
+impl StopSign {
+    fn new() -> Arc<Self> {
+        Arc::new(StopSign { token: CancellationToken::new(), why: AtomicU8::new(0) })
+    }
+
+    fn stop(&self, why: Stop) {
+        // The first reason counts.
+        let _ = self.why.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        self.token.cancel();
+    }
+
+    fn why(&self) -> Stop {
+        match self.why.load(Ordering::Acquire) {
+            1 => Stop::Cancelled,
+            2 => Stop::Lost,
+            3 => Stop::Shutdown,
+            _ => Stop::No,
+        }
+    }
+}
+
+/// What runs in this process, by id and run.
+#[derive(Debug, Default)]
+pub(crate) struct RunningJobs {
+    jobs: Mutex<HashMap<(Uuid, i64), Arc<StopSign>>>,
+}
+
+impl RunningJobs {
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Uuid, i64), Arc<StopSign>>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn cancel(&self, which: &[(Uuid, i64)]) {
+        if which.is_empty() {
+            return;
+        }
+        let jobs = self.lock();
+        for key in which {
+            if let Some(sign) = jobs.get(key) {
+                sign.stop(Stop::Cancelled);
+            }
+        }
+    }
+
+    pub fn lose_all(&self) {
+        self.lock().values().for_each(|sign| sign.stop(Stop::Lost));
+    }
+
+    pub fn shut_down(&self) {
+        self.lock().values().for_each(|sign| sign.stop(Stop::Shutdown));
+    }
+
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+pub(crate) struct Runner<S> {
+    pub registry: Arc<Registry<S>>,
+    pub shared: Arc<S>,
+    pub jobs: Arc<RunningJobs>,
+    pub cancel_grace: Duration,
+}
+
+impl<S: Send + Sync + 'static> Runner<S> {
+    /// `None` for a kind that this process does not know (its claims never ask for one).
+    pub async fn run(&self, envelope: &Envelope) -> Option<Completion> {
+        let kind = self.registry.get(&envelope.kind)?.clone();
+        let context = match envelope.trace_parent.as_deref().and_then(|parent| parent.parse::<TraceContext>().ok()) {
+            Some(parent) => parent.child(),
+            None => TraceContext::new_root(),
+        };
+        let span = tracing::info_span!(
+            "job",
+            job.id = %envelope.id,
+            job.kind = %envelope.kind,
+            attempt = envelope.attempt,
+            trace_id = %context.trace_id_hex(),
+        );
+        let sign = StopSign::new();
+        let running = Running {
+            id: JobId(envelope.id),
+            run: envelope.run,
+            kind: envelope.kind.clone(),
+            lane: envelope.lane.clone(),
+            organization: envelope.organization,
+            attempt: envelope.attempt,
+            max_attempts: envelope.max_attempts,
+            due_at: envelope.due_at,
+            trace_parent: Some(context.to_string()),
+            cancelled: sign.token.clone(),
+            keep_history: kind.keep_history,
+            completed: AtomicBool::new(false),
+        };
+        let running = Arc::new(running);
+        let key = (envelope.id, envelope.run);
+        self.jobs.lock().insert(key, sign.clone());
+        let started = Instant::now();
+        let end = self.execute(&kind, envelope, running.clone(), context, &sign).instrument(span.clone()).await;
+        self.jobs.lock().remove(&key);
+        let end = last_word(end, envelope, &sign, running.completed.load(Ordering::Acquire));
+        metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
+        metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc();
+        span.in_scope(|| log(&end, started.elapsed()));
+        Some(Completion {
+            id: envelope.id,
+            run: envelope.run,
+            worker: envelope.worker,
+            attempt: envelope.attempt,
+            organization: envelope.organization,
+            claimed_at: envelope.claimed_at,
+            keep_history: kind.keep_history,
+            end,
+        })
+    }
+
+    async fn execute(
+        &self,
+        kind: &Arc<Kind<S>>,
+        envelope: &Envelope,
+        running: Arc<Running>,
+        context: TraceContext,
+        sign: &StopSign,
+    ) -> End {
+        let (kind_, shared, args) = (kind.clone(), self.shared.clone(), envelope.args.clone());
+        // In a task of its own: a panic stays there, and a handler that never yields can be left behind.
+        let work = async move {
+            match kind_.handler.run(&args, &running, &shared) {
+                Ok(work) => Ok(work.await),
+                Err(error) => Err(error),
+            }
+        };
+        let mut task = tokio::spawn(trace::scope(context, work).in_current_span());
+        let stopped = async {
+            sign.token.cancelled().await;
+            // Losing the lease leaves no time: somebody else may be at it.
+            let grace = if sign.why() == Stop::Cancelled { self.cancel_grace } else { Duration::from_millis(500) };
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            biased;
+            result = &mut task => match result {
+                Ok(Ok(result)) => self.judge(kind, envelope, result),
+                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: format!("arguments cannot be decoded: {error}") },
+                Err(error) => self.failed(kind, envelope, Failure::Panicked, panic_text(error), None),
+            },
+            () = tokio::time::sleep(kind.timeout) => {
+                abandon(&task);
+                self.failed(kind, envelope, Failure::Timeout, format!("not finished within {:?}", kind.timeout), None)
+            }
+            () = stopped => {
+                abandon(&task);
+                self.failed(kind, envelope, Failure::Failed, "told to stop, and did not".to_owned(), None)
+            }
+        }
+    }
+
+    fn judge(&self, kind: &Kind<S>, envelope: &Envelope, result: JobResult) -> End {
+        match result {
+            Ok(Outcome::Done) => End::Done { result: None },
+            Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
+            Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
+            Ok(Outcome::Cancelled(why)) => End::Cancelled { why },
+            Err(JobError::Retry(error)) => self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), None),
+            Err(JobError::RetryIn(delay, error)) => {
+                self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), Some(delay))
+            }
+            Err(JobError::GiveUp(error)) => End::Dead { failure: Failure::GaveUp, error: clip(format!("{error:#}")) },
+        }
+    }
+
+    fn failed(&self, kind: &Kind<S>, envelope: &Envelope, failure: Failure, error: String, wait: Option<Duration>) -> End {
+        let error = clip(error);
+        if envelope.attempt >= envelope.max_attempts {
+            return End::Dead { failure, error };
+        }
+        let delay = wait.unwrap_or_else(|| kind.backoff.delay(envelope.attempt, rand::random()));
+        End::Retry { delay, failure, error }
+    }
+}
+
+fn abandon<T>(task: &JoinHandle<T>) {
+    task.abort();
+}
+
+/// What the reason of a stop and a completion inside a transaction make of how the handler ended.
+fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: bool) -> End {
+    match (sign.why(), end) {
+        (_, End::Done { .. }) if completed_inside => End::DoneInside { last_attempt: envelope.attempt >= envelope.max_attempts },
+        (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {
+            End::Cancelled { why: format!("cancelled while it ran ({error})") }
+        }
+        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled { why: "cancelled while it ran".to_owned() },
+        (Stop::Shutdown, End::Retry { .. }) => End::Interrupted,
+        (_, end) => end,
+    }
+}
+
+fn log(end: &End, took: Duration) {
+    let took_ms = took.as_secs_f64() * 1000.0;
+    match end {
+        End::Retry { delay, failure, error } => {
+            tracing::warn!(took_ms, outcome = failure.name(), error, wait_ms = delay.as_millis() as u64, "job failed, will be tried again");
+        }
+        End::Dead { failure, error } => tracing::error!(took_ms, outcome = failure.name(), error, "job is a dead letter"),
+        End::Cancelled { why } => tracing::info!(took_ms, why, "job cancelled"),
+        _ => tracing::debug!(took_ms, outcome = end.name(), "job ended"),
+    }
+}
+
+fn panic_text(error: JoinError) -> String {
+    match error.try_into_panic() {
+        Ok(panic) => {
+            let text = panic
+                .downcast_ref::<&str>()
+                .map(|text| (*text).to_owned())
+                .or_else(|| panic.downcast_ref::<String>().cloned())
+                .unwrap_or_else(|| "no message".to_owned());
+            format!("panicked: {text}")
+        }
+        Err(error) => error.to_string(),
+    }
+}
+
+fn clip(mut text: String) -> String {
+    // Postgres text holds no NUL.
+    text.retain(|c| c != '\0');
+    if let Some((cut, _)) = text.char_indices().nth(ERROR_LIMIT) {
+        text.truncate(cut);
+    }
+    text
+}

@@ -1,0 +1,159 @@
+//! The leader's statements. All are set-based, safe to repeat, and skip what others have locked.
+
+use crate::enqueue::CHANNEL;
+use crate::metrics;
+use chrono::{DateTime, Utc};
+use sqlx::postgres::types::PgInterval;
+use sqlx::{Connection, PgConnection, Row};
+use std::time::Duration;
+use tracing::{error, warn};
+use uuid::Uuid;
+
+const PROMOTE_BATCH: i64 = 2000;
+
+/// Makes due jobs ready; answers how long until the next one is due.
+pub(crate) async fn promote(connection: &mut PgConnection, shift_ms: i64) -> Result<Option<Duration>, sqlx::Error> {
+    let promoted: i64 = sqlx::query_scalar(
+        "with due as materialized ( \
+           select ctid from queue.jobs \
+           where state = 'scheduled' and due_at <= clock_timestamp() + make_interval(secs => $1) \
+           order by due_at limit $2 for update skip locked), \
+         up as (update queue.jobs j set state = 'ready' \
+                where j.ctid = any(array(select ctid from due)) and j.state = 'scheduled' returning j.lane), \
+         told as (select pg_notify($3, lane) from (select distinct lane from up) lanes) \
+         select count(*) + 0 * (select count(*) from told) from up",
+    )
+    .bind(shift_ms as f64 / 1000.0)
+    .bind(PROMOTE_BATCH)
+    .bind(CHANNEL)
+    .fetch_one(&mut *connection)
+    .await?;
+    if promoted == PROMOTE_BATCH {
+        return Ok(Some(Duration::ZERO));
+    }
+    let next: Option<f64> = sqlx::query_scalar(
+        "select extract(epoch from min(due_at) - clock_timestamp() - make_interval(secs => $1))::float8 \
+         from queue.jobs where state = 'scheduled'",
+    )
+    .bind(shift_ms as f64 / 1000.0)
+    .fetch_one(connection)
+    .await?;
+    // Not below 10 ms: a due row that somebody has locked must not make this spin.
+    Ok(next.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.01, 3600.0))))
+}
+
+/// Takes back what lost workers had claimed. A job that has cost `crash_limit` workers is taken for poison.
+pub(crate) async fn rescue(connection: &mut PgConnection, lease: Duration, crash_limit: i16) -> Result<u64, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let lost: Vec<Uuid> = sqlx::query_scalar(
+        "select id from queue.workers where beat_at < clock_timestamp() - make_interval(secs => $1) for update skip locked",
+    )
+    .bind(lease.as_secs_f64())
+    .fetch_all(&mut *tx)
+    .await?;
+    if lost.is_empty() {
+        tx.rollback().await?;
+        return Ok(0);
+    }
+    let rows = sqlx::query(
+        "with lost as materialized ( \
+           select id, run, worker, attempt, claimed_at from queue.jobs \
+           where state = 'ready' and worker = any($1) for update), \
+         back as ( \
+           update queue.jobs j \
+           set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
+               last_error = $3, \
+               state = case when poison.yes then 'dead'::queue.state else 'ready' end, \
+               unique_key = case when poison.yes then null else j.unique_key end \
+           from lost, lateral (select j.crashes + 1 >= $2 or j.attempt >= j.max_attempts as yes) poison \
+           where j.id = lost.id \
+           returning j.id, j.kind, j.lane, j.state, j.organization_id), \
+         noted as ( \
+           insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
+           select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
+                  'lost', $3 from lost join back on back.id = lost.id), \
+         told as (select pg_notify($4, lane) from (select distinct lane from back where state = 'ready') lanes) \
+         select kind, state = 'dead', count(*) + 0 * (select count(*) from told) from back group by 1, 2",
+    )
+    .bind(&lost)
+    .bind(crash_limit)
+    .bind("the worker was lost (no heartbeat within the lease)")
+    .bind(CHANNEL)
+    .fetch_all(&mut *tx)
+    .await?;
+    sqlx::query("delete from queue.workers where id = any($1)").bind(&lost).execute(&mut *tx).await?;
+    tx.commit().await?;
+    let mut jobs = 0u64;
+    for row in rows {
+        let (kind, dead, count): (String, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        jobs += count as u64;
+        metrics::ATTEMPTS.with_label_values(&[kind.as_str(), "lost"]).inc_by(count as u64);
+        if dead {
+            error!(job.kind = kind, jobs = count, "jobs lost too many workers and are dead letters");
+        }
+    }
+    metrics::RESCUED.inc_by(jobs);
+    warn!(workers = lost.len(), jobs, "lost workers: their jobs run again");
+    Ok(jobs)
+}
+
+/// Jobs whose cancellation was asked for while they ran, and that came back instead of ending.
+pub(crate) async fn cancel_waiting(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "with gone as (delete from queue.jobs where cancel_requested and worker is null and state <> 'dead' returning *) \
+         insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, \
+                                    lane, kind, trace_parent, error, progress, args) \
+         select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, 'cancelled', \
+                lane, kind, trace_parent, coalesce(last_error, 'cancelled'), progress, \
+                case when pg_column_size(args) <= 2000 then args end from gone",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let lanes = sqlx::query(
+        "select l.name, count(j.id), min(j.due_at), clock_timestamp() from queue.lanes l \
+         left join queue.jobs j on j.lane = l.name and j.state = 'ready' and j.worker is null group by l.name",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in lanes {
+        let (lane, ready): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (oldest, now): (Option<DateTime<Utc>>, DateTime<Utc>) = (row.try_get(2)?, row.try_get(3)?);
+        metrics::READY.with_label_values(&[lane.as_str()]).set(ready);
+        let age = oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
+        metrics::OLDEST_READY.with_label_values(&[lane.as_str()]).set(age);
+    }
+    let dead = sqlx::query("select kind, count(*) from queue.jobs where state = 'dead' group by kind")
+        .fetch_all(connection)
+        .await?;
+    metrics::DEAD.reset();
+    for row in dead {
+        let (kind, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+        metrics::DEAD.with_label_values(&[kind.as_str()]).set(count);
+    }
+    Ok(())
+}
+
+/// Partitions for the coming week; drops those whose time is over, and dead letters that nobody wanted.
+pub(crate) async fn prune(connection: &mut PgConnection, history: Duration, dead: Duration) -> Result<(), sqlx::Error> {
+    let interval = |duration: Duration| PgInterval { months: 0, days: 0, microseconds: duration.as_micros() as i64 };
+    // A drop that waits for a long reader would make every completion wait behind it.
+    sqlx::query("select set_config('lock_timeout', '2s', false)").execute(&mut *connection).await?;
+    sqlx::query("select queue.make_partitions(7)").execute(&mut *connection).await?;
+    sqlx::query("select queue.drop_partitions('history', $1)").bind(interval(history)).execute(&mut *connection).await?;
+    sqlx::query("select queue.drop_partitions('attempts', $1)")
+        .bind(interval(history.max(dead)))
+        .execute(&mut *connection)
+        .await?;
+    let gone = sqlx::query("delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1")
+        .bind(interval(dead))
+        .execute(connection)
+        .await?;
+    if gone.rows_affected() > 0 {
+        warn!(jobs = gone.rows_affected(), "dead letters were dropped: their time was over");
+    }
+    Ok(())
+}
