@@ -1,11 +1,13 @@
 //! Durable jobs on Postgres. Knows nothing of tickets.
 
+pub mod admin;
 mod backend;
 mod calendar;
 mod claim;
 mod claimer;
 mod completer;
 mod config;
+mod drain;
 mod engine;
 mod enqueue;
 mod heart;
@@ -23,6 +25,7 @@ mod sweep;
 pub mod trace;
 
 pub use config::{EngineConfig, LaneConfig};
+pub use drain::{Drain, DrainError, Drained};
 pub use engine::Engine;
 pub use enqueue::{EnqueueError, JobId, NewJob, Unique, enqueue};
 pub use job::{Backoff, Job, Run};

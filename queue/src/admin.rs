@@ -1,0 +1,522 @@
+//! What people do with jobs: look, retry, cancel, discard; look at lanes, pause and resume them.
+//!
+//! Every function takes an organization: with one, only its jobs exist.
+
+use crate::JobId;
+use crate::enqueue::CHANNEL;
+use crate::listener::CANCELLATIONS;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
+use std::fmt;
+use std::str::FromStr;
+use uuid::Uuid;
+
+pub const PAGE_LIMIT: i64 = 200;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobState {
+    /// Waits for its time, or for its next attempt.
+    Scheduled,
+    /// Waits for a worker.
+    Ready,
+    Running,
+    /// A dead letter: failed for good, waits for a person.
+    Dead,
+    Done,
+    Cancelled,
+    /// A dead letter that somebody put away.
+    Discarded,
+}
+
+impl JobState {
+    pub const ALL: [JobState; 7] = [
+        JobState::Scheduled,
+        JobState::Ready,
+        JobState::Running,
+        JobState::Dead,
+        JobState::Done,
+        JobState::Cancelled,
+        JobState::Discarded,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            JobState::Scheduled => "scheduled",
+            JobState::Ready => "ready",
+            JobState::Running => "running",
+            JobState::Dead => "dead",
+            JobState::Done => "done",
+            JobState::Cancelled => "cancelled",
+            JobState::Discarded => "discarded",
+        }
+    }
+
+    fn is_over(self) -> bool {
+        matches!(self, JobState::Done | JobState::Cancelled | JobState::Discarded)
+    }
+}
+
+impl fmt::Display for JobState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("no job state {0:?}; known are scheduled, ready, running, dead, done, cancelled, discarded")]
+pub struct UnknownState(String);
+
+impl FromStr for JobState {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        JobState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("no such job")]
+    NotFound,
+    /// The job is there, but not in a state in which this can be done.
+    #[error("the job is {state}; {hint}")]
+    WrongState { state: JobState, hint: &'static str },
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    pub lane: Option<String>,
+    pub kind: Option<String>,
+    pub state: Option<JobState>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct JobView {
+    pub id: JobId,
+    pub lane: String,
+    pub kind: String,
+    pub state: JobState,
+    pub organization: Option<Uuid>,
+    pub priority: i16,
+    /// Claims so far.
+    pub attempt: i16,
+    pub max_attempts: i16,
+    pub created_at: DateTime<Utc>,
+    pub due_at: DateTime<Utc>,
+    /// Of the present or last run.
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    pub worker: Option<Uuid>,
+    pub cancel_requested: bool,
+    pub unique_key: Option<String>,
+    pub trace_parent: Option<String>,
+    pub progress: Option<Value>,
+    pub result: Option<Value>,
+    /// Why it was cancelled, or the last failure.
+    pub error: Option<String>,
+    /// Null for a finished job whose arguments were large.
+    pub args: Option<Value>,
+}
+
+/// One attempt that did not end well, or the one that did.
+#[derive(Clone, Debug, Serialize)]
+pub struct AttemptView {
+    pub attempt: i16,
+    pub started_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+    /// running, done, cancelled, failed, timeout, panicked, undecodable, gave_up, lost, rolled_back, interrupted
+    pub outcome: String,
+    pub error: Option<String>,
+    pub worker: Option<Uuid>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct JobDetail {
+    #[serde(flatten)]
+    pub job: JobView,
+    /// Oldest first.
+    pub attempts: Vec<AttemptView>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Page {
+    /// Newest first.
+    pub items: Vec<JobView>,
+    /// The cursor of the next page.
+    pub next: Option<JobId>,
+}
+
+const LIVE: &str = "select id, lane, kind, \
+    case when state = 'ready' and worker is not null then 'running' else state::text end as state, \
+    organization_id, priority, attempt, max_attempts, due_at, claimed_at as started_at, null::timestamptz as finished_at, worker, \
+    cancel_requested, unique_key, trace_parent, progress::text, null::text as result, last_error as error, args::text \
+    from queue.jobs j where true";
+
+const OVER: &str = "select id, lane, kind, outcome as state, organization_id, priority, attempt, max_attempts, due_at, started_at, \
+    finished_at, worker, false as cancel_requested, null::text as unique_key, trace_parent, progress::text, result::text, error, \
+    args::text from queue.history j where true";
+
+fn read(row: &PgRow) -> Result<JobView, sqlx::Error> {
+    let id: Uuid = row.try_get("id")?;
+    let json = |column| -> Result<Option<Value>, sqlx::Error> {
+        let text: Option<String> = row.try_get(column)?;
+        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+    };
+    let state: String = row.try_get("state")?;
+    Ok(JobView {
+        id: JobId(id),
+        lane: row.try_get("lane")?,
+        kind: row.try_get("kind")?,
+        state: state.parse().map_err(|error: UnknownState| sqlx::Error::Decode(error.into()))?,
+        organization: row.try_get("organization_id")?,
+        priority: row.try_get("priority")?,
+        attempt: row.try_get("attempt")?,
+        max_attempts: row.try_get("max_attempts")?,
+        created_at: created_at(id),
+        due_at: row.try_get("due_at")?,
+        started_at: row.try_get("started_at")?,
+        finished_at: row.try_get("finished_at")?,
+        worker: row.try_get("worker")?,
+        cancel_requested: row.try_get("cancel_requested")?,
+        unique_key: row.try_get("unique_key")?,
+        trace_parent: row.try_get("trace_parent")?,
+        progress: json("progress")?,
+        result: json("result")?,
+        error: row.try_get("error")?,
+        args: json("args")?,
+    })
+}
+
+/// A UUIDv7 carries its time of creation, in milliseconds.
+fn created_at(id: Uuid) -> DateTime<Utc> {
+    let time = id.get_timestamp().map(|time| time.to_unix()).unwrap_or_default();
+    DateTime::from_timestamp(time.0 as i64, time.1).unwrap_or_default()
+}
+
+fn conditions<'q>(
+    query: &mut QueryBuilder<Postgres>,
+    filter: &'q Filter,
+    organization: Option<Uuid>,
+    before: Option<JobId>,
+) {
+    if let Some(lane) = &filter.lane {
+        query.push(" and lane = ").push_bind(lane.clone());
+    }
+    if let Some(kind) = &filter.kind {
+        query.push(" and kind = ").push_bind(kind.clone());
+    }
+    if let Some(organization) = organization {
+        query.push(" and organization_id = ").push_bind(organization);
+    }
+    if let Some(before) = before {
+        query.push(" and id < ").push_bind(before.0);
+    }
+}
+
+/// Jobs, newest first: those that are to be done and those that are over.
+pub async fn list(
+    connection: &mut PgConnection,
+    filter: &Filter,
+    organization: Option<Uuid>,
+    cursor: Option<JobId>,
+    limit: i64,
+) -> Result<Page, sqlx::Error> {
+    let limit = limit.clamp(1, PAGE_LIMIT);
+    let mut query = QueryBuilder::<Postgres>::new("select * from (");
+    let live = filter.state.is_none_or(|state| !state.is_over());
+    let over = filter.state.is_none_or(JobState::is_over);
+    if live {
+        query.push("(").push(LIVE);
+        match filter.state {
+            Some(JobState::Running) => query.push(" and state = 'ready' and worker is not null"),
+            Some(JobState::Ready) => query.push(" and state = 'ready' and worker is null"),
+            Some(JobState::Dead) => query.push(" and state = 'dead'"),
+            Some(JobState::Scheduled) => query.push(" and state = 'scheduled'"),
+            _ => &mut query,
+        };
+        conditions(&mut query, filter, organization, cursor);
+        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
+    }
+    if live && over {
+        query.push(" union all ");
+    }
+    if over {
+        query.push("(").push(OVER);
+        if let Some(state) = filter.state {
+            query.push(" and outcome = ").push_bind(state.as_str());
+        }
+        conditions(&mut query, filter, organization, cursor);
+        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
+    }
+    query.push(") jobs order by id desc limit ").push_bind(limit + 1);
+    let rows = query.build().fetch_all(connection).await?;
+    let mut items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let more = items.len() as i64 > limit;
+    items.truncate(limit as usize);
+    let next = if more { items.last().map(|job| job.id) } else { None };
+    Ok(Page { items, next })
+}
+
+/// A job with its attempts and their errors.
+pub async fn show(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<JobDetail, AdminError> {
+    let mut job = None;
+    for part in [LIVE, OVER] {
+        let mut query = QueryBuilder::<Postgres>::new(part);
+        query.push(" and id = ").push_bind(id.0);
+        if let Some(organization) = organization {
+            query.push(" and organization_id = ").push_bind(organization);
+        }
+        if let Some(row) = query.build().fetch_optional(&mut *connection).await? {
+            job = Some(read(&row)?);
+            break;
+        }
+    }
+    let job = job.ok_or(AdminError::NotFound)?;
+    let rows = sqlx::query(
+        "select attempt, started_at, finished_at, outcome, error, worker from queue.attempts \
+         where job_id = $1 order by finished_at, run",
+    )
+    .bind(id.0)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut attempts = rows
+        .iter()
+        .map(|row| {
+            Ok(AttemptView {
+                attempt: row.try_get(0)?,
+                started_at: row.try_get(1)?,
+                finished_at: row.try_get(2)?,
+                outcome: row.try_get(3)?,
+                error: row.try_get(4)?,
+                worker: row.try_get(5)?,
+            })
+        })
+        .collect::<Result<Vec<_>, sqlx::Error>>()?;
+    // The present run, and the last of a finished job, stand in the job's own row.
+    if job.started_at.is_some() && matches!(job.state, JobState::Running | JobState::Done | JobState::Cancelled) {
+        attempts.push(AttemptView {
+            attempt: job.attempt,
+            started_at: job.started_at,
+            finished_at: job.finished_at,
+            outcome: job.state.as_str().to_owned(),
+            error: if job.state == JobState::Cancelled { job.error.clone() } else { None },
+            worker: job.worker,
+        });
+    }
+    Ok(JobDetail { job, attempts })
+}
+
+/// What it is now, when it could not be done.
+async fn refuse(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+    hint: &'static str,
+) -> Result<AdminError, AdminError> {
+    let job = show(connection, id, organization).await?;
+    Ok(AdminError::WrongState { state: job.job.state, hint })
+}
+
+/// A dead letter runs again, with all its attempts before it; a scheduled job runs now.
+pub async fn retry(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<(), AdminError> {
+    let lane: Option<String> = sqlx::query_scalar(
+        "update queue.jobs set state = 'ready', due_at = clock_timestamp(), run = run + 1, \
+                attempt = case when state = 'dead' then 0 else attempt end, \
+                crashes = case when state = 'dead' then 0 else crashes end, cancel_requested = false \
+         where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) returning lane",
+    )
+    .bind(id.0)
+    .bind(organization)
+    .fetch_optional(&mut *connection)
+    .await?;
+    match lane {
+        Some(lane) => Ok(notify(connection, &lane).await?),
+        None => Err(refuse(connection, id, organization, "only a dead or a scheduled job can be retried").await?),
+    }
+}
+
+/// Retries up to `limit` dead letters of a kind, oldest first; answers how many.
+pub async fn retry_all(
+    connection: &mut PgConnection,
+    kind: &str,
+    organization: Option<Uuid>,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let lanes: Vec<String> = sqlx::query_scalar(
+        "update queue.jobs set state = 'ready', due_at = clock_timestamp(), run = run + 1, attempt = 0, crashes = 0, \
+                cancel_requested = false \
+         where id = any(array(select id from queue.jobs where state = 'dead' and kind = $1 \
+                                and ($2::uuid is null or organization_id = $2) \
+                              order by due_at limit $3 for update skip locked)) returning lane",
+    )
+    .bind(kind)
+    .bind(organization)
+    .bind(limit)
+    .fetch_all(&mut *connection)
+    .await?;
+    let count = lanes.len() as u64;
+    for lane in std::collections::BTreeSet::from_iter(lanes) {
+        notify(connection, &lane).await?;
+    }
+    Ok(count)
+}
+
+/// How far a cancellation got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cancelled {
+    /// It had not started, and will not.
+    Now,
+    /// It runs; its handler has been told.
+    Requested,
+}
+
+/// A waiting job is over at once; a running one is told to stop, wherever it runs.
+pub async fn cancel(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<Cancelled, AdminError> {
+    let over = finish_waiting(connection, id, organization, "cancelled", &["ready", "scheduled"], Some("cancelled by request")).await?;
+    if over {
+        return Ok(Cancelled::Now);
+    }
+    let running = sqlx::query(
+        "update queue.jobs set cancel_requested = true \
+         where id = $1 and state = 'ready' and worker is not null and ($2::uuid is null or organization_id = $2)",
+    )
+    .bind(id.0)
+    .bind(organization)
+    .execute(&mut *connection)
+    .await?;
+    if running.rows_affected() == 0 {
+        return Err(refuse(connection, id, organization, "only a job that waits or runs can be cancelled").await?);
+    }
+    notify(connection, CANCELLATIONS).await?;
+    Ok(Cancelled::Requested)
+}
+
+/// Puts a dead letter away; it stays in the history.
+pub async fn discard(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<(), AdminError> {
+    if finish_waiting(connection, id, organization, "discarded", &["dead"], None).await? {
+        return Ok(());
+    }
+    Err(refuse(connection, id, organization, "only a dead job can be discarded").await?)
+}
+
+async fn finish_waiting(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+    outcome: &str,
+    states: &[&str],
+    why: Option<&str>,
+) -> Result<bool, sqlx::Error> {
+    let finished = sqlx::query(
+        "with gone as (delete from queue.jobs where id = $1 and worker is null and state::text = any($3) \
+                         and ($2::uuid is null or organization_id = $2) returning *) \
+         insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, \
+                                    lane, kind, trace_parent, error, progress, args) \
+         select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, $4, lane, kind, \
+                trace_parent, coalesce($5, last_error), progress, args from gone",
+    )
+    .bind(id.0)
+    .bind(organization)
+    .bind(states)
+    .bind(outcome)
+    .bind(why)
+    .execute(connection)
+    .await?;
+    Ok(finished.rows_affected() == 1)
+}
+
+async fn notify(connection: &mut PgConnection, payload: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(connection).await?;
+    Ok(())
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LaneView {
+    pub name: String,
+    pub transport: String,
+    pub paused: bool,
+    pub ready: i64,
+    pub scheduled: i64,
+    pub running: i64,
+    pub dead: i64,
+    /// Seconds that the job at the head has waited; 0 when none waits.
+    pub oldest_ready_age_seconds: f64,
+    /// Processes that work on it now. Always 0 when asked for one organization.
+    pub workers: i64,
+}
+
+/// All lanes with what is in them; with an organization only its jobs are counted.
+pub async fn lanes(connection: &mut PgConnection, organization: Option<Uuid>) -> Result<Vec<LaneView>, sqlx::Error> {
+    let rows = sqlx::query(
+        "with jobs as ( \
+           select lane, count(*) filter (where state = 'ready' and worker is null) as ready, \
+                  count(*) filter (where state = 'scheduled') as scheduled, \
+                  count(*) filter (where state = 'ready' and worker is not null) as running, \
+                  count(*) filter (where state = 'dead') as dead, \
+                  min(due_at) filter (where state = 'ready' and worker is null) as oldest \
+           from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
+         select coalesce(l.name, j.lane) as name, coalesce(l.transport, 'postgres') as transport, \
+                coalesce(l.paused, false) as paused, coalesce(ready, 0) as ready, coalesce(scheduled, 0) as scheduled, \
+                coalesce(running, 0) as running, coalesce(dead, 0) as dead, \
+                greatest(coalesce(extract(epoch from clock_timestamp() - oldest), 0), 0)::float8 as age, \
+                case when $1::uuid is null then (select count(*) from queue.workers w where l.name = any(w.lanes)) \
+                     else 0 end as workers \
+         from queue.lanes l full join jobs j on j.lane = l.name order by 1",
+    )
+    .bind(organization)
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            Ok(LaneView {
+                name: row.try_get("name")?,
+                transport: row.try_get("transport")?,
+                paused: row.try_get("paused")?,
+                ready: row.try_get("ready")?,
+                scheduled: row.try_get("scheduled")?,
+                running: row.try_get("running")?,
+                dead: row.try_get("dead")?,
+                oldest_ready_age_seconds: row.try_get("age")?,
+                workers: row.try_get("workers")?,
+            })
+        })
+        .collect()
+}
+
+/// No process takes jobs of the lane any more; running ones go on. Answers whether there is such a lane.
+pub async fn pause(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
+    set_paused(connection, lane, true).await
+}
+
+pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
+    let there = set_paused(connection, lane, false).await?;
+    if there {
+        notify(connection, lane).await?;
+    }
+    Ok(there)
+}
+
+async fn set_paused(connection: &mut PgConnection, lane: &str, paused: bool) -> Result<bool, sqlx::Error> {
+    let set = sqlx::query("update queue.lanes set paused = $2, changed_at = clock_timestamp() where name = $1")
+        .bind(lane)
+        .bind(paused)
+        .execute(connection)
+        .await?;
+    Ok(set.rows_affected() == 1)
+}
+
+/// Makes lanes known before a worker has worked on them, so that they can be listed and paused.
+pub async fn know_lanes(connection: &mut PgConnection, lanes: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into queue.lanes (name) select unnest($1::text[]) on conflict do nothing")
+        .bind(lanes)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

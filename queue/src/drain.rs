@@ -1,0 +1,144 @@
+//! Runs what is pending, now and in this task: for tests of whole stories, and for administration without workers.
+
+use crate::claim::{self, Envelope};
+use crate::completer::{self, Completion, End};
+use crate::config::EngineConfig;
+use crate::registry::Registry;
+use crate::runner::{Runner, RunningJobs};
+use crate::sweep;
+use sqlx::{Connection, PgConnection, PgPool};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+use uuid::Uuid;
+
+const BATCH: i64 = 50;
+
+/// What [`Drain::run`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    pub runs: u64,
+    pub done: u64,
+    pub cancelled: u64,
+    /// Snoozed, or to be tried again later.
+    pub later: u64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DrainError {
+    #[error("{kind} {id} is a dead letter after attempt {attempt}: {error}")]
+    Dead { kind: String, id: Uuid, attempt: i16, error: String },
+    #[error("no end after {0} runs; do jobs enqueue themselves?")]
+    Endless(u64),
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Drains a database with the engine's own statements and the same rules as its workers.
+pub struct Drain<S> {
+    runner: Runner<S>,
+    clock_shift: Arc<AtomicI64>,
+    retries: bool,
+    limit: u64,
+}
+
+impl<S: Send + Sync + 'static> Drain<S> {
+    pub fn new(registry: Registry<S>, shared: S) -> Self {
+        Drain {
+            runner: Runner {
+                registry: Arc::new(registry),
+                shared: Arc::new(shared),
+                jobs: Arc::new(RunningJobs::default()),
+                cancel_grace: EngineConfig::default().cancel_grace,
+            },
+            clock_shift: Arc::default(),
+            retries: false,
+            limit: 100_000,
+        }
+    }
+
+    /// Judges due times by this shift of the clock, in milliseconds.
+    #[must_use]
+    pub fn clock_shift(mut self, shift: Arc<AtomicI64>) -> Self {
+        self.clock_shift = shift;
+        self
+    }
+
+    /// Tries failed jobs again at once instead of leaving them for later.
+    #[must_use]
+    pub fn with_retries(mut self) -> Self {
+        self.retries = true;
+        self
+    }
+
+    /// Runs jobs, also those that they enqueue, until none of a known kind is ready. The first dead letter is an error.
+    pub async fn run(&self, pool: &PgPool) -> Result<Drained, DrainError> {
+        let mut connection = pool.acquire().await?;
+        let worker = Uuid::now_v7();
+        // So that a leader nearby does not take these claims for lost, the lease of this worker lies far ahead.
+        sqlx::query("insert into queue.workers (id, name, lanes, beat_at) values ($1, 'drain', '{}', now() + interval '1 hour')")
+            .bind(worker)
+            .execute(&mut *connection)
+            .await?;
+        let drained = self.all(&mut connection, worker).await;
+        sqlx::query("delete from queue.workers where id = $1").bind(worker).execute(&mut *connection).await?;
+        drained
+    }
+
+    async fn all(&self, connection: &mut PgConnection, worker: Uuid) -> Result<Drained, DrainError> {
+        let mut drained = Drained::default();
+        loop {
+            if self.retries {
+                sqlx::query("update queue.jobs set due_at = clock_timestamp() where state = 'scheduled' and attempt > 0")
+                    .execute(&mut *connection)
+                    .await?;
+            }
+            while sweep::promote(connection, self.clock_shift.load(Ordering::Relaxed)).await? == Some(Duration::ZERO) {}
+            let batch = self.claim(connection, worker).await?;
+            if batch.is_empty() {
+                return Ok(drained);
+            }
+            let ends = futures::future::join_all(batch.iter().map(|envelope| self.runner.run(envelope))).await;
+            let ends: Vec<Completion> = ends.into_iter().flatten().collect();
+            completer::write(connection, &ends).await?;
+            for (envelope, completion) in batch.iter().zip(&ends) {
+                count(&mut drained, envelope, completion)?;
+            }
+            if drained.runs > self.limit {
+                return Err(DrainError::Endless(drained.runs));
+            }
+        }
+    }
+
+    async fn claim(&self, connection: &mut PgConnection, worker: Uuid) -> Result<Vec<Envelope>, DrainError> {
+        let kinds = self.runner.registry.kinds();
+        let mut tx = connection.begin().await?;
+        let lanes: Vec<String> = sqlx::query_scalar("select distinct lane from queue.jobs where state = 'ready' and worker is null")
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut batch = Vec::new();
+        for lane in lanes {
+            batch.extend(claim::claim(&mut tx, &lane, worker, &kinds, BATCH).await?);
+        }
+        tx.commit().await?;
+        Ok(batch)
+    }
+}
+
+fn count(drained: &mut Drained, envelope: &Envelope, completion: &Completion) -> Result<(), DrainError> {
+    drained.runs += 1;
+    match &completion.end {
+        End::Done { .. } | End::DoneInside { .. } => drained.done += 1,
+        End::Cancelled { .. } => drained.cancelled += 1,
+        End::Snooze { .. } | End::Retry { .. } | End::Interrupted => drained.later += 1,
+        End::Dead { error, .. } => {
+            return Err(DrainError::Dead {
+                kind: envelope.kind.clone(),
+                id: envelope.id,
+                attempt: envelope.attempt,
+                error: error.clone(),
+            });
+        }
+    }
+    Ok(())
+}
