@@ -18,6 +18,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// `sun_path` holds 107 bytes and an end mark; the socket is called `.s.PGSQL.5432`.
 const LONGEST_SOCKET_FOLDER: usize = 107 - "/.s.PGSQL.5432".len();
@@ -46,7 +48,7 @@ impl Folder {
         let dir = fs::canonicalize(&dir).context(|| format!("cannot open {}", dir.display()))?;
         // The data may be where the wanted folder was not: its owner decides.
         let account = Account::choose(&dir.join("data"))?.or(account);
-        let lock = take_lock(&dir)?;
+        let lock = take_lock(&dir, Duration::from_secs(2))?;
         let socket = socket_folder(&dir, account.as_ref())?;
         let instead_of = (dir != fs::canonicalize(&wanted).unwrap_or(wanted.clone())).then_some(wanted);
         Ok(Folder {
@@ -142,7 +144,7 @@ fn fingerprint(bytes: &[u8]) -> u64 {
     })
 }
 
-fn take_lock(dir: &Path) -> Result<File, Error> {
+fn take_lock(dir: &Path, patience: Duration) -> Result<File, Error> {
     let path = dir.join("lock");
     let mut lock = private_file(&path).read(true).open(&path).context(|| {
         format!(
@@ -150,21 +152,26 @@ fn take_lock(dir: &Path) -> Result<File, Error> {
             path.display()
         )
     })?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            let _ = lock.read_to_string(&mut holder);
-            return Err(Error::InUse {
-                dir: dir.to_owned(),
-                pid: holder.trim().parse().ok(),
-            });
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(Error::Io {
-                what: format!("cannot lock {}", path.display()),
-                source,
-            });
+    let begun = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            // Whoever was killed a moment ago may not be quite gone.
+            Err(TryLockError::WouldBlock) if begun.elapsed() < patience => sleep(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                let _ = lock.read_to_string(&mut holder);
+                return Err(Error::InUse {
+                    dir: dir.to_owned(),
+                    pid: holder.trim().parse().ok(),
+                });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(Error::Io {
+                    what: format!("cannot lock {}", path.display()),
+                    source,
+                });
+            }
         }
     }
     let note = || format!("cannot write {}", path.display());
@@ -251,7 +258,7 @@ pub fn sweep_leftovers(parent: &Path, prefix: &str) {
         if entry.file_name().to_string_lossy().starts_with(prefix)
             && dir.join("lock").exists()
             && crate::processes::working_in(&dir.join("data")).is_none_or(|found| found.is_empty())
-            && let Ok(lock) = take_lock(&dir)
+            && let Ok(lock) = take_lock(&dir, Duration::ZERO)
         {
             let _ = fs::remove_dir_all(&dir);
             drop(lock);
