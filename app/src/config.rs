@@ -160,6 +160,10 @@ impl Values {
         }
     }
 
+    pub fn is_default(&self, name: &str) -> bool {
+        find(name).default.unwrap_or_default() == self.get(name)
+    }
+
     pub fn get(&self, name: &str) -> &str {
         self.0.get(name).map(String::as_str).unwrap_or_default()
     }

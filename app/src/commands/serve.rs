@@ -1,0 +1,110 @@
+//! `relaydesk serve|api|worker`: the same process with more or fewer parts.
+
+use crate::config::Config;
+use crate::{say, wiring};
+use anyhow::Context;
+use queue::Engine;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// What of Relaydesk runs in this process.
+pub struct Parts {
+    pub http: bool,
+    pub mail: bool,
+    /// Jobs at a time, by lane.
+    pub lanes: BTreeMap<String, usize>,
+}
+
+impl Parts {
+    pub fn all(config: &Config) -> Parts {
+        Parts { http: true, mail: config.smtp_listen.is_some(), lanes: config.lanes.clone() }
+    }
+}
+
+/// Where it listens, once it does.
+pub struct Addresses {
+    pub http: Option<SocketAddr>,
+    pub smtp: Option<SocketAddr>,
+}
+
+/// Runs until `stop`; `ready` is told the addresses once everything listens.
+pub async fn run(
+    config: &Config,
+    parts: Parts,
+    ready: impl FnOnce(&Addresses) -> anyhow::Result<()>,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    for name in super::config::unknown_names() {
+        warn!(name, "set in the environment, but no setting of Relaydesk");
+    }
+    let db = wiring::database(config)?;
+    let end = CancellationToken::new();
+    let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
+    // Listen first: an address that is taken is the user's error and should be said at once.
+    let listener = match parts.http {
+        true => Some(TcpListener::bind(config.http_listen).await.with_context(|| taken("HTTP", config.http_listen))?),
+        false => None,
+    };
+    let mail_listener = match config.smtp_listen.filter(|_| parts.mail) {
+        Some(address) => Some(TcpListener::bind(address).await.with_context(|| taken("SMTP", address))?),
+        None => None,
+    };
+    wiring::fit_database(&db).await?;
+
+    let shared = wiring::shared(config, &db)?;
+    let engine = (!parts.lanes.is_empty()).then(|| {
+        info!(lanes = ?parts.lanes, "working");
+        Engine::start(db.pool(), workers::registry(), shared.clone(), wiring::engine_config(&parts.lanes))
+    });
+    let mut servers = tokio::task::JoinSet::new();
+    let mut addresses = Addresses { http: None, smtp: None };
+    if let Some(listener) = mail_listener {
+        addresses.smtp = Some(listener.local_addr()?);
+        servers.spawn(workers::smtp::serve(listener, shared.clone(), wiring::smtp_limits(config), end.clone()));
+    }
+    if let (Some(listener), Some(state)) = (listener, &state) {
+        addresses.http = Some(listener.local_addr()?);
+        let router = api::app_with(state.clone(), console::router());
+        let end = end.clone();
+        servers.spawn(async move {
+            let served = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+    }
+    ready(&addresses)?;
+    stop.await;
+
+    if let Some(state) = &state {
+        state.drain();
+    }
+    end.cancel();
+    if let Some(engine) = engine {
+        engine.shutdown(config.shutdown_grace).await;
+    }
+    // Live streams never end by themselves.
+    let closed = async { while servers.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    db.pool().close().await;
+    info!("stopped");
+    Ok(())
+}
+
+/// The line that scripts wait for.
+pub fn announce(addresses: &Addresses) -> anyhow::Result<()> {
+    match addresses.http {
+        Some(address) => say!("ready: http://{address}"),
+        None => say!("ready: working"),
+    }
+    Ok(())
+}
+
+fn taken(what: &str, address: SocketAddr) -> String {
+    format!("cannot listen for {what} on {address}")
+}

@@ -1,0 +1,94 @@
+//! From configuration to running parts.
+
+use crate::config::Config;
+use anyhow::Context;
+use api::AppState;
+use connectors::http::{Client, Destinations};
+use queue::{EngineConfig, LaneConfig};
+use secrecy::ExposeSecret;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Db;
+use store::blobs::Blobs;
+use templates::Templates;
+use tracing::{info, warn};
+use workers::Shared;
+
+pub fn database(config: &Config) -> anyhow::Result<Db> {
+    let options = config.require_database()?.expose_secret().parse()?;
+    Ok(Db::new(options, config.database_connections))
+}
+
+/// Waits until the database can be asked; fails when it is the wrong role or an old schema.
+pub async fn fit_database(db: &Db) -> anyhow::Result<()> {
+    let mut waits = 0u32;
+    loop {
+        match store::guard::unfit(db).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(unfit)) => return Err(unfit.into()),
+            Err(error) if error.is_unavailable() => {
+                if waits.is_multiple_of(10) {
+                    warn!(%error, "waiting for the database");
+                }
+                waits += 1;
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(error) => return Err(error).context("the database cannot be used"),
+        }
+    }
+}
+
+pub fn blobs(config: &Config) -> Blobs {
+    Blobs::new(config.data_dir.join("attachments"))
+}
+
+pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
+    let destinations = Destinations::allowing(config.allow_private_destinations.clone());
+    let settings = workers::Settings {
+        base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
+        mail_domain: config.smtp_hostname.clone(),
+        mail_from: config.mail_from.clone(),
+        discovery_dir: config.discovery_dir.clone(),
+    };
+    Ok(Shared {
+        db: db.clone(),
+        blobs: blobs(config),
+        templates: Arc::new(Templates::new()),
+        http: Client::new(destinations)?,
+        settings: Arc::new(settings),
+    })
+}
+
+pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
+    let secret = config.require_jwt_secret()?;
+    let settings = api::Settings {
+        base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
+        upload_limit: config.max_message_bytes,
+        ..api::Settings::default()
+    };
+    let keys = actions::access::Keys::new(secret.expose_secret().as_bytes());
+    Ok(AppState::new(db.clone(), blobs(config), keys, settings))
+}
+
+/// `name` is for people; an identity is made anew at each start.
+pub fn engine_config(lanes: &BTreeMap<String, usize>) -> EngineConfig {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    EngineConfig {
+        name: format!("{name}/{}", std::process::id()),
+        lanes: lanes.iter().map(|(lane, size)| LaneConfig::new(lane.clone(), *size)).collect(),
+        ..EngineConfig::default()
+    }
+}
+
+/// SIGINT or SIGTERM.
+pub async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => info!("interrupted: stopping"),
+        _ = terminate.recv() => info!("told to terminate: stopping"),
+    }
+}
