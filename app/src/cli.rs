@@ -24,7 +24,7 @@ pub enum Command {
     /// API, console, mail listener and workers in one process
     #[command(after_help = "Example: DATABASE_URL=postgresql://relaydesk_app:…@db/relaydesk relaydesk serve")]
     Serve,
-    /// The API and the console alone
+    /// What comes in: API, console, mail listener; the work is done by `worker` processes
     #[command(after_help = "Example: RELAYDESK_HTTP_LISTEN=0.0.0.0:8080 relaydesk api")]
     Api,
     /// Workers alone; start as many as you like

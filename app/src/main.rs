@@ -4,9 +4,12 @@ mod cli;
 mod commands;
 mod config;
 mod telemetry;
+mod wiring;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use commands::serve::{self, Parts};
+use config::{Config, Values};
 use std::process::ExitCode;
 
 /// A line on standard output: what the user asked for. Everything else goes to the log.
@@ -41,15 +44,26 @@ fn exit_code(command: &Command) -> u8 {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let values = config::Values::collect(cli.config.as_deref(), |name| std::env::var(name).ok())?;
+    let values = Values::collect(cli.config.as_deref(), |name| std::env::var(name).ok())?;
     let config = values.understand()?;
+    telemetry::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        match &cli.command {
-            Command::Config(command) => commands::config::run(command, &values, &config),
-            Command::Migrate => commands::migrate::run(&config).await,
-            Command::Doctor(output) => commands::doctor::run(output, &config).await,
-            _ => anyhow::bail!("being wired"),
+    runtime.block_on(dispatch(cli, &values, &config))
+}
+
+async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result<()> {
+    match &cli.command {
+        Command::Config(command) => commands::config::run(command, values, config),
+        Command::Migrate => commands::migrate::run(config).await,
+        Command::Doctor(output) => commands::doctor::run(output, config).await,
+        Command::Serve => serve::run(config, Parts::all(config), serve::announce, wiring::stop_signal()).await,
+        Command::Api => serve::run(config, Parts::api(config), serve::announce, wiring::stop_signal()).await,
+        Command::Worker(worker) => {
+            let parts = Parts::worker(config, &worker.lanes, worker.concurrency)?;
+            serve::run(config, parts, serve::announce, wiring::stop_signal()).await
         }
-    })
+        Command::Jobs(command) => commands::jobs::run(command, &wiring::database(config)?).await,
+        Command::Lanes(command) => commands::lanes::run(command, &wiring::database(config)?).await,
+        _ => anyhow::bail!("being wired"),
+    }
 }

@@ -3,7 +3,6 @@
 use crate::config::Config;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
-#[expect(dead_code, reason = "wired next")]
 pub fn start(config: &Config) {
     let filter = EnvFilter::new(&config.log);
     let registry = tracing_subscriber::registry().with(filter);

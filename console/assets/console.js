@@ -105,7 +105,7 @@ async function showDeliveries() {
 async function showJobs() {
   const list = await items("/jobs?page_size=12");
   fill("jobs", list.map((j) => ({ key: j.id, stamp: j.state, cells: [
-    cell(clock(j.finished_at ?? j.created_at), "t"), cell(j.kind), cell(j.lane), cell(j.state, "", stateTone[j.state]), cell(j.attempt, "n"), cell(j.last_error, "soft"),
+    cell(clock(j.finished_at ?? j.created_at), "t"), cell(j.kind), cell(j.lane), cell(j.state, "", stateTone[j.state]), cell(j.attempt, "n"), cell(j.error, "soft"),
   ] })));
 }
 

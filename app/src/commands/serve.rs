@@ -24,6 +24,27 @@ impl Parts {
     pub fn all(config: &Config) -> Parts {
         Parts { http: true, mail: config.smtp_listen.is_some(), lanes: config.lanes.clone() }
     }
+
+    /// What comes in from outside; it is worked by other processes.
+    pub fn api(config: &Config) -> Parts {
+        Parts { http: true, mail: config.smtp_listen.is_some(), lanes: BTreeMap::new() }
+    }
+
+    /// `only` empty: all lanes of the configuration.
+    pub fn worker(config: &Config, only: &[String], concurrency: Option<u16>) -> anyhow::Result<Parts> {
+        let known = actions::jobs::lane::ALL;
+        if let Some(wrong) = only.iter().find(|name| !known.contains(&name.as_str())) {
+            anyhow::bail!("{wrong:?} is no lane: expected one of {}", known.join(", "));
+        }
+        let mut lanes = config.lanes.clone();
+        if !only.is_empty() {
+            lanes = only.iter().map(|name| (name.clone(), lanes.get(name).copied().unwrap_or(4))).collect();
+        }
+        if let Some(concurrency) = concurrency {
+            lanes.values_mut().for_each(|size| *size = concurrency.into());
+        }
+        Ok(Parts { http: false, mail: false, lanes })
+    }
 }
 
 /// Where it listens, once it does.
