@@ -86,7 +86,6 @@ pub async fn run(
     let mut addresses = Addresses { http: None, smtp: None };
     if let Some(listener) = mail_listener {
         addresses.smtp = Some(listener.local_addr()?);
-        servers.spawn(workers::smtp::serve(listener, shared.clone(), wiring::smtp_limits(config), end.clone()));
     }
     if let (Some(listener), Some(state)) = (listener, &state) {
         addresses.http = Some(listener.local_addr()?);
