@@ -150,3 +150,9 @@ pub async fn list(
     .map(TryInto::try_into)
     .collect()
 }
+
+/// The name of the transaction's organization, for messages.
+pub async fn organization_name(tx: &mut Tx) -> Result<String> {
+    let organization = tx.organization();
+    Ok(sqlx::query_scalar!("select name from organizations where id = $1", organization.0).fetch_one(&mut **tx).await?)
+}

@@ -49,6 +49,9 @@ pub struct Mail {
     /// Address of the mailbox that writes; `None`: the configured sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
+    /// The sender's display name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to_name: Option<String>,
     /// Message-IDs with angle brackets.
@@ -264,19 +267,15 @@ pub async fn lock(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
     get(tx, id).await
 }
 
-/// Counts an attempt that is about to be made. `message_id` and `subject` are kept from the first attempt on.
-pub async fn begin_attempt(
-    tx: &mut Tx,
-    id: DeliveryId,
-    message_id: Option<&str>,
-    subject: &str,
-) -> Result<()> {
+/// Counts an attempt that is about to be made. `message_id` is kept from the first attempt on. A delivery that was given
+/// up is open again: whoever runs its job wants it tried.
+pub async fn begin_attempt(tx: &mut Tx, id: DeliveryId, message_id: Option<&str>, subject: &str) -> Result<()> {
     let now = tx.now();
     sqlx::query!(
         "update deliveries
-            set attempts = attempts + 1, last_attempt_at = $2, next_attempt_at = null, updated_at = $2,
+            set attempts = attempts + 1, status = 'pending', last_attempt_at = $2, next_attempt_at = null, updated_at = $2,
                 message_id = coalesce(message_id, $3), subject = $4
-          where id = $1 and status = 'pending'",
+          where id = $1 and status <> 'sent'",
         id.0,
         now,
         message_id,

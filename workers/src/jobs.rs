@@ -1,1 +1,4 @@
 //! One file per job kind; the file name is the kind.
+
+pub mod notify_channel;
+pub mod react;
