@@ -2,7 +2,10 @@
 
 use crate::jobs::{NotifyChannel, SendMail};
 use crate::{Error, Result};
-use domain::{ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId, TicketId};
+use domain::permission::{self, Permission};
+use domain::{
+    Actor, ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId, TicketId,
+};
 use queue::{JobId, NewJob, Unique};
 use store::Tx;
 use store::deliveries::{Mail, NewDelivery};
@@ -106,7 +109,20 @@ pub async fn queue_channel(
     Ok(queued)
 }
 
-/// Asks again for deliveries whose job got lost; how many there were. For the sweep.
+/// Tries a delivery again that was given up.
+pub async fn retry(tx: &mut Tx, actor: &Actor, id: DeliveryId) -> Result<JobId> {
+    permission::check(actor, Permission::NotificationsManage)?;
+    let delivery = store::deliveries::lock(tx, id).await?;
+    if !store::deliveries::reopen(tx, id).await? {
+        return Err(Error::conflict(format!(
+            "only a delivery that was given up can be tried again: this one is {}",
+            delivery.status.as_str()
+        )));
+    }
+    enqueue(tx, actor.organization, id, delivery.channel).await
+}
+
+/// Asks again for a delivery whose job got lost. For the sweep.
 pub async fn rescue(tx: &mut Tx, organization: OrganizationId, delivery: DeliveryId) -> Result<()> {
     let delivery = store::deliveries::lock(tx, delivery).await?;
     if delivery.status == store::deliveries::Status::Pending {

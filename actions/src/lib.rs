@@ -4,11 +4,13 @@
 pub mod access;
 pub mod api_tokens;
 pub mod credentials;
+pub mod channels;
 pub mod deliveries;
 mod error;
 pub mod events;
 pub mod jobs;
 pub mod priority_matrix;
+pub mod rules;
 pub mod tickets;
 
 pub use error::{Error, FieldError, Result};
