@@ -3,12 +3,19 @@
 
 pub mod access;
 pub mod api_tokens;
+pub mod auth;
+mod check;
 pub mod credentials;
 pub mod channels;
 pub mod deliveries;
 mod error;
 pub mod events;
+pub mod departments;
 pub mod jobs;
+pub mod organizations;
+pub mod people;
+pub mod teams;
+pub mod users;
 pub mod priority_matrix;
 pub mod rules;
 pub mod tickets;

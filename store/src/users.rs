@@ -211,10 +211,15 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
     if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-pub async fn active_admins(tx: &mut Tx) -> Result<i64> {
-    Ok(sqlx::query_scalar!(r#"select count(*) as "n!" from users where role = 'admin' and is_active"#)
-        .fetch_one(&mut **tx)
-        .await?)
+/// Locks them, so that of two last admins who leave at once one stays.
+pub async fn other_active_admins(tx: &mut Tx, than: UserId) -> Result<usize> {
+    let rows = sqlx::query!(
+        "select id from users where role = 'admin' and is_active and id <> $1 order by id for update",
+        than.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.len())
 }
 
 /// Which users a list shows.
