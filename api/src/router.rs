@@ -12,7 +12,9 @@ use utoipa_axum::router::OpenApiRouter;
 /// What lies under `/api/v1`. One line a noun.
 fn nouns() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .merge(routes::incidents::router())
         .merge(routes::permissions::router())
+        .merge(routes::priority_matrix::router())
 }
 
 /// Where other systems knock: `/hooks/…`, without a login.

@@ -26,6 +26,7 @@ pub mod rules;
 pub mod sessions;
 pub mod teams;
 pub mod ticket_comments;
+pub mod ticket_configuration_items;
 pub mod ticket_facts;
 pub mod ticket_history;
 pub mod ticket_links;

@@ -18,21 +18,25 @@ pub struct Entry {
     pub action: String,
     pub changes: Changes,
     pub trace_id: Option<String>,
+    /// Tells of an internal comment: for staff only.
+    pub is_internal: bool,
 }
 
-pub async fn insert(
-    tx: &mut Tx,
-    actor: &Actor,
-    ticket: TicketId,
-    action: &str,
-    changes: &Changes,
-    trace_id: Option<&str>,
-) -> Result<HistoryId> {
+/// What happened. Who and when come from the actor and the transaction.
+#[derive(Debug)]
+pub struct NewEntry<'a> {
+    pub action: &'a str,
+    pub changes: &'a Changes,
+    pub is_internal: bool,
+    pub trace_id: Option<&'a str>,
+}
+
+pub async fn insert(tx: &mut Tx, actor: &Actor, ticket: TicketId, entry: &NewEntry<'_>) -> Result<HistoryId> {
     let (organization, now, id) = (tx.organization(), tx.now(), HistoryId::new());
-    let changes = serde_json::to_value(changes).map_err(|error| Error::Corrupt(error.to_string()))?;
+    let changes = serde_json::to_value(entry.changes).map_err(|error| Error::Corrupt(error.to_string()))?;
     sqlx::query!(
-        "insert into ticket_history (id, organization_id, ticket_id, at, actor_kind, actor_id, actor_label, action, changes, trace_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        "insert into ticket_history (id, organization_id, ticket_id, at, actor_kind, actor_id, actor_label, action, changes, trace_id, is_internal)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
         id.0,
         organization.0,
         ticket.0,
@@ -40,25 +44,33 @@ pub async fn insert(
         actor.kind(),
         actor.user_id().map(|u| u.0),
         actor.label(),
-        action,
+        entry.action,
         changes,
-        trace_id,
+        entry.trace_id,
+        entry.is_internal,
     )
     .execute(&mut **tx)
     .await?;
     Ok(id)
 }
 
-/// Oldest first, from the entry after `after`.
-pub async fn list(tx: &mut Tx, ticket: TicketId, after: Option<HistoryId>, limit: i64) -> Result<Vec<Entry>> {
+/// Oldest first, from the entry after `after`. What tells of internal comments only when asked for.
+pub async fn list(
+    tx: &mut Tx,
+    ticket: TicketId,
+    with_internal: bool,
+    after: Option<HistoryId>,
+    limit: i64,
+) -> Result<Vec<Entry>> {
     let rows = sqlx::query!(
-        "select id, at, actor_kind, actor_id, actor_label, action, changes, trace_id from ticket_history
-          where ticket_id = $1
+        "select id, at, actor_kind, actor_id, actor_label, action, changes, trace_id, is_internal from ticket_history
+          where ticket_id = $1 and ($4 or not is_internal)
             and ($2::uuid is null or (at, id) > (select a.at, a.id from ticket_history a where a.id = $2))
           order by at, id limit $3",
         ticket.0,
         after.map(|a| a.0),
-        limit
+        limit,
+        with_internal
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -74,6 +86,7 @@ pub async fn list(tx: &mut Tx, ticket: TicketId, after: Option<HistoryId>, limit
                 changes: serde_json::from_value(row.changes)
                     .map_err(|error| Error::Corrupt(error.to_string()))?,
                 trace_id: row.trace_id,
+                is_internal: row.is_internal,
             })
         })
         .collect()

@@ -2,6 +2,8 @@
 
 use crate::{Result, Tx, words::word};
 use domain::{Role, TeamId, UserId};
+use std::collections::HashMap;
+use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -42,4 +44,23 @@ pub async fn is_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> 
     .fetch_one(&mut **tx)
     .await?;
     Ok(found)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PersonName {
+    pub name: String,
+    pub email: String,
+}
+
+/// What people are called, for showing tickets.
+pub async fn names(tx: &mut Tx, users: &[UserId]) -> Result<HashMap<UserId, PersonName>> {
+    let ids: Vec<Uuid> = users.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!("select id, name, email from users where id = any($1)", &ids).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), PersonName { name: row.name, email: row.email })).collect())
+}
+
+pub async fn team_names(tx: &mut Tx, teams: &[TeamId]) -> Result<HashMap<TeamId, String>> {
+    let ids: Vec<Uuid> = teams.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!("select id, name from teams where id = any($1)", &ids).fetch_all(&mut **tx).await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.name)).collect())
 }

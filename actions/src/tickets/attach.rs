@@ -1,11 +1,12 @@
 //! Files on tickets and comments.
 
-use super::{change, see};
+use super::change::{self, Note};
+use super::see;
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::{Changes, Visibility, text};
+use domain::ticket::{Visibility, text};
 use domain::{Actor, AttachmentId, CommentId, TicketId};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use store::Tx;
 use store::attachments::Attachment;
 use store::blobs::{Blobs, Stored};
@@ -62,11 +63,16 @@ pub async fn attach_stored(
 ) -> Result<Attachment> {
     permission::check(actor, Permission::TicketsCommentPublic)?;
     let row = see::lock(tx, actor, ticket).await?;
+    let mut is_internal = false;
     if let Some(comment) = comment {
-        let comment = store::ticket_comments::get(tx, comment).await?;
-        let hidden = comment.visibility == Visibility::Internal && !see::sees_internal(actor);
-        if comment.ticket != ticket || hidden {
-            return Err(Error::invalid("/comment", "the ticket has no such comment"));
+        let none = || Error::invalid("/comment", "the ticket has no such comment");
+        let comment = store::ticket_comments::get(tx, comment).await.map_err(|error| match error {
+            store::Error::NotFound => none(),
+            other => other.into(),
+        })?;
+        is_internal = comment.visibility == Visibility::Internal;
+        if comment.ticket != ticket || (is_internal && !see::sees_internal(actor)) {
+            return Err(none());
         }
     }
     let attachment = Attachment {
@@ -83,15 +89,14 @@ pub async fn attach_stored(
     };
     store::attachments::insert(tx, &attachment).await?;
     store::tickets::touch(tx, ticket, false).await?;
-    let mut changes = Changes::default();
-    let shown =
-        json!({"id": attachment.id, "file_name": attachment.file_name, "size_bytes": attachment.size_bytes});
-    changes.add("attachments", &Value::Null, &shown);
+    let shown = json!({"id": attachment.id, "file_name": attachment.file_name, "size_bytes": attachment.size_bytes});
+    let mut note = Note::one("attached", "attachments", &Value::Null, &shown);
+    note.is_internal = is_internal;
     // What comes with a comment or with the ticket itself is told with it.
     if comment.is_some() || row.created_at == tx.now() {
-        change::remember(tx, actor, &row, "attached", &changes).await?;
+        change::remember(tx, actor, &row, &note).await?;
     } else {
-        change::tell(tx, actor, &row, "updated", &changes, Map::new()).await?;
+        change::tell(tx, actor, &row, Note { action: Some("updated"), ..note }).await?;
     }
     Ok(attachment)
 }

@@ -4,8 +4,10 @@ use crate::{Result, events};
 use domain::Actor;
 use domain::ticket::text::truncated;
 use domain::ticket::{Changes, Status};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use store::Tx;
+use store::ticket_history::NewEntry;
 use store::tickets::Ticket;
 
 /// What a verb wants said beside the changed fields.
@@ -17,6 +19,8 @@ pub(super) struct Note {
     pub changes: Changes,
     /// More for the event's payload.
     pub payload: Map<String, Value>,
+    /// Tells of an internal comment: for staff only.
+    pub is_internal: bool,
 }
 
 impl Note {
@@ -25,6 +29,22 @@ impl Note {
             action: Some(action),
             ..Note::default()
         }
+    }
+
+    /// One change of something that is not a column of the ticket.
+    pub fn one<A: Serialize + ?Sized, B: Serialize + ?Sized>(
+        action: &'static str,
+        field: &str,
+        from: &A,
+        to: &B,
+    ) -> Self {
+        let mut note = Note::action(action);
+        note.changes.add(field, from, to);
+        note
+    }
+
+    fn verb(&self) -> &'static str {
+        self.action.unwrap_or("updated")
     }
 
     /// Says why in history and event, if a reason was given.
@@ -53,35 +73,24 @@ pub(super) async fn apply(
     after.version = store::tickets::update(tx, &before, &after).await?;
     let action = note.action.unwrap_or_else(|| verb(&before, &after, &changes));
     changes.0.extend(note.changes.0);
-    tell(tx, actor, &after, action, &changes, note.payload).await?;
+    tell(tx, actor, &after, Note { action: Some(action), changes, ..note }).await?;
     Ok(after)
 }
 
 /// History and event of something that happened to a ticket.
-pub(super) async fn tell(
-    tx: &mut Tx,
-    actor: &Actor,
-    ticket: &Ticket,
-    action: &'static str,
-    changes: &Changes,
-    more: Map<String, Value>,
-) -> Result<()> {
-    remember(tx, actor, ticket, action, changes).await?;
-    let kind = format!("{}.{action}", ticket.kind);
-    events::record(tx, actor, &kind, Some(ticket.id), payload(ticket, changes, more)).await?;
+pub(super) async fn tell(tx: &mut Tx, actor: &Actor, ticket: &Ticket, note: Note) -> Result<()> {
+    remember(tx, actor, ticket, &note).await?;
+    let kind = format!("{}.{}", ticket.kind, note.verb());
+    events::record(tx, actor, &kind, Some(ticket.id), payload(ticket, &note.changes, note.payload)).await?;
     Ok(())
 }
 
 /// History alone, for what nobody has to react to.
-pub(super) async fn remember(
-    tx: &mut Tx,
-    actor: &Actor,
-    ticket: &Ticket,
-    action: &'static str,
-    changes: &Changes,
-) -> Result<()> {
+pub(super) async fn remember(tx: &mut Tx, actor: &Actor, ticket: &Ticket, note: &Note) -> Result<()> {
     let trace = queue::trace::current().map(|context| context.trace_id_hex());
-    store::ticket_history::insert(tx, actor, ticket.id, action, changes, trace.as_deref()).await?;
+    let (action, is_internal) = (note.verb(), note.is_internal);
+    let entry = NewEntry { action, changes: &note.changes, is_internal, trace_id: trace.as_deref() };
+    store::ticket_history::insert(tx, actor, ticket.id, &entry).await?;
     tracing::info!(ticket.id = %ticket.id, ticket.number = %ticket.number, action, actor = actor.label(), "ticket");
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::change::{self, Note};
 use super::see;
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::{Changes, Source, Status, Visibility, text};
+use domain::ticket::{Source, Status, Visibility, text};
 use domain::{Actor, CommentId, TicketId, UserId, Who};
 use serde_json::{Value, json};
 use store::Tx;
@@ -83,7 +83,7 @@ pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) 
     let note = note(&comment, from_staff, from_requester, new.is_automatic);
     if after == before {
         store::tickets::touch(tx, id, false).await?;
-        change::tell(tx, actor, &before, "commented", &note.changes, note.payload).await?;
+        change::tell(tx, actor, &before, note).await?;
     } else {
         change::apply(tx, actor, before, after, note).await?;
     }
@@ -138,14 +138,9 @@ fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Resu
 }
 
 fn note(comment: &Comment, from_staff: bool, from_requester: bool, is_automatic: bool) -> Note {
-    let mut note = Note::action("commented");
-    let mut changes = Changes::default();
-    changes.add(
-        "comment",
-        &Value::Null,
-        &json!({"id": comment.id, "visibility": comment.visibility}),
-    );
-    note.changes = changes;
+    let shown = json!({"id": comment.id, "visibility": comment.visibility});
+    let mut note = Note::one("commented", "comment", &Value::Null, &shown);
+    note.is_internal = comment.visibility == Visibility::Internal;
     note.payload.insert(
         "comment".into(),
         json!({

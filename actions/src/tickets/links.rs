@@ -1,9 +1,10 @@
 //! Links between tickets.
 
-use super::{change, see};
+use super::change::{self, Note};
+use super::see;
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::{Changes, LinkKind};
+use domain::ticket::LinkKind;
 use domain::{Actor, LinkId, TicketId};
 use serde_json::{Value, json};
 use store::Tx;
@@ -68,15 +69,13 @@ async fn remember(
             continue;
         };
         let link = json!({"kind": kind, "outgoing": ticket.id == from, "ticket": other.number});
-        let mut changes = Changes::default();
         let (before, after) = if is_new {
             (Value::Null, link)
         } else {
             (link, Value::Null)
         };
-        changes.add("links", &before, &after);
         let action = if is_new { "linked" } else { "unlinked" };
-        change::remember(tx, actor, ticket, action, &changes).await?;
+        change::remember(tx, actor, ticket, &Note::one(action, "links", &before, &after)).await?;
     }
     Ok(())
 }

@@ -1,11 +1,12 @@
 //! A new ticket.
 
-use super::{change, people};
+use super::change::{self, Note};
+use super::people;
 use crate::{Error, FieldError, Result};
 use domain::permission::{self, Permission};
 use domain::ticket::{Changes, Level, Source, Status, TicketKind, text};
 use domain::{Actor, TeamId, TicketId, UserId, Who};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::Tx;
 use store::tickets::Ticket;
 
@@ -99,13 +100,11 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
     for watcher in &new.watchers {
         store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
     }
-    let mut more = Map::new();
-    more.insert(
-        "description".into(),
-        text::truncated(&ticket.description, 2000).into(),
-    );
-    more.insert("tags".into(), tags.clone().into());
-    change::tell(tx, actor, &ticket, "opened", &first_values(&ticket, &tags), more).await?;
+    let mut note = Note::action("opened");
+    note.changes = first_values(&ticket, &tags);
+    note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
+    note.payload.insert("tags".into(), tags.into());
+    change::tell(tx, actor, &ticket, note).await?;
     Ok(ticket)
 }
 

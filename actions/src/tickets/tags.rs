@@ -1,11 +1,12 @@
 //! Tags.
 
-use super::{change, see};
+use super::change::{self, Note};
+use super::see;
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::{Changes, text};
+use domain::ticket::text;
 use domain::{Actor, TicketId};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use store::Tx;
 
 pub(super) const RULE: &str = "a tag is one line of 1 to 64 characters without commas";
@@ -18,9 +19,7 @@ pub async fn add_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> Res
     let is_new = store::ticket_tags::add(tx, id, &tag).await?;
     if is_new {
         store::tickets::touch(tx, id, true).await?;
-        let mut changes = Changes::default();
-        changes.add("tags", &Value::Null, &tag);
-        change::tell(tx, actor, &ticket, "updated", &changes, Map::new()).await?;
+        change::tell(tx, actor, &ticket, Note::one("updated", "tags", &Value::Null, &tag)).await?;
     }
     Ok(is_new)
 }
@@ -33,7 +32,29 @@ pub async fn remove_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> 
         return Err(Error::NotFound);
     }
     store::tickets::touch(tx, id, true).await?;
-    let mut changes = Changes::default();
-    changes.add("tags", &tag, &Value::Null);
-    change::tell(tx, actor, &ticket, "updated", &changes, Map::new()).await
+    change::tell(tx, actor, &ticket, Note::one("updated", "tags", &tag, &Value::Null)).await
+}
+
+/// Exactly these tags, from now on.
+pub async fn set_tags(tx: &mut Tx, actor: &Actor, id: TicketId, tags: &[String]) -> Result<()> {
+    permission::check(actor, Permission::TicketsUpdate)?;
+    let mut wanted = Vec::new();
+    for (index, raw) in tags.iter().enumerate() {
+        wanted.push(text::tag(raw).ok_or_else(|| Error::invalid(format!("/tags/{index}"), RULE))?);
+    }
+    wanted.sort();
+    wanted.dedup();
+    let ticket = see::lock(tx, actor, id).await?;
+    let had = store::ticket_tags::of(tx, id).await?;
+    if had == wanted {
+        return Ok(());
+    }
+    for tag in had.iter().filter(|tag| !wanted.contains(tag)) {
+        store::ticket_tags::remove(tx, id, tag).await?;
+    }
+    for tag in wanted.iter().filter(|tag| !had.contains(tag)) {
+        store::ticket_tags::add(tx, id, tag).await?;
+    }
+    store::tickets::touch(tx, id, true).await?;
+    change::tell(tx, actor, &ticket, Note::one("updated", "tags", &had, &wanted)).await
 }

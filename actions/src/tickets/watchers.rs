@@ -1,9 +1,9 @@
 //! Watchers: staff name anybody, an end user only themselves.
 
-use super::{change, people, see};
+use super::change::{self, Note};
+use super::{people, see};
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::Changes;
 use domain::{Actor, TicketId, UserId};
 use serde_json::Value;
 use store::Tx;
@@ -15,9 +15,7 @@ pub async fn add_watcher(tx: &mut Tx, actor: &Actor, id: TicketId, user: UserId)
     people::must_exist(tx, user, "/user").await?;
     let is_new = store::ticket_watchers::add(tx, id, user).await?;
     if is_new {
-        let mut changes = Changes::default();
-        changes.add("watchers", &Value::Null, &user);
-        change::remember(tx, actor, &ticket, "watcher_added", &changes).await?;
+        change::remember(tx, actor, &ticket, &Note::one("watcher_added", "watchers", &Value::Null, &user)).await?;
     }
     Ok(is_new)
 }
@@ -28,9 +26,7 @@ pub async fn remove_watcher(tx: &mut Tx, actor: &Actor, id: TicketId, user: User
     if !store::ticket_watchers::remove(tx, id, user).await? {
         return Err(Error::NotFound);
     }
-    let mut changes = Changes::default();
-    changes.add("watchers", &user, &Value::Null);
-    change::remember(tx, actor, &ticket, "watcher_removed", &changes).await
+    change::remember(tx, actor, &ticket, &Note::one("watcher_removed", "watchers", &user, &Value::Null)).await
 }
 
 fn may(actor: &Actor, user: UserId) -> Result<()> {

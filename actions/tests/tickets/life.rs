@@ -82,7 +82,7 @@ async fn a_whole_life_is_in_the_history_and_every_event_has_its_job() {
     tx.commit().await.unwrap();
 
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let history = store::ticket_history::list(&mut tx, id, None, 100).await.unwrap();
+    let history = store::ticket_history::list(&mut tx, id, true, None, 100).await.unwrap();
     let actions: Vec<_> = history.iter().map(|entry| entry.action.as_str()).collect();
     assert_eq!(
         actions,
@@ -305,7 +305,7 @@ async fn links_are_seen_from_both_ends_and_not_made_twice() {
         Err(Error::NotFound)
     ));
     for ticket in [a.id, b.id] {
-        let history = store::ticket_history::list(&mut tx, ticket, None, 10)
+        let history = store::ticket_history::list(&mut tx, ticket, true, None, 10)
             .await
             .unwrap();
         let actions: Vec<_> = history.iter().map(|entry| entry.action.as_str()).collect();

@@ -84,7 +84,7 @@ async fn an_update_without_a_difference_is_no_change() {
     let same = update(&mut tx, &acme.agent, ticket.id, patch).await.unwrap();
     assert_eq!(same.version, ticket.version);
     assert_eq!(
-        store::ticket_history::list(&mut tx, ticket.id, None, 10)
+        store::ticket_history::list(&mut tx, ticket.id, true, None, 10)
             .await
             .unwrap()
             .len(),

@@ -39,7 +39,7 @@ async fn another_organization_finds_nothing() {
         .unwrap();
     assert_eq!(all, []);
     assert_eq!(
-        store::ticket_history::list(&mut tx, ticket.id, None, 10)
+        store::ticket_history::list(&mut tx, ticket.id, true, None, 10)
             .await
             .unwrap(),
         []

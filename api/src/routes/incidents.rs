@@ -1,0 +1,323 @@
+//! `incidents`: what is broken, from the first word to the last. The actions and what hangs on an incident stand in
+//! files of their own.
+
+mod attachments;
+mod comments;
+mod history;
+mod input;
+mod links;
+mod tags;
+mod verbs;
+mod view;
+mod watchers;
+
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, OneOrMore, Page, Problem, etag};
+use actions::tickets::{self, NewTicket, TicketPatch};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use domain::ticket::{Level, Priority, Source, Status, TicketKind};
+use domain::{CiId, TeamId, UserId};
+use input::nullable;
+use serde::Deserialize;
+use std::str::FromStr;
+use store::Tx;
+use store::ticket_list::{After, Order, OrderBy, TicketFilter};
+use store::tickets::Ticket;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use view::IncidentView;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change))
+        .merge(verbs::router())
+        .merge(comments::router())
+        .merge(attachments::router())
+        .merge(history::router())
+        .merge(watchers::router())
+        .merge(tags::router())
+        .merge(links::router())
+}
+
+/// The incident that the path names, as far as the caller may see it.
+async fn named(tx: &mut Tx, caller: &Caller, key: &str) -> ApiResult<Ticket> {
+    let ticket = tickets::find(tx, &caller.actor(), key).await?;
+    if ticket.kind == TicketKind::Incident { Ok(ticket) } else { Err(Problem::not_found()) }
+}
+
+/// The same for a change: locked at the version that `If-Match` names, if it names one.
+async fn guarded(tx: &mut Tx, caller: &Caller, key: &str, if_match: &IfMatch) -> ApiResult<Ticket> {
+    let ticket = named(tx, caller, key).await?;
+    if let Some(version) = if_match.version()? {
+        tickets::expect_version(tx, ticket.id, version).await?;
+    }
+    Ok(ticket)
+}
+
+/// Commits and answers with the incident as it is now.
+async fn answer(mut tx: Tx, caller: &Caller, ticket: Ticket) -> ApiResult<Response> {
+    let ticket = store::tickets::get(&mut tx, ticket.id).await?;
+    let version = ticket.version;
+    let view = IncidentView::of(&mut tx, caller, ticket).await?;
+    tx.commit().await?;
+    Ok(etag::ok(version, view))
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct IncidentFilters {
+    /// One or more, separated by commas.
+    #[param(value_type = Option<String>, example = "new,assigned")]
+    status: Option<OneOrMore<Status>>,
+    #[param(value_type = Option<String>, example = "critical,high")]
+    priority: Option<OneOrMore<Priority>>,
+    #[param(value_type = Option<String>)]
+    impact: Option<OneOrMore<Level>>,
+    #[param(value_type = Option<String>)]
+    urgency: Option<OneOrMore<Level>>,
+    #[param(value_type = Option<String>, example = "email")]
+    source: Option<OneOrMore<Source>>,
+    /// A user's id, `me`, or `none`.
+    assignee: Option<String>,
+    /// A team's id, or `none`.
+    team: Option<String>,
+    /// A user's id, or `me`.
+    requester: Option<String>,
+    tag: Option<String>,
+    #[param(value_type = Option<uuid::Uuid>)]
+    configuration_item: Option<CiId>,
+    created_after: Option<DateTime<Utc>>,
+    created_before: Option<DateTime<Utc>>,
+    updated_after: Option<DateTime<Utc>>,
+    /// True: new, assigned, in progress or pending.
+    open: Option<bool>,
+}
+
+/// List incidents
+///
+/// End users get those that they requested or watch. Sorts by created_at, updated_at, priority or number.
+#[utoipa::path(get, path = "/incidents", tag = "incidents", params(ListQuery, IncidentFilters),
+    responses((status = 200, body = Page<IncidentView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    query: ListQuery,
+    Filters(filters): Filters<IncidentFilters>,
+) -> ApiResult<Json<Page<IncidentView>>> {
+    let filter = filters.filter(&caller, query.q.clone())?;
+    let order = order(&query)?;
+    let after = query.after()?.map(|(key, id): (String, _)| After { key, id });
+    let mut tx = caller.begin(&state).await?;
+    let tickets = store::ticket_list::list(&mut tx, &filter, order, after.as_ref(), query.limit()).await?;
+    let mut views = view::Views::gather(&mut tx, &tickets).await?;
+    let key = |ticket: &Ticket| {
+        let after = After::of(order, ticket);
+        (after.key, after.id)
+    };
+    Ok(Json(query.page(tickets, key, |ticket| views.listed(ticket))?))
+}
+
+fn order(query: &ListQuery) -> ApiResult<Order> {
+    let ordering = query.ordering(&["created_at", "updated_at", "priority", "number"], "-created_at")?;
+    let by = match ordering.field {
+        "updated_at" => OrderBy::UpdatedAt,
+        "priority" => OrderBy::Priority,
+        "number" => OrderBy::Number,
+        _ => OrderBy::CreatedAt,
+    };
+    Ok(Order { by, descending: ordering.descending })
+}
+
+impl IncidentFilters {
+    fn filter(self, caller: &Caller, q: Option<String>) -> ApiResult<TicketFilter> {
+        fn all<T>(values: Option<OneOrMore<T>>) -> Vec<T> {
+            values.map(|values| values.0).unwrap_or_default()
+        }
+        let user = |name: &str, text: &str| -> ApiResult<UserId> {
+            if text == "me" { Ok(caller.user_id()) } else { id(name, text) }
+        };
+        let or_none = |text: &Option<String>| text.as_deref() == Some("none");
+        Ok(TicketFilter {
+            kind: Some(TicketKind::Incident),
+            status: all(self.status),
+            priority: all(self.priority),
+            impact: all(self.impact),
+            urgency: all(self.urgency),
+            source: all(self.source),
+            assignee: match &self.assignee {
+                text if or_none(text) => Some(None),
+                Some(text) => Some(Some(user("/assignee", text)?)),
+                None => None,
+            },
+            team: match &self.team {
+                text if or_none(text) => Some(None),
+                Some(text) => Some(Some(id::<TeamId>("/team", text)?)),
+                None => None,
+            },
+            requester: self.requester.as_deref().map(|text| user("/requester", text)).transpose()?,
+            tag: self.tag,
+            configuration_item: self.configuration_item,
+            created_after: self.created_after,
+            created_before: self.created_before,
+            updated_after: self.updated_after,
+            open: self.open,
+            q,
+            participant: tickets::scope(&caller.actor()),
+        })
+    }
+}
+
+fn id<T: FromStr>(pointer: &str, text: &str) -> ApiResult<T> {
+    text.parse().map_err(|_| Problem::invalid(pointer, "is not an id"))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewIncident {
+    #[schema(min_length = 1, max_length = 500, example = "No network on floor three")]
+    title: String,
+    #[serde(default)]
+    description: String,
+    /// high, medium or low.
+    #[schema(value_type = Option<String>, default = "medium")]
+    impact: Option<Level>,
+    #[schema(value_type = Option<String>, default = "medium")]
+    urgency: Option<Level>,
+    /// Id or e-mail address; somebody unknown becomes an end user. Nobody named: the caller.
+    requester: Option<String>,
+    /// Id or e-mail address of an agent, manager or admin.
+    assignee: Option<String>,
+    #[schema(value_type = Option<uuid::Uuid>)]
+    team: Option<TeamId>,
+    #[serde(default)]
+    tags: Vec<String>,
+    /// Ids of the configuration items that are affected.
+    #[serde(default)]
+    #[schema(value_type = Vec<uuid::Uuid>)]
+    configuration_items: Vec<CiId>,
+}
+
+/// Open an incident
+#[utoipa::path(post, path = "/incidents", tag = "incidents", request_body = NewIncident,
+    responses((status = 201, body = IncidentView)))]
+async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewIncident>,
+) -> ApiResult<Response> {
+    let actor = caller.actor();
+    let mut tx = caller.begin(&state).await?;
+    let new = NewTicket {
+        description: body.description,
+        impact: body.impact.unwrap_or(Level::Medium),
+        urgency: body.urgency.unwrap_or(Level::Medium),
+        requester: input::requester(&mut tx, &actor, body.requester.as_deref()).await?,
+        assignee: input::person(&mut tx, "/assignee", body.assignee.as_deref()).await?,
+        team: body.team,
+        tags: body.tags,
+        ..NewTicket::incident(body.title, Source::Api)
+    };
+    let ticket = tickets::open(&mut tx, &actor, new).await?;
+    if !body.configuration_items.is_empty() {
+        input::set_configuration_items(&mut tx, &actor, ticket.id, &body.configuration_items).await?;
+    }
+    let ticket = store::tickets::get(&mut tx, ticket.id).await?;
+    let (location, version) = (format!("/api/v1/incidents/{}", ticket.id), ticket.version);
+    let view = IncidentView::of(&mut tx, &caller, ticket).await?;
+    tx.commit().await?;
+    Ok(etag::created(&location, version, view))
+}
+
+/// Show an incident
+#[utoipa::path(get, path = "/incidents/{id}", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    responses((status = 200, body = IncidentView)))]
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let version = ticket.version;
+    Ok(etag::ok(version, IncidentView::of(&mut tx, &caller, ticket).await?))
+}
+
+/// What is left out stays as it is; null empties.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct IncidentPatch {
+    #[schema(min_length = 1, max_length = 500)]
+    title: Option<String>,
+    description: Option<String>,
+    /// Named anew, impact and urgency compute the priority anew.
+    #[schema(value_type = Option<String>)]
+    impact: Option<Level>,
+    #[schema(value_type = Option<String>)]
+    urgency: Option<Level>,
+    #[schema(value_type = Option<String>)]
+    status: Option<Status>,
+    /// With the status resolved, or to correct it later.
+    resolution: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    requester: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    assignee: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<uuid::Uuid>)]
+    team: Option<Option<TeamId>>,
+    /// Exactly these from now on.
+    tags: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<uuid::Uuid>>)]
+    configuration_items: Option<Vec<CiId>>,
+}
+
+/// Change fields of an incident
+#[utoipa::path(patch, path = "/incidents/{id}", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    request_body = IncidentPatch, responses((status = 200, body = IncidentView)))]
+async fn change(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    if_match: IfMatch,
+    ApiJson(body): ApiJson<IncidentPatch>,
+) -> ApiResult<Response> {
+    let actor = caller.actor();
+    let mut tx = caller.begin(&state).await?;
+    let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
+    let requester = match body.requester {
+        Some(Some(text)) => Some(input::requester(&mut tx, &actor, Some(&text)).await?),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let assignee = match body.assignee {
+        Some(Some(text)) => Some(input::person(&mut tx, "/assignee", Some(&text)).await?),
+        Some(None) => Some(None),
+        None => None,
+    };
+    let patch = TicketPatch {
+        title: body.title,
+        description: body.description,
+        impact: body.impact,
+        urgency: body.urgency,
+        status: body.status,
+        resolution: body.resolution,
+        requester,
+        assignee,
+        team: body.team,
+    };
+    tickets::update(&mut tx, &actor, ticket.id, patch).await?;
+    if let Some(tags) = &body.tags {
+        tickets::set_tags(&mut tx, &actor, ticket.id, tags).await?;
+    }
+    if let Some(items) = &body.configuration_items {
+        input::set_configuration_items(&mut tx, &actor, ticket.id, items).await?;
+    }
+    answer(tx, &caller, ticket).await
+}

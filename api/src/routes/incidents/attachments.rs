@@ -1,0 +1,213 @@
+//! Files of an incident: upload, list, download.
+
+use super::named;
+use crate::{ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use actions::tickets::{self, StoredAttachment};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{DefaultBodyLimit, Multipart, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use domain::{AttachmentId, CommentId, OrganizationId};
+use serde::Serialize;
+use store::attachments::Attachment;
+use store::blobs::Stored;
+use tokio_util::io::ReaderStream;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list, upload))
+        // Counted while it streams to disk, against the limit for uploads.
+        .layer(DefaultBodyLimit::disable())
+        .routes(routes!(download))
+}
+
+#[derive(Serialize, ToSchema)]
+struct AttachmentView {
+    id: Uuid,
+    /// The comment it came with; null: with the incident itself.
+    comment: Option<Uuid>,
+    file_name: String,
+    media_type: String,
+    size_bytes: i64,
+    sha256: String,
+    created_by: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    /// Where to download it.
+    url: String,
+}
+
+impl From<Attachment> for AttachmentView {
+    fn from(attachment: Attachment) -> Self {
+        AttachmentView {
+            url: format!("/api/v1/incidents/{}/attachments/{}", attachment.ticket, attachment.id),
+            id: attachment.id.0,
+            comment: attachment.comment.map(|id| id.0),
+            file_name: attachment.file_name,
+            media_type: attachment.media_type,
+            size_bytes: attachment.size_bytes,
+            sha256: attachment.sha256,
+            created_by: attachment.created_by.map(|id| id.0),
+            created_at: attachment.created_at,
+        }
+    }
+}
+
+/// List the files of an incident
+///
+/// End users do not get those of internal comments.
+#[utoipa::path(get, path = "/incidents/{id}/attachments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    responses((status = 200, body = Page<AttachmentView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+) -> ApiResult<Json<Page<AttachmentView>>> {
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let files = store::attachments::list(&mut tx, ticket.id, tickets::sees_internal(&caller.actor())).await?;
+    Ok(Json(Page { items: files.into_iter().map(AttachmentView::from).collect(), next_cursor: None }))
+}
+
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the form; it is read piece by piece")]
+struct UploadForm {
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+    /// A comment of this incident that the file belongs to.
+    comment: Option<Uuid>,
+}
+
+/// Attach a file to an incident
+#[utoipa::path(post, path = "/incidents/{id}/attachments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    request_body(content = UploadForm, content_type = "multipart/form-data"), responses((status = 201, body = AttachmentView)))]
+async fn upload(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+) -> ApiResult<(StatusCode, Json<AttachmentView>)> {
+    let form = form.map_err(|_| Problem::unsupported_media_type("multipart/form-data"))?;
+    // Asked before the bytes are taken; the connection is given back while they come.
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    drop(tx);
+    let (file, comment) = receive(&state, caller.organization(), form).await?;
+    let mut tx = caller.begin(&state).await?;
+    let attachment = tickets::attach_stored(&mut tx, &caller.actor(), ticket.id, comment, file).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(attachment.into())))
+}
+
+async fn receive(
+    state: &AppState,
+    organization: OrganizationId,
+    mut form: Multipart,
+) -> ApiResult<(StoredAttachment, Option<CommentId>)> {
+    let (mut file, mut comment) = (None, None);
+    while let Some(field) = form.next_field().await.map_err(broken)? {
+        match field.name().unwrap_or_default() {
+            "file" if file.is_some() => return Err(Problem::invalid("/file", "send one file a request")),
+            "file" => file = Some(keep(state, organization, field).await?),
+            "comment" => {
+                let text = field.text().await.map_err(broken)?;
+                comment = Some(text.trim().parse().map_err(|_| Problem::invalid("/comment", "is not an id"))?);
+            }
+            other => return Err(Problem::invalid(format!("/{other}"), "is not a field here (known are file, comment)")),
+        }
+    }
+    Ok((file.ok_or_else(|| Problem::invalid("/file", "is required"))?, comment))
+}
+
+/// Streams one file to disk.
+async fn keep(state: &AppState, organization: OrganizationId, mut field: Field<'_>) -> ApiResult<StoredAttachment> {
+    let file_name = field.file_name().unwrap_or_default().to_owned();
+    let media_type = field.content_type().unwrap_or_default().to_owned();
+    let mut writer = state.blobs.writer(organization).await?;
+    while let Some(bytes) = field.chunk().await.map_err(broken)? {
+        writer.write(&bytes).await?;
+        if writer.size_bytes() > state.settings.upload_limit as i64 {
+            let detail = format!("a file may have at most {} bytes", state.settings.upload_limit);
+            return Err(Problem::payload_too_large(detail));
+        }
+    }
+    let stored: Stored = writer.finish().await?;
+    Ok(StoredAttachment { file_name, media_type, content_id: None, stored })
+}
+
+fn broken(error: MultipartError) -> Problem {
+    Problem::of_status(error.status(), &error.body_text())
+}
+
+/// Download a file
+///
+/// Always as a file to save, never to be shown in the browser's own page.
+#[utoipa::path(get, path = "/incidents/{id}/attachments/{attachment}", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ("attachment" = Uuid, Path)),
+    responses((status = 200, content_type = "application/octet-stream"), (status = 304, description = "as in If-None-Match")))]
+async fn download(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath((key, id)): ApiPath<(String, AttachmentId)>,
+    headers: HeaderMap,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let internal = tickets::sees_internal(&caller.actor());
+    let file = store::attachments::get(&mut tx, ticket.id, id, internal).await?;
+    drop(tx);
+    let tag = format!("\"{}\"", file.sha256);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let cached = [(header::ETAG, value(&tag)), (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))];
+    if known.is_some_and(|known| known.split(',').any(|part| part.trim().trim_start_matches("W/") == tag)) {
+        return Ok((StatusCode::NOT_MODIFIED, cached).into_response());
+    }
+    let blob = state.blobs.open(caller.organization(), &file.sha256).await?;
+    let what = [
+        (header::CONTENT_TYPE, value(&file.media_type)),
+        (header::CONTENT_LENGTH, file.size_bytes.into()),
+        (header::CONTENT_DISPOSITION, value(&disposition(&file.file_name))),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    Ok((cached, what, Body::from_stream(ReaderStream::with_capacity(blob, 64 * 1024))).into_response())
+}
+
+/// Values made of ASCII words.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}
+
+/// RFC 6266 with the name in both forms: plain for old clients, RFC 8187 for all letters.
+fn disposition(file_name: &str) -> String {
+    let plain: String =
+        file_name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
+    let mut encoded = String::new();
+    for byte in file_name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {
+            encoded.push(byte as char);
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    format!("attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_safe_in_the_header() {
+        assert_eq!(
+            disposition("Übersicht \"1\".pdf"),
+            "attachment; filename=\"_bersicht _1_.pdf\"; filename*=UTF-8''%C3%9Cbersicht%20%221%22.pdf"
+        );
+        assert!(HeaderValue::from_str(&disposition("a\r\nX: y")).is_ok());
+    }
+}

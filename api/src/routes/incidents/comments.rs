@@ -1,0 +1,116 @@
+//! Comments on an incident.
+
+use super::named;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
+use actions::tickets::{self, NewComment};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use domain::CommentId;
+use domain::ticket::{Source, Visibility};
+use serde::{Deserialize, Serialize};
+use store::ticket_comments::Comment;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(add_comment))
+}
+
+#[derive(Serialize, ToSchema)]
+struct CommentView {
+    id: Uuid,
+    /// Null: written by Relaydesk itself.
+    author: Option<Uuid>,
+    author_name: Option<String>,
+    #[schema(example = "public")]
+    visibility: &'static str,
+    body: String,
+    /// Sanitized; only from mail.
+    body_html: Option<String>,
+    source: &'static str,
+    created_at: DateTime<Utc>,
+}
+
+impl From<Comment> for CommentView {
+    fn from(comment: Comment) -> Self {
+        CommentView {
+            id: comment.id.0,
+            author: comment.author.map(|id| id.0),
+            author_name: comment.author_name,
+            visibility: comment.visibility.as_str(),
+            body: comment.body,
+            body_html: comment.body_html,
+            source: comment.source.as_str(),
+            created_at: comment.created_at,
+        }
+    }
+}
+
+/// List the comments of an incident, oldest first
+///
+/// End users get the public ones.
+#[utoipa::path(get, path = "/incidents/{id}/comments", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<CommentView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    query: ListQuery,
+) -> ApiResult<Json<Page<CommentView>>> {
+    query.ordering(&["created_at"], "created_at")?;
+    let after: Option<CommentId> = query.after()?;
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let internal = tickets::sees_internal(&caller.actor());
+    let comments = store::ticket_comments::list(&mut tx, ticket.id, internal, after, query.limit()).await?;
+    Ok(Json(query.page(comments, |comment| comment.id, CommentView::from)?))
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct CommentBody {
+    #[schema(min_length = 1)]
+    body: String,
+    /// public: the requester reads it; internal: staff only.
+    #[schema(value_type = Option<String>, default = "public")]
+    visibility: Option<Visibility>,
+}
+
+async fn add(state: &AppState, caller: &Caller, key: &str, body: CommentBody) -> ApiResult<(StatusCode, Json<CommentView>)> {
+    let mut tx = caller.begin(state).await?;
+    let ticket = named(&mut tx, caller, key).await?;
+    let visibility = body.visibility.unwrap_or(Visibility::Public);
+    let new = NewComment { visibility, ..NewComment::public(body.body, Source::Api) };
+    let id = tickets::comment(&mut tx, &caller.actor(), ticket.id, new).await?;
+    let comment = store::ticket_comments::get(&mut tx, id).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(comment.into())))
+}
+
+/// Comment on an incident
+#[utoipa::path(post, path = "/incidents/{id}/comments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    request_body = CommentBody, responses((status = 201, body = CommentView)))]
+async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    ApiJson(body): ApiJson<CommentBody>,
+) -> ApiResult<(StatusCode, Json<CommentView>)> {
+    add(&state, &caller, &key, body).await
+}
+
+/// Comment on an incident: the same as POST to its comments
+#[utoipa::path(post, path = "/incidents/{id}/add_comment", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    request_body = CommentBody, responses((status = 201, body = CommentView)))]
+async fn add_comment(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    ApiJson(body): ApiJson<CommentBody>,
+) -> ApiResult<(StatusCode, Json<CommentView>)> {
+    add(&state, &caller, &key, body).await
+}

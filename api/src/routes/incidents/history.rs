@@ -1,0 +1,82 @@
+//! Who changed what.
+
+use super::named;
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
+use actions::tickets;
+use axum::Json;
+use axum::extract::State;
+use chrono::{DateTime, Utc};
+use domain::HistoryId;
+use serde::Serialize;
+use serde_json::Value;
+use store::ticket_history::Entry;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+#[derive(Serialize, ToSchema)]
+struct HistoryView {
+    id: Uuid,
+    at: DateTime<Utc>,
+    /// user or system.
+    actor_kind: String,
+    actor: Option<Uuid>,
+    /// The name as it was then, or the job that did it.
+    actor_name: String,
+    #[schema(example = "assigned")]
+    action: String,
+    changes: Vec<ChangeView>,
+    /// Find the request or job in the logs by this.
+    trace_id: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ChangeView {
+    #[schema(example = "status")]
+    field: String,
+    #[schema(value_type = Object)]
+    from: Value,
+    #[schema(value_type = Object)]
+    to: Value,
+}
+
+impl From<Entry> for HistoryView {
+    fn from(entry: Entry) -> Self {
+        let changes = entry.changes.0.into_iter();
+        HistoryView {
+            id: entry.id.0,
+            at: entry.at,
+            actor_kind: entry.actor_kind,
+            actor: entry.actor.map(|id| id.0),
+            actor_name: entry.actor_label,
+            action: entry.action,
+            changes: changes.map(|c| ChangeView { field: c.field, from: c.from, to: c.to }).collect(),
+            trace_id: entry.trace_id,
+        }
+    }
+}
+
+/// List the history of an incident, oldest first
+///
+/// End users do not learn of internal comments from it.
+#[utoipa::path(get, path = "/incidents/{id}/history", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<HistoryView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    query: ListQuery,
+) -> ApiResult<Json<Page<HistoryView>>> {
+    query.ordering(&["at"], "at")?;
+    let after: Option<HistoryId> = query.after()?;
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let internal = tickets::sees_internal(&caller.actor());
+    let entries = store::ticket_history::list(&mut tx, ticket.id, internal, after, query.limit()).await?;
+    Ok(Json(query.page(entries, |entry| entry.id, HistoryView::from)?))
+}

@@ -1,0 +1,94 @@
+//! Who follows an incident.
+
+use super::{input, named};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use actions::tickets;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use domain::UserId;
+use serde::{Deserialize, Serialize};
+use store::Tx;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, add)).routes(routes!(remove))
+}
+
+#[derive(Serialize, ToSchema)]
+struct WatcherView {
+    user: Uuid,
+    name: String,
+    email: String,
+    since: DateTime<Utc>,
+}
+
+async fn all(tx: &mut Tx, ticket: domain::TicketId) -> ApiResult<Json<Page<WatcherView>>> {
+    let watchers = store::ticket_watchers::list(tx, ticket).await?.into_iter();
+    let view = |w: store::ticket_watchers::Watcher| WatcherView { user: w.user.0, name: w.name, email: w.email, since: w.since };
+    Ok(Json(Page { items: watchers.map(view).collect(), next_cursor: None }))
+}
+
+/// List the watchers of an incident
+#[utoipa::path(get, path = "/incidents/{id}/watchers", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    responses((status = 200, body = Page<WatcherView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+) -> ApiResult<Json<Page<WatcherView>>> {
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    all(&mut tx, ticket.id).await
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct WatcherBody {
+    /// Id or e-mail address; left out: the caller.
+    user: Option<String>,
+}
+
+/// Watch an incident, or have somebody watch it
+#[utoipa::path(post, path = "/incidents/{id}/watchers", tag = "incidents", params(("id" = String, Path, description = "id or number")),
+    request_body = Option<WatcherBody>, responses((status = 201, body = Page<WatcherView>), (status = 200, body = Page<WatcherView>, description = "watched it already")))]
+async fn add(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(key): ApiPath<String>,
+    body: Option<ApiJson<WatcherBody>>,
+) -> ApiResult<(StatusCode, Json<Page<WatcherView>>)> {
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    let named_user = body.and_then(|ApiJson(body)| body.user);
+    let user = match input::person(&mut tx, "/user", named_user.as_deref()).await? {
+        Some(user) => user,
+        None => caller.user_id(),
+    };
+    let is_new = tickets::add_watcher(&mut tx, &caller.actor(), ticket.id, user).await?;
+    let watchers = all(&mut tx, ticket.id).await?;
+    tx.commit().await?;
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, watchers))
+}
+
+/// Stop watching an incident
+#[utoipa::path(delete, path = "/incidents/{id}/watchers/{user}", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ("user" = String, Path, description = "id, or `me`")),
+    responses((status = 204)))]
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath((key, user)): ApiPath<(String, String)>,
+) -> ApiResult<StatusCode> {
+    let user: UserId =
+        if user == "me" { caller.user_id() } else { user.parse().map_err(|_| Problem::not_found())? };
+    let mut tx = caller.begin(&state).await?;
+    let ticket = named(&mut tx, &caller, &key).await?;
+    tickets::remove_watcher(&mut tx, &caller.actor(), ticket.id, user).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
