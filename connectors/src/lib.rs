@@ -2,6 +2,7 @@
 //! Never touches the database.
 
 pub mod http;
+pub mod mail;
 pub mod monitoring;
 pub mod sending;
 pub mod slack;
