@@ -7,7 +7,7 @@
 
 use crate::TicketId;
 use crate::mail::Automatic;
-use crate::ticket::Status;
+use crate::ticket::{Status, Visibility};
 
 /// A ticket that a mail refers to, and how its sender stands to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,6 @@ pub struct Facts {
     pub referenced: Vec<Hit>,
     /// By the number in the subject.
     pub numbered: Option<Hit>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Visibility {
-    Public,
-    Internal,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
