@@ -1,6 +1,8 @@
 //! How requests name people and things.
 
 use crate::{ApiResult, Problem};
+use actions::people::requester_for_email;
+use domain::permission::{self, Permission};
 use domain::{Actor, CiId, EmailAddress, TicketId, UserId};
 use serde::{Deserialize, Deserializer};
 use store::Tx;
@@ -15,16 +17,21 @@ where
 }
 
 /// By id or e-mail address; an address that is new becomes an end user, if the actor may open tickets for others.
-pub async fn requester(tx: &mut Tx, _actor: &Actor, text: Option<&str>) -> ApiResult<Option<UserId>> {
+pub async fn requester(tx: &mut Tx, actor: &Actor, text: Option<&str>) -> ApiResult<Option<UserId>> {
     let Some(text) = text else { return Ok(None) };
     if let Ok(id) = text.parse() {
         return Ok(Some(id));
     }
+    // Before the address is looked up, so that nobody learns who has an account here.
     let email = address("/requester", text)?;
-    match store::users::find_by_email(tx, &email).await? {
-        Some(user) => Ok(Some(user.id)),
-        None => Err(Problem::invalid("/requester", "there is no user with this address")),
+    let own = match actor.user_id() {
+        Some(user) => store::users::get(tx, user).await?.email == email.as_ref(),
+        None => false,
+    };
+    if !own {
+        permission::check(actor, Permission::TicketsCreateForOthers)?;
     }
+    Ok(Some(requester_for_email(tx, actor, email.as_ref(), None).await?))
 }
 
 /// By id or e-mail address; must be there.
