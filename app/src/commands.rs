@@ -1,6 +1,8 @@
 //! The subcommands, one file each.
 
+pub mod admin;
 pub mod config;
+pub mod demo;
 pub mod doctor;
 pub mod jobs;
 pub mod lanes;

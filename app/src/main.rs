@@ -3,6 +3,7 @@
 mod cli;
 mod commands;
 mod config;
+mod demo;
 mod telemetry;
 mod wiring;
 
@@ -48,6 +49,11 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     let config = values.understand()?;
     telemetry::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    if let Command::Demo(demo) = &cli.command {
+        // Dropped last, so that the database outlives everything that uses it.
+        let prepared = commands::demo::prepare(demo, values)?;
+        return runtime.block_on(commands::demo::run(&prepared));
+    }
     runtime.block_on(dispatch(cli, &values, &config))
 }
 
@@ -64,6 +70,8 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
         }
         Command::Jobs(command) => commands::jobs::run(command, &wiring::database(config)?).await,
         Command::Lanes(command) => commands::lanes::run(command, &wiring::database(config)?).await,
-        _ => anyhow::bail!("being wired"),
+        Command::Admin(command) => commands::admin::run(command, &wiring::database(config)?).await,
+        Command::Mail(_) => anyhow::bail!("being wired"),
+        Command::Demo(_) => unreachable!("handled before the runtime starts"),
     }
 }

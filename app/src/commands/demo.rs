@@ -61,24 +61,27 @@ pub async fn run(prepared: &Prepared) -> anyhow::Result<()> {
     let Prepared { config, cluster, folder, quiet } = prepared;
     super::migrate::migrate(&cluster.owner_url("relaydesk")).await?;
     let db = wiring::database(config)?;
-    let facts = seed::run(&db, config, folder).await?;
+    let (mut facts, is_new) = seed::accounts(&db, folder).await?;
     db.pool().close().await;
 
-    let stop = wiring::stop_signal();
-    let mut traffic = None;
-    let ready = |addresses: &Addresses| {
-        let facts = facts.at(addresses);
+    let mut its_traffic = None;
+    let ready = async |addresses: &Addresses| {
+        facts.move_to(addresses);
+        if is_new {
+            seed::fill(&mut facts, folder).await?;
+            facts.move_to(addresses);
+        }
         write_private(&folder.join("demo.json"), &serde_json::to_vec_pretty(&facts)?)?;
         say!("sign in as {} with {}", facts.admin.email, facts.admin.password);
         say!("mail to {} at {}; outgoing mail: {}", facts.mailboxes[0], facts.smtp, outgoing(config));
         say!("accounts, token and hooks: {}", folder.join("demo.json").display());
         if !quiet {
-            traffic = Some(tokio::spawn(traffic::run(facts)));
+            its_traffic = Some(tokio::spawn(traffic::run(facts.clone())));
         }
-        serve::announce(addresses)
+        serve::announce(addresses).await
     };
-    let ended = serve::run(config, Parts::all(config), ready, stop).await;
-    if let Some(traffic) = traffic {
+    let ended = serve::run(config, Parts::all(config), ready, wiring::stop_signal()).await;
+    if let Some(traffic) = its_traffic {
         traffic.abort();
     }
     ended
@@ -131,16 +134,14 @@ fn write_private(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 }
 
 impl Facts {
-    /// With the addresses of this start.
-    fn at(&self, addresses: &Addresses) -> Facts {
-        let (Some(http), Some(smtp)) = (addresses.http, addresses.smtp) else { return self.clone() };
-        let mut facts = self.clone();
-        facts.api = format!("http://{http}");
-        facts.smtp = smtp.to_string();
-        for (kind, url) in &mut facts.hooks {
+    /// The addresses of this start; ports may have changed since the last one.
+    fn move_to(&mut self, addresses: &Addresses) {
+        let (Some(http), Some(smtp)) = (addresses.http, addresses.smtp) else { return };
+        self.api = format!("http://{http}");
+        self.smtp = smtp.to_string();
+        for (kind, url) in &mut self.hooks {
             let token = url.rsplit('/').next().unwrap_or_default();
             *url = format!("http://{http}/hooks/{kind}/{token}");
         }
-        facts
     }
 }

@@ -57,7 +57,7 @@ pub struct Addresses {
 pub async fn run(
     config: &Config,
     parts: Parts,
-    ready: impl FnOnce(&Addresses) -> anyhow::Result<()>,
+    ready: impl AsyncFnOnce(&Addresses) -> anyhow::Result<()>,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     for name in super::config::unknown_names() {
@@ -98,7 +98,7 @@ pub async fn run(
             }
         });
     }
-    ready(&addresses)?;
+    ready(&addresses).await?;
     stop.await;
 
     if let Some(state) = &state {
@@ -117,7 +117,7 @@ pub async fn run(
 }
 
 /// The line that scripts wait for.
-pub fn announce(addresses: &Addresses) -> anyhow::Result<()> {
+pub async fn announce(addresses: &Addresses) -> anyhow::Result<()> {
     match addresses.http {
         Some(address) => say!("ready: http://{address}"),
         None => say!("ready: working"),
