@@ -98,8 +98,10 @@ pub async fn run(
             }
         });
     }
-    ready(&addresses).await?;
-    stop.await;
+    let outcome = ready(&addresses).await;
+    if outcome.is_ok() {
+        stop.await;
+    }
 
     if let Some(state) = &state {
         state.drain();
@@ -113,7 +115,7 @@ pub async fn run(
     let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
     db.pool().close().await;
     info!("stopped");
-    Ok(())
+    outcome
 }
 
 /// The line that scripts wait for.
