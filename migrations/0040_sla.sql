@@ -153,6 +153,7 @@ create table escalations (
     clock_id        uuid        not null,
     generation      integer     not null,
     trigger         text        not null constraint escalations_trigger_check check (trigger in ('warning', 'breach')),
+    event_id        uuid,       -- sla.warning or sla.breached: what the messages of the chain are about
     chain_id        uuid,
     chain_name      text        not null,
     steps           jsonb       not null,
@@ -167,10 +168,12 @@ create table escalations (
     constraint escalations_next_check check ((state = 'running') = (next_at is not null)),
     constraint escalations_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade,
     constraint escalations_clock_fkey foreign key (organization_id, clock_id) references sla_clocks (organization_id, id) on delete cascade,
+    constraint escalations_event_fkey foreign key (event_id) references events (id) on delete set null,
     constraint escalations_chain_fkey foreign key (organization_id, chain_id) references escalation_chains (organization_id, id) on delete set null (chain_id)
 );
 create index escalations_next_idx on escalations (next_at) where next_at is not null;
 create index escalations_ticket_idx on escalations (ticket_id);
+create index escalations_event_idx on escalations (event_id);
 
 -- What was done. The primary key is what makes each step once.
 create table escalation_steps (

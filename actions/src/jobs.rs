@@ -3,8 +3,10 @@
 //! The arguments stand here, below the workers, because verbs enqueue them and arrows point down. They are small: an id
 //! of the row that holds the facts. A field is only ever added with a default, so that old jobs stay readable.
 
+use chrono::{DateTime, Utc};
 use domain::{
     DeliveryId, DiscoveryRunId, EscalationId, EventId, InboxId, ReportExecutionId, ReportScheduleId, SlaClockId,
+    TicketId,
 };
 use queue::Job;
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,9 @@ impl Job for React {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct CheckSla {
     pub clock: SlaClockId,
+    /// The deadline for which this timer was set. It has been replaced by another if the clock says otherwise.
+    #[serde(default)]
+    pub at: Option<DateTime<Utc>>,
 }
 impl Job for CheckSla {
     const KIND: &'static str = "check_sla";
@@ -67,10 +72,25 @@ impl Job for CheckSla {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Escalate {
     pub escalation: EscalationId,
+    /// The step for which this timer was set.
+    #[serde(default)]
+    pub step: Option<i32>,
 }
 impl Job for Escalate {
     const KIND: &'static str = "escalate";
     const LANE: &'static str = lane::TIMERS;
+}
+
+/// Policies or calendars were edited: work out the clocks of open tickets anew, some at a time.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct RecomputeSla {
+    /// Goes on after this ticket.
+    #[serde(default)]
+    pub after: Option<TicketId>,
+}
+impl Job for RecomputeSla {
+    const KIND: &'static str = "recompute_sla";
+    const LANE: &'static str = lane::MAINTENANCE;
 }
 
 /// One message to one chat channel, as its delivery row describes it.

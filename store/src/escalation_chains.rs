@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::ChainId;
+use domain::{ChainId, TeamId};
 use domain::escalation::Step;
 use uuid::Uuid;
 
@@ -114,4 +114,12 @@ pub async fn update(tx: &mut Tx, chain: &Chain) -> Result<()> {
 pub async fn delete(tx: &mut Tx, id: ChainId) -> Result<()> {
     let done = sqlx::query!("delete from escalation_chains where id = $1", id.0).execute(&mut **tx).await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+/// For steps that name a team.
+pub async fn team_exists(tx: &mut Tx, team: TeamId) -> Result<bool> {
+    let found = sqlx::query_scalar!(r#"select exists (select from teams where id = $1) as "found!""#, team.0)
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(found)
 }

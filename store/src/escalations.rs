@@ -5,7 +5,7 @@ use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::escalation::{EscalationState, Step, StepOutcome};
 use domain::sla::Trigger;
-use domain::{ChainId, EmailAddress, EscalationId, OrganizationId, SlaClockId, TicketId, UserId};
+use domain::{ChainId, EmailAddress, EscalationId, EventId, OrganizationId, SlaClockId, TicketId, UserId};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub struct Escalation {
     pub clock: SlaClockId,
     pub generation: i32,
     pub trigger: Trigger,
+    /// What the messages of the chain are about.
+    pub event: Option<EventId>,
     pub chain: Option<ChainId>,
     pub chain_name: String,
     /// The chain's steps as they were at the start.
@@ -35,6 +37,7 @@ struct Row {
     clock_id: Uuid,
     generation: i32,
     trigger: String,
+    event_id: Option<Uuid>,
     chain_id: Option<Uuid>,
     chain_name: String,
     steps: serde_json::Value,
@@ -55,6 +58,7 @@ impl TryFrom<Row> for Escalation {
             clock: row.clock_id.into(),
             generation: row.generation,
             trigger: word(&row.trigger)?,
+            event: row.event_id.map(Into::into),
             chain: row.chain_id.map(Into::into),
             chain_name: row.chain_name,
             steps: read_steps(row.steps)?,
@@ -72,8 +76,8 @@ macro_rules! select {
     ($tail:literal, $($argument:expr),*) => {
         sqlx::query_as!(
             Row,
-            "select id, ticket_id, clock_id, generation, trigger, chain_id, chain_name, steps, next_step, next_at, state,
-                    reason, started_at, ended_at from escalations " + $tail,
+            "select id, ticket_id, clock_id, generation, trigger, event_id, chain_id, chain_name, steps, next_step, next_at,
+                    state, reason, started_at, ended_at from escalations " + $tail,
             $($argument),*
         )
     };
@@ -97,13 +101,23 @@ pub async fn of_ticket(tx: &mut Tx, ticket: TicketId) -> Result<Vec<Escalation>>
         .collect()
 }
 
+/// Those of a clock that still have steps to do, locked.
+pub async fn lock_running_of_clock(tx: &mut Tx, clock: SlaClockId) -> Result<Vec<Escalation>> {
+    select!("where clock_id = $1 and state = 'running' order by id for no key update", clock.0)
+        .fetch_all(&mut **tx)
+        .await?
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect()
+}
+
 /// False if the chain was started before for this clock, generation and trigger.
 pub async fn insert(tx: &mut Tx, escalation: &Escalation) -> Result<bool> {
     let organization = tx.organization();
     let done = sqlx::query!(
         "insert into escalations (id, organization_id, ticket_id, clock_id, generation, trigger, chain_id, chain_name, steps,
-                                  next_step, next_at, state, reason, started_at, ended_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                                  next_step, next_at, state, reason, started_at, ended_at, event_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
          on conflict on constraint escalations_once_key do nothing",
         escalation.id.0,
         organization.0,
@@ -120,6 +134,7 @@ pub async fn insert(tx: &mut Tx, escalation: &Escalation) -> Result<bool> {
         escalation.reason,
         escalation.started_at,
         escalation.ended_at,
+        escalation.event.map(|id| id.0),
     )
     .execute(&mut **tx)
     .await?;

@@ -73,6 +73,7 @@ pub(super) async fn apply(
     after.version = store::tickets::update(tx, &before, &after).await?;
     let action = note.action.unwrap_or_else(|| verb(&before, &after, &changes));
     changes.0.extend(note.changes.0);
+    crate::sla::on_changed(tx, &before, &after).await?;
     tell(tx, actor, &after, Note { action: Some(action), changes, ..note }).await?;
     Ok(after)
 }

@@ -100,6 +100,7 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
     for watcher in &new.watchers {
         store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
     }
+    crate::sla::on_opened(tx, &ticket).await?;
     let mut note = Note::action("opened");
     note.changes = first_values(&ticket, &tags);
     note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
