@@ -16,9 +16,9 @@ pub mod escalation;
 mod ids;
 pub mod mail;
 pub mod permission;
+mod rule;
 pub mod sla;
 pub mod sla_policy;
-mod rule;
 pub mod ticket;
 mod words;
 

@@ -19,6 +19,8 @@ pub mod idempotency;
 pub mod inbox;
 pub mod organizations;
 pub mod priority_matrix;
+pub mod rules;
+pub mod sessions;
 pub mod sla_breaches;
 pub mod sla_clocks;
 pub mod sla_policies;
