@@ -24,8 +24,6 @@ pub mod sessions;
 pub mod sla_breaches;
 pub mod sla_clocks;
 pub mod sla_policies;
-pub mod rules;
-pub mod sessions;
 pub mod teams;
 pub mod ticket_comments;
 pub mod ticket_configuration_items;
