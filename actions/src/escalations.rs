@@ -15,6 +15,7 @@ use std::time::Duration;
 use store::Tx;
 use store::deliveries::Mail;
 use store::escalations::{DoneStep, Escalation};
+use store::ticket_history::NewEntry;
 use store::tickets::Ticket;
 
 /// What a timer did.
@@ -255,7 +256,9 @@ fn change(what: &str, text: &str) -> Changes {
 async fn remember(tx: &mut Tx, escalation: &Escalation, changes: &Changes) -> Result<()> {
     let trace = queue::trace::current().map(|context| context.trace_id_hex());
     let actor = actor(tx);
-    store::ticket_history::insert(tx, &actor, escalation.ticket, "escalation", changes, trace.as_deref()).await?;
+    // Whom it calls is nothing for the requester.
+    let entry = NewEntry { action: "escalation", changes, is_internal: true, trace_id: trace.as_deref() };
+    store::ticket_history::insert(tx, &actor, escalation.ticket, &entry).await?;
     Ok(())
 }
 
