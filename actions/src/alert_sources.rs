@@ -1,0 +1,164 @@
+//! Setting up where alerts come from.
+
+use crate::{Error, FieldError, Result};
+use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
+use domain::permission::{self, Permission};
+use domain::{Actor, AlertSourceId, TeamId};
+use sha2::{Digest, Sha256};
+use store::Tx;
+use store::alert_sources::AlertSource;
+
+/// `None`: the default of the kind.
+#[derive(Clone, Debug)]
+pub struct NewAlertSource {
+    pub kind: AlertSourceKind,
+    pub name: String,
+    pub team: Option<TeamId>,
+    pub severity_map: Option<SeverityMap>,
+    pub grouping: Option<Grouping>,
+    pub auto_resolve: Option<bool>,
+    pub reopen_within_seconds: Option<i32>,
+    pub max_per_minute: Option<i32>,
+}
+
+impl NewAlertSource {
+    pub fn new(kind: AlertSourceKind, name: impl Into<String>) -> Self {
+        NewAlertSource {
+            kind,
+            name: name.into(),
+            team: None,
+            severity_map: None,
+            grouping: None,
+            auto_resolve: None,
+            reopen_within_seconds: None,
+            max_per_minute: None,
+        }
+    }
+}
+
+/// `None`: leave as it is.
+#[derive(Clone, Debug, Default)]
+pub struct AlertSourcePatch {
+    pub name: Option<String>,
+    pub team: Option<Option<TeamId>>,
+    pub severity_map: Option<SeverityMap>,
+    pub grouping: Option<Grouping>,
+    pub auto_resolve: Option<bool>,
+    pub reopen_within_seconds: Option<i32>,
+    pub max_per_minute: Option<Option<i32>>,
+    pub is_active: Option<bool>,
+}
+
+/// A source and its token, which is not kept and cannot be shown again.
+#[derive(Clone, Debug)]
+pub struct WithToken {
+    pub source: AlertSource,
+    pub token: String,
+}
+
+/// What stands in the database for a token.
+pub fn token_hash(token: &str) -> String {
+    hex::encode(Sha256::digest(token.as_bytes()))
+}
+
+/// 256 random bits; the prefix lets secret scanners recognise it.
+fn new_token() -> String {
+    format!("rda_{}", hex::encode(rand::random::<[u8; 32]>()))
+}
+
+fn prefix(token: &str) -> String {
+    token.chars().take(10).collect()
+}
+
+pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<WithToken> {
+    permission::check(actor, Permission::AlertSourcesManage)?;
+    let token = new_token();
+    let source = AlertSource {
+        id: AlertSourceId::new(),
+        organization: actor.organization,
+        kind: new.kind,
+        name: new.name.trim().to_owned(),
+        token_prefix: prefix(&token),
+        team: new.team,
+        severity_map: new.severity_map.unwrap_or_default(),
+        grouping: new.grouping.unwrap_or(Grouping::Group),
+        auto_resolve: new.auto_resolve.unwrap_or(true),
+        reopen_within_seconds: new.reopen_within_seconds.unwrap_or(0),
+        max_per_minute: new.max_per_minute,
+        is_active: true,
+        version: 1,
+        created_at: tx.now(),
+        updated_at: tx.now(),
+    };
+    check(&source)?;
+    store::alert_sources::insert(tx, &source, &token_hash(&token)).await.map_err(words)?;
+    Ok(WithToken { source, token })
+}
+
+/// `expected`: the version that the caller has seen (`If-Match`).
+pub async fn update(
+    tx: &mut Tx,
+    actor: &Actor,
+    id: AlertSourceId,
+    expected: Option<i64>,
+    patch: AlertSourcePatch,
+) -> Result<AlertSource> {
+    permission::check(actor, Permission::AlertSourcesManage)?;
+    let mut source = store::alert_sources::get(tx, id).await?;
+    if expected.is_some_and(|version| version != source.version) {
+        return Err(Error::Stale);
+    }
+    if let Some(name) = patch.name {
+        source.name = name.trim().to_owned();
+    }
+    source.team = patch.team.unwrap_or(source.team);
+    source.severity_map = patch.severity_map.unwrap_or(source.severity_map);
+    source.grouping = patch.grouping.unwrap_or(source.grouping);
+    source.auto_resolve = patch.auto_resolve.unwrap_or(source.auto_resolve);
+    source.reopen_within_seconds = patch.reopen_within_seconds.unwrap_or(source.reopen_within_seconds);
+    source.max_per_minute = patch.max_per_minute.unwrap_or(source.max_per_minute);
+    source.is_active = patch.is_active.unwrap_or(source.is_active);
+    check(&source)?;
+    source.version = store::alert_sources::update(tx, &source).await.map_err(words)?;
+    source.updated_at = tx.now();
+    Ok(source)
+}
+
+/// A new token; the old one stops working when the transaction commits.
+pub async fn rotate_token(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<WithToken> {
+    permission::check(actor, Permission::AlertSourcesManage)?;
+    let token = new_token();
+    store::alert_sources::set_token(tx, id, &token_hash(&token), &prefix(&token)).await?;
+    Ok(WithToken { source: store::alert_sources::get(tx, id).await?, token })
+}
+
+pub async fn delete(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<()> {
+    permission::check(actor, Permission::AlertSourcesManage)?;
+    Ok(store::alert_sources::delete(tx, id).await?)
+}
+
+fn check(source: &AlertSource) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut field = |pointer: &str, detail: &str| {
+        wrong.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+    };
+    if !(1..=200).contains(&source.name.chars().count()) {
+        field("/name", "must have 1 to 200 characters");
+    }
+    if !(0..=2_592_000).contains(&source.reopen_within_seconds) {
+        field("/reopen_within_seconds", "must be between 0 and 2592000 (30 days)");
+    }
+    if source.max_per_minute.is_some_and(|max| !(1..=1_000_000).contains(&max)) {
+        field("/max_per_minute", "must be between 1 and 1000000, or null for no limit");
+    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Invalid(wrong)) }
+}
+
+/// Constraint names in the words of the user.
+fn words(error: store::Error) -> Error {
+    match error.constraint() {
+        Some("alert_sources_name_key") => Error::conflict("there is an alert source of that name already"),
+        Some("alert_sources_team_fkey") => Error::invalid("/team", "there is no such team"),
+        _ => error.into(),
+    }
+}

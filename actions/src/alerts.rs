@@ -1,0 +1,292 @@
+//! A payload of a monitoring system becomes incidents: one for each group, whatever arrives twice or at once.
+//!
+//! Payloads of one group take turns on the lock of its row. Within that, what changes is decided by the pure rules of
+//! `domain::alert`; this file loads what they need and writes what they say.
+
+mod incident;
+
+use crate::Result;
+use chrono::{DateTime, Utc};
+use domain::alert::{
+    AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide,
+};
+use domain::{Actor, AlertId, TicketId};
+use std::collections::{BTreeMap, HashMap};
+use store::Tx;
+use store::alert_sources::AlertSource;
+use store::alerts::{Alert, Group};
+use uuid::Uuid;
+
+/// What a payload did to one group; the words are values of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Opened,
+    Reopened,
+    /// More or worse alerts in an open incident.
+    Joined,
+    Resolved,
+    /// An alert of several ended.
+    Noted,
+    /// It fires as before.
+    Repeated,
+    Ignored(Why),
+}
+
+impl Outcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::Opened => "opened",
+            Outcome::Reopened => "reopened",
+            Outcome::Joined => "joined",
+            Outcome::Resolved => "resolved",
+            Outcome::Noted => "noted",
+            Outcome::Repeated => "repeated",
+            Outcome::Ignored(_) => "ignored",
+        }
+    }
+
+    /// Why nothing happened, for the inbox.
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Outcome::Ignored(Why::UnknownResolve) => Some("the end of an alert that was never known to fire"),
+            Outcome::Ignored(Why::OlderThanResolve) => Some("it fired before it was last resolved: too late to matter"),
+            Outcome::Ignored(Why::OlderThanFiring) => Some("the end of an earlier episode: it fires again since"),
+            Outcome::Ignored(Why::AlreadyResolved) => Some("already resolved"),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Ingested {
+    pub outcome: Outcome,
+    pub incident: Option<TicketId>,
+}
+
+/// Applies one payload, in the caller's transaction. One entry for each group it concerns.
+pub async fn ingest(
+    tx: &mut Tx,
+    actor: &Actor,
+    source: &AlertSource,
+    notification: &Notification,
+    received_at: DateTime<Utc>,
+) -> Result<Vec<Ingested>> {
+    let mut done = Vec::new();
+    // In the order of the keys, so that two payloads with the same groups lock them in the same order.
+    for (key, signals) in notification.groups(source.grouping) {
+        let own = store::alerts::claim_group(tx, source.id, &key).await?;
+        let mut working = Working::load(tx, source, own, &signals).await?;
+        for signal in signals {
+            working.apply(source, signal, received_at);
+        }
+        done.extend(working.settle(tx, actor, source, notification).await?);
+    }
+    Ok(done)
+}
+
+/// One group, and those others in which its alerts fire already (an alert that the sender regrouped stays where it is).
+struct Working<'a> {
+    own: Uuid,
+    groups: BTreeMap<Uuid, Concern<'a>>,
+    alerts: Vec<Alert>,
+    /// The latest episode of each fingerprint, as an index of `alerts`.
+    latest: HashMap<String, usize>,
+    changed: Vec<bool>,
+}
+
+struct Concern<'a> {
+    group: Group,
+    graded: Option<Grading>,
+    change: GroupChange,
+    started: Vec<(AlertId, &'a Signal)>,
+    ended: Vec<&'a Signal>,
+    repeated: bool,
+    ignored: Option<Why>,
+}
+
+impl<'a> Working<'a> {
+    async fn load(tx: &mut Tx, source: &AlertSource, own: Group, signals: &[&'a Signal]) -> Result<Self> {
+        let fingerprints: Vec<String> = signals.iter().map(|signal| signal.fingerprint.clone()).collect();
+        let mut groups = vec![own];
+        let mut alerts = store::alerts::current(tx, source.id, &[own.id], &fingerprints).await?;
+        let mut others: Vec<Uuid> = elsewhere(&alerts, own.id);
+        others.sort();
+        others.dedup();
+        if !others.is_empty() {
+            groups.extend(store::alerts::lock_groups(tx, &others).await?);
+            others.push(own.id);
+            alerts = store::alerts::current(tx, source.id, &others, &fingerprints).await?;
+        }
+        let concern = |group: Group| Concern {
+            group,
+            graded: worst(source, alerts.iter().filter(|alert| alert.group == group.id)),
+            change: GroupChange::default(),
+            started: Vec::new(),
+            ended: Vec::new(),
+            repeated: false,
+            ignored: None,
+        };
+        let groups = groups.into_iter().map(|group| (group.id, concern(group))).collect();
+        // Ordered by id, so that the latest episode of a fingerprint is the last to be put in.
+        let latest = alerts.iter().enumerate().map(|(index, alert)| (alert.fingerprint.clone(), index)).collect();
+        let changed = vec![false; alerts.len()];
+        Ok(Working { own: own.id, groups, alerts, latest, changed })
+    }
+
+    fn apply(&mut self, source: &AlertSource, signal: &'a Signal, received_at: DateTime<Utc>) {
+        let index = self.latest.get(&signal.fingerprint).copied();
+        let known = index.map(|index| self.alerts[index].episode());
+        let decision = decide(known.as_ref(), signal);
+        // A resolved episode of a group that is not ours says nothing about that group any more.
+        let home = index.map(|index| self.alerts[index].group).filter(|group| self.groups.contains_key(group));
+        let home = if decision == Decision::Start { self.own } else { home.unwrap_or(self.own) };
+        match (decision, index) {
+            (Decision::Start, _) => {
+                let id = self.begin(source, signal, received_at, None);
+                self.groups.entry(home).and_modify(|concern| {
+                    concern.change.started += 1;
+                    concern.started.push((id, signal));
+                    concern.grade(source.severity_map.grade(&signal.severity));
+                });
+            }
+            (Decision::Repeat(episode), Some(index)) => {
+                let alert = &mut self.alerts[index];
+                if received_at >= alert.last_received_at {
+                    alert.severity.clone_from(&signal.severity);
+                    alert.title.clone_from(&signal.title);
+                    alert.description.clone_from(&signal.description);
+                    alert.labels.clone_from(&signal.labels);
+                }
+                let grading = source.severity_map.grade(&alert.severity);
+                self.touch(index, received_at, episode);
+                self.groups.entry(home).and_modify(|concern| {
+                    concern.repeated = true;
+                    concern.grade(grading);
+                });
+            }
+            (Decision::Resolve(episode), Some(index)) => {
+                self.alerts[index].status = AlertStatus::Resolved;
+                self.touch(index, received_at, episode);
+                self.groups.entry(home).and_modify(|concern| {
+                    concern.change.ended += 1;
+                    concern.ended.push(signal);
+                });
+            }
+            (Decision::Ignore(why, episode), index) => {
+                match index {
+                    None => drop(self.begin(source, signal, received_at, episode.and_then(|episode| episode.ends_at))),
+                    Some(index) => {
+                        let episode = episode.unwrap_or_else(|| self.alerts[index].episode());
+                        self.touch(index, received_at, episode);
+                    }
+                }
+                self.groups.entry(home).and_modify(|concern| concern.ignored = Some(why));
+            }
+            // The rules repeat and resolve only what is known.
+            (Decision::Repeat(_) | Decision::Resolve(_), None) => {}
+        }
+    }
+
+    fn begin(
+        &mut self,
+        source: &AlertSource,
+        signal: &Signal,
+        received_at: DateTime<Utc>,
+        ends_at: Option<DateTime<Utc>>,
+    ) -> AlertId {
+        let id = AlertId::new();
+        self.latest.insert(signal.fingerprint.clone(), self.alerts.len());
+        self.changed.push(true);
+        self.alerts.push(Alert {
+            id,
+            source: source.id,
+            group: self.own,
+            fingerprint: signal.fingerprint.clone(),
+            status: if ends_at.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing },
+            severity: signal.severity.clone(),
+            title: signal.title.clone(),
+            description: signal.description.clone(),
+            labels: signal.labels.clone(),
+            source_url: signal.source_url.clone(),
+            starts_at: signal.starts_at,
+            latest_start_at: signal.starts_at,
+            ends_at,
+            received_count: 1,
+            first_received_at: received_at,
+            last_received_at: received_at,
+            incident: None,
+        });
+        id
+    }
+
+    fn touch(&mut self, index: usize, received_at: DateTime<Utc>, episode: domain::alert::Episode) {
+        let alert = &mut self.alerts[index];
+        alert.latest_start_at = episode.latest_start_at;
+        alert.ends_at = episode.ends_at;
+        alert.received_count += 1;
+        alert.last_received_at = alert.last_received_at.max(received_at);
+        self.changed[index] = true;
+    }
+
+    /// Moves the incidents, then writes the alerts.
+    async fn settle(
+        mut self,
+        tx: &mut Tx,
+        actor: &Actor,
+        source: &AlertSource,
+        notification: &Notification,
+    ) -> Result<Vec<Ingested>> {
+        let mut done = Vec::new();
+        for concern in self.groups.values() {
+            let group = concern.group.id;
+            let firing = self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
+            let moved = incident::settle(tx, actor, source, notification, concern, firing).await?;
+            let started: Vec<AlertId> = concern.started.iter().map(|(id, _)| *id).collect();
+            // What began and was over in one payload belongs to no incident.
+            if matches!(moved.outcome, Outcome::Opened | Outcome::Reopened | Outcome::Joined) {
+                for alert in self.alerts.iter_mut().filter(|alert| started.contains(&alert.id)) {
+                    alert.incident = moved.incident;
+                }
+            }
+            if moved.incident != concern.group.incident
+                && let Some(incident) = moved.incident
+            {
+                store::alerts::set_incident(tx, group, incident).await?;
+            }
+            if concern.is_concerned() {
+                done.push(moved);
+            }
+        }
+        let changed: Vec<Alert> =
+            self.alerts.into_iter().zip(self.changed).filter(|(_, changed)| *changed).map(|(alert, _)| alert).collect();
+        store::alerts::save(tx, &changed).await?;
+        Ok(done)
+    }
+}
+
+impl Concern<'_> {
+    fn grade(&mut self, grading: Grading) {
+        self.change.worst = Some(self.change.worst.map_or(grading, |worst| worst.worse(grading)));
+    }
+
+    /// The payload named this group, or an alert in it.
+    fn is_concerned(&self) -> bool {
+        self.repeated || self.ignored.is_some() || !self.started.is_empty() || !self.ended.is_empty()
+    }
+}
+
+/// The other groups in which alerts of the payload fire.
+fn elsewhere(alerts: &[Alert], own: Uuid) -> Vec<Uuid> {
+    alerts
+        .iter()
+        .filter(|alert| alert.group != own && alert.status == AlertStatus::Firing)
+        .map(|alert| alert.group)
+        .collect()
+}
+
+fn worst<'b>(source: &AlertSource, alerts: impl Iterator<Item = &'b Alert>) -> Option<Grading> {
+    alerts
+        .filter(|alert| alert.status == AlertStatus::Firing)
+        .map(|alert| source.severity_map.grade(&alert.severity))
+        .reduce(Grading::worse)
+}
