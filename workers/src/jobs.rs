@@ -2,3 +2,4 @@
 
 pub mod notify_channel;
 pub mod react;
+pub mod ingest_alert;
