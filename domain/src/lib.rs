@@ -8,6 +8,8 @@
 //! * **SLA clock**: one running target (first response, resolution) of one ticket.
 
 mod actor;
+mod channel;
+pub mod cmdb;
 pub mod alert;
 pub mod calendar;
 mod channel;
@@ -19,6 +21,8 @@ pub mod permission;
 mod rule;
 pub mod sla;
 pub mod sla_policy;
+mod rule;
+pub mod reconcile;
 pub mod ticket;
 mod words;
 
