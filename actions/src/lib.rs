@@ -11,6 +11,8 @@ pub mod credentials;
 pub mod channels;
 pub mod alert_sources;
 pub mod alerts;
+pub mod api_tokens;
+pub mod credentials;
 pub mod deliveries;
 pub mod departments;
 mod error;

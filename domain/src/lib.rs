@@ -8,21 +8,20 @@
 //! * **SLA clock**: one running target (first response, resolution) of one ticket.
 
 mod actor;
-mod channel;
-pub mod cmdb;
 pub mod alert;
 pub mod calendar;
 mod channel;
+pub mod cmdb;
 mod email_address;
 pub mod escalation;
 mod ids;
+pub mod inventory;
 pub mod mail;
 pub mod permission;
+pub mod reconcile;
 mod rule;
 pub mod sla;
 pub mod sla_policy;
-mod rule;
-pub mod reconcile;
 pub mod ticket;
 mod words;
 
