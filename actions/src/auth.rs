@@ -155,6 +155,14 @@ pub async fn logout(db: &Db, token: &str) -> Result<()> {
     Ok(())
 }
 
+/// Ends a login by its name, as an access token carries it.
+pub async fn end_login(db: &Db, organization: OrganizationId, family: Uuid) -> Result<()> {
+    let mut tx = db.begin(organization).await?;
+    store::sessions::revoke_family(&mut tx, family).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
 /// Sets one's own password, which ends all other logins. `login` is the one that goes on.
 pub async fn change_password(
     db: &Db,

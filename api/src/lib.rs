@@ -9,7 +9,7 @@ mod caller;
 mod envelope;
 pub mod etag;
 mod health;
-mod idempotency;
+pub mod idempotency;
 mod metrics;
 mod openapi;
 mod page;

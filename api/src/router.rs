@@ -13,7 +13,13 @@ use utoipa_axum::router::OpenApiRouter;
 fn nouns() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(routes::incidents::router())
+        .merge(routes::api_tokens::router())
+        .merge(routes::auth::router())
+        .merge(routes::departments::router())
+        .merge(routes::organizations::router())
         .merge(routes::permissions::router())
+        .merge(routes::teams::router())
+        .merge(routes::users::router())
         .merge(routes::priority_matrix::router())
 }
 

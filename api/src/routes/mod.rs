@@ -1,5 +1,11 @@
 //! One file per noun: parameters, bodies, responses, documentation, handlers.
 
 pub mod incidents;
+pub mod api_tokens;
+pub mod auth;
+pub mod departments;
+pub mod organizations;
 pub mod permissions;
+pub mod teams;
+pub mod users;
 pub mod priority_matrix;

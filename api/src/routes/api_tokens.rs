@@ -1,0 +1,132 @@
+//! API tokens: shown once, stored hashed.
+
+use crate::idempotency::HoldsSecret;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page};
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
+use chrono::{DateTime, Utc};
+use domain::{ApiTokenId, Permission, UserId, permission};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use store::api_tokens::ApiToken;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list_tokens, create_token)).routes(routes!(revoke_token))
+}
+
+/// An API token, without the token.
+#[derive(Serialize, ToSchema)]
+struct ApiTokenView {
+    id: Uuid,
+    user: Uuid,
+    name: String,
+    /// How the token begins.
+    #[schema(example = "rd_a1B2c3")]
+    prefix: String,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    /// To the minute.
+    last_used_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
+}
+
+impl From<ApiToken> for ApiTokenView {
+    fn from(token: ApiToken) -> Self {
+        ApiTokenView {
+            id: token.id.0,
+            user: token.user.0,
+            name: token.name,
+            prefix: token.prefix,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            last_used_at: token.last_used_at,
+            revoked_at: token.revoked_at,
+        }
+    }
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct TokenFilter {
+    /// Whose; admins may ask for others.
+    user: Option<Uuid>,
+}
+
+/// One's own tokens; admins see everybody's
+#[utoipa::path(get, path = "/api-tokens", tag = "auth", params(ListQuery, TokenFilter),
+    responses((status = 200, body = Page<ApiTokenView>)))]
+async fn list_tokens(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+    Filters(filter): Filters<TokenFilter>,
+) -> ApiResult<Json<Page<ApiTokenView>>> {
+    caller.require(Permission::TokensOwn)?;
+    list.ordering(&["created_at"], "-created_at")?;
+    let all = permission::check(&caller.actor(), Permission::TokensManage).is_ok();
+    let user = match filter.user.map(UserId) {
+        Some(user) if user != caller.user_id() && !all => return Err(caller.require(Permission::TokensManage).unwrap_err()),
+        Some(user) => Some(user),
+        None if all => None,
+        None => Some(caller.user_id()),
+    };
+    let mut tx = caller.begin(&state).await?;
+    let rows = store::api_tokens::list(&mut tx, user, list.after()?, list.limit()).await?;
+    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ApiTokenView::from)?))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewApiTokenBody {
+    /// What it is for.
+    #[schema(example = "nightly export")]
+    name: String,
+    #[serde(default)]
+    expires_at: Option<DateTime<Utc>>,
+}
+
+/// A new token, with the token itself: it is not shown again.
+#[derive(Serialize, ToSchema)]
+struct CreatedApiToken {
+    #[serde(flatten)]
+    #[schema(inline)]
+    view: ApiTokenView,
+    #[schema(example = "rd_…")]
+    token: String,
+}
+
+/// Make a token for oneself: it can do what its user can
+#[utoipa::path(post, path = "/api-tokens", tag = "auth", request_body = NewApiTokenBody,
+    responses((status = 201, body = CreatedApiToken)))]
+async fn create_token(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewApiTokenBody>,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let user = caller.user_id();
+    let (made, token) = actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at).await?;
+    tx.commit().await?;
+    let created = CreatedApiToken { view: made.into(), token: token.expose_secret().to_owned() };
+    Ok((StatusCode::CREATED, Extension(HoldsSecret), Json(created)).into_response())
+}
+
+/// Revoke a token, from now on
+#[utoipa::path(delete, path = "/api-tokens/{id}", tag = "auth", params(("id" = Uuid, Path)), responses((status = 204)))]
+async fn revoke_token(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ApiTokenId>,
+) -> ApiResult<StatusCode> {
+    let mut tx = caller.begin(&state).await?;
+    actions::api_tokens::revoke(&mut tx, &caller.actor(), id).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,144 @@
+//! Departments.
+
+use crate::body::nullable;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use actions::departments::DepartmentFields;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use domain::{DepartmentId, Permission, UserId};
+use serde::{Deserialize, Serialize};
+use store::departments::Department;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_departments, create_department))
+        .routes(routes!(show_department, update_department, delete_department))
+}
+
+/// A department.
+#[derive(Serialize, ToSchema)]
+struct DepartmentView {
+    id: Uuid,
+    name: String,
+    /// The department it belongs to.
+    parent: Option<Uuid>,
+    manager: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Department> for DepartmentView {
+    fn from(department: Department) -> Self {
+        DepartmentView {
+            id: department.id.0,
+            name: department.name,
+            parent: department.parent.map(Into::into),
+            manager: department.manager.map(Into::into),
+            created_at: department.created_at,
+            updated_at: department.updated_at,
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewDepartment {
+    name: String,
+    #[serde(default)]
+    parent: Option<Uuid>,
+    #[serde(default)]
+    manager: Option<Uuid>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct DepartmentPatch {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Uuid>)]
+    parent: Option<Option<Uuid>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Uuid>)]
+    manager: Option<Option<Uuid>>,
+}
+
+#[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery), responses((status = 200, body = Page<DepartmentView>)))]
+async fn list_departments(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<DepartmentView>>> {
+    caller.require(Permission::PeopleRead)?;
+    list.ordering(&["name"], "name")?;
+    let mut tx = caller.begin(&state).await?;
+    let rows = store::departments::list(&mut tx, list.after()?, list.limit()).await?;
+    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), DepartmentView::from)?))
+}
+
+#[utoipa::path(post, path = "/departments", tag = "people", request_body = NewDepartment, responses((status = 201, body = DepartmentView)))]
+async fn create_department(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewDepartment>,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let fields = DepartmentFields {
+        name: body.name,
+        parent: body.parent.map(DepartmentId),
+        manager: body.manager.map(UserId),
+    };
+    let made = actions::departments::create(&mut tx, &caller.actor(), fields).await?;
+    tx.commit().await?;
+    Ok(etag::created(&format!("/api/v1/departments/{}", made.id), made.updated_at, DepartmentView::from(made)))
+}
+
+#[utoipa::path(get, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 200, body = DepartmentView), (status = 404, body = Problem)))]
+async fn show_department(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<DepartmentId>,
+) -> ApiResult<Response> {
+    caller.require(Permission::PeopleRead)?;
+    let mut tx = caller.begin(&state).await?;
+    let found = store::departments::get(&mut tx, id).await?;
+    Ok(etag::ok(found.updated_at, DepartmentView::from(found)))
+}
+
+#[utoipa::path(patch, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)),
+    request_body = DepartmentPatch, responses((status = 200, body = DepartmentView)))]
+async fn update_department(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<DepartmentId>,
+    if_match: IfMatch,
+    ApiJson(body): ApiJson<DepartmentPatch>,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let before = store::departments::lock(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    let fields = DepartmentFields {
+        name: body.name.unwrap_or_else(|| before.name.clone()),
+        parent: body.parent.map_or(before.parent, |id| id.map(DepartmentId)),
+        manager: body.manager.map_or(before.manager, |id| id.map(UserId)),
+    };
+    let after = actions::departments::update(&mut tx, &caller.actor(), before, fields).await?;
+    tx.commit().await?;
+    Ok(etag::ok(after.updated_at, DepartmentView::from(after)))
+}
+
+#[utoipa::path(delete, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)), responses((status = 204)))]
+async fn delete_department(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<DepartmentId>,
+) -> ApiResult<StatusCode> {
+    let mut tx = caller.begin(&state).await?;
+    actions::departments::delete(&mut tx, &caller.actor(), id).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

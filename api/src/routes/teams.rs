@@ -1,0 +1,216 @@
+//! Teams and their members.
+
+use crate::body::nullable;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use actions::teams::TeamFields;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use domain::{DepartmentId, Permission, TeamId, UserId};
+use serde::{Deserialize, Serialize};
+use store::teams::{Member, Team};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(list_teams, create_team))
+        .routes(routes!(show_team, update_team, delete_team))
+        .routes(routes!(list_members, add_member))
+        .routes(routes!(remove_member))
+}
+
+/// A team.
+#[derive(Serialize, ToSchema)]
+struct TeamView {
+    id: Uuid,
+    #[schema(example = "Network")]
+    name: String,
+    /// Where mail for the whole team goes.
+    email: Option<String>,
+    manager: Option<Uuid>,
+    department: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl From<Team> for TeamView {
+    fn from(team: Team) -> Self {
+        TeamView {
+            id: team.id.0,
+            name: team.name,
+            email: team.email,
+            manager: team.manager.map(Into::into),
+            department: team.department.map(Into::into),
+            created_at: team.created_at,
+            updated_at: team.updated_at,
+        }
+    }
+}
+
+/// Somebody in a team.
+#[derive(Serialize, ToSchema)]
+struct MemberView {
+    user: Uuid,
+    name: String,
+    email: String,
+    #[schema(example = "agent")]
+    role: &'static str,
+    is_active: bool,
+    since: DateTime<Utc>,
+}
+
+impl From<Member> for MemberView {
+    fn from(member: Member) -> Self {
+        MemberView {
+            user: member.user.0,
+            name: member.name,
+            email: member.email,
+            role: member.role.as_str(),
+            is_active: member.is_active,
+            since: member.since,
+        }
+    }
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewTeam {
+    name: String,
+    #[serde(default)]
+    email: Option<String>,
+    #[serde(default)]
+    manager: Option<Uuid>,
+    #[serde(default)]
+    department: Option<Uuid>,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TeamPatch {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<String>)]
+    email: Option<Option<String>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Uuid>)]
+    manager: Option<Option<Uuid>>,
+    #[serde(default, deserialize_with = "nullable")]
+    #[schema(value_type = Option<Uuid>)]
+    department: Option<Option<Uuid>>,
+}
+
+#[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery), responses((status = 200, body = Page<TeamView>)))]
+async fn list_teams(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<TeamView>>> {
+    caller.require(Permission::PeopleRead)?;
+    list.ordering(&["name"], "name")?;
+    let mut tx = caller.begin(&state).await?;
+    let rows = store::teams::list(&mut tx, list.after()?, list.limit()).await?;
+    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), TeamView::from)?))
+}
+
+#[utoipa::path(post, path = "/teams", tag = "people", request_body = NewTeam, responses((status = 201, body = TeamView)))]
+async fn create_team(State(state): State<AppState>, caller: Caller, ApiJson(body): ApiJson<NewTeam>) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let fields = TeamFields {
+        name: body.name,
+        email: body.email,
+        manager: body.manager.map(UserId),
+        department: body.department.map(DepartmentId),
+    };
+    let made = actions::teams::create(&mut tx, &caller.actor(), fields).await?;
+    tx.commit().await?;
+    Ok(etag::created(&format!("/api/v1/teams/{}", made.id), made.updated_at, TeamView::from(made)))
+}
+
+#[utoipa::path(get, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 200, body = TeamView), (status = 404, body = Problem)))]
+async fn show_team(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<TeamId>) -> ApiResult<Response> {
+    caller.require(Permission::PeopleRead)?;
+    let mut tx = caller.begin(&state).await?;
+    let found = store::teams::get(&mut tx, id).await?;
+    Ok(etag::ok(found.updated_at, TeamView::from(found)))
+}
+
+#[utoipa::path(patch, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)),
+    request_body = TeamPatch, responses((status = 200, body = TeamView)))]
+async fn update_team(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+    if_match: IfMatch,
+    ApiJson(body): ApiJson<TeamPatch>,
+) -> ApiResult<Response> {
+    let mut tx = caller.begin(&state).await?;
+    let before = store::teams::lock(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    let fields = TeamFields {
+        name: body.name.unwrap_or_else(|| before.name.clone()),
+        email: body.email.unwrap_or_else(|| before.email.clone()),
+        manager: body.manager.map_or(before.manager, |id| id.map(UserId)),
+        department: body.department.map_or(before.department, |id| id.map(DepartmentId)),
+    };
+    let after = actions::teams::update(&mut tx, &caller.actor(), before, fields).await?;
+    tx.commit().await?;
+    Ok(etag::ok(after.updated_at, TeamView::from(after)))
+}
+
+#[utoipa::path(delete, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)), responses((status = 204)))]
+async fn delete_team(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<TeamId>) -> ApiResult<StatusCode> {
+    let mut tx = caller.begin(&state).await?;
+    actions::teams::delete(&mut tx, &caller.actor(), id).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 200, body = Page<MemberView>)))]
+async fn list_members(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+) -> ApiResult<Json<Page<MemberView>>> {
+    caller.require(Permission::PeopleRead)?;
+    let mut tx = caller.begin(&state).await?;
+    store::teams::get(&mut tx, id).await?;
+    let members = store::teams::members(&mut tx, id).await?;
+    Ok(Json(Page { items: members.into_iter().map(MemberView::from).collect(), next_cursor: None }))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewMember {
+    user: Uuid,
+}
+
+#[utoipa::path(post, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path)),
+    request_body = NewMember, responses((status = 204)))]
+async fn add_member(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+    ApiJson(body): ApiJson<NewMember>,
+) -> ApiResult<StatusCode> {
+    let mut tx = caller.begin(&state).await?;
+    actions::teams::add_member(&mut tx, &caller.actor(), id, UserId(body.user)).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[utoipa::path(delete, path = "/teams/{id}/members/{user}", tag = "people",
+    params(("id" = Uuid, Path), ("user" = Uuid, Path)), responses((status = 204)))]
+async fn remove_member(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath((id, user)): ApiPath<(TeamId, UserId)>,
+) -> ApiResult<StatusCode> {
+    let mut tx = caller.begin(&state).await?;
+    actions::teams::remove_member(&mut tx, &caller.actor(), id, user).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
