@@ -123,7 +123,9 @@ fn start() -> Cluster {
     let packs = usual_packs().into_iter().map(|pack| root.join(pack)).collect();
     Cluster::start(Options {
         throw_away: true,
-        binaries: std::env::var_os("RELAYDESK_POSTGRES_BIN").map(PathBuf::from),
+        binaries: std::env::var_os("RELAYDESK_POSTGRES_BIN")
+            .filter(|folder| !folder.is_empty())
+            .map(PathBuf::from),
         packs,
         settings: vec![("max_connections".to_owned(), "300".to_owned())],
         ..Options::new(parent.join(format!("{PREFIX}{}", std::process::id())))

@@ -16,8 +16,16 @@ use tokio::process::{Child, Command};
 /// When it was not built: `script/test` builds it first.
 pub fn executable() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
-    let program = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("relaydesk");
-    assert!(program.exists(), "{} is not there: run `cargo build -p app` first", program.display());
+    let program = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>")
+        .join("relaydesk");
+    assert!(
+        program.exists(),
+        "{} is not there: run `cargo build -p app` first",
+        program.display()
+    );
     program
 }
 
@@ -35,7 +43,11 @@ impl Process {
     /// When it ends before, or is not ready within a minute; what it wrote to standard error is shown.
     pub async fn start(args: &[&str], env: &[(&str, &str)], folder: &Path) -> Process {
         let log = folder.join("relaydesk.log");
-        let errors = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
+        let errors = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .expect("a log file");
         let mut child = Command::new(executable())
             .args(args)
             .env_remove("DATABASE_URL")
@@ -56,9 +68,15 @@ impl Process {
             }
             None
         };
-        let base = tokio::time::timeout(Duration::from_secs(60), ready).await.ok().flatten();
+        let base = tokio::time::timeout(Duration::from_secs(60), ready)
+            .await
+            .ok()
+            .flatten();
         let Some(base) = base else {
-            panic!("relaydesk {args:?} did not become ready:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+            panic!(
+                "relaydesk {args:?} did not become ready:\n{}",
+                std::fs::read_to_string(&log).unwrap_or_default()
+            );
         };
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
         Process { child, base }
@@ -79,7 +97,11 @@ impl Process {
     /// When it has not ended after a minute.
     pub async fn terminate(mut self) -> Option<i32> {
         let pid = self.pid().to_string();
-        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .expect("kill runs");
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         ended.expect("ended within a minute").expect("waited").code()
     }
@@ -103,12 +125,26 @@ impl Demo {
         let (http, smtp) = (crate::free_port(), crate::free_port());
         let data = folder.join("data");
         let (http, smtp) = (format!("127.0.0.1:{http}"), format!("127.0.0.1:{smtp}"));
-        let args = ["demo", "--quiet", "--data-dir", data.to_str().expect("UTF-8"), "--http", &http, "--smtp", &smtp];
+        let args = [
+            "demo",
+            "--quiet",
+            "--data-dir",
+            data.to_str().expect("UTF-8"),
+            "--http",
+            &http,
+            "--smtp",
+            &smtp,
+        ];
         let process = Process::start(&args, env, folder).await;
         let facts: Value =
             serde_json::from_slice(&std::fs::read(data.join("demo.json")).expect("demo.json")).expect("JSON");
         let client = Client::new(&process.base, facts["token"].as_str().expect("a token"));
-        Demo { process, smtp: smtp.parse().expect("an address"), facts, client }
+        Demo {
+            process,
+            smtp: smtp.parse().expect("an address"),
+            facts,
+            client,
+        }
     }
 
     pub fn mailbox(&self) -> &str {
@@ -152,7 +188,10 @@ impl App {
             ("DATABASE_URL", db.app_url.as_str()),
             ("RELAYDESK_HTTP_LISTEN", "127.0.0.1:0"),
             ("RELAYDESK_SMTP_LISTEN", &smtp),
-            ("RELAYDESK_DATA_DIR", folder.path().join("data").to_str().expect("UTF-8")),
+            (
+                "RELAYDESK_DATA_DIR",
+                folder.path().join("data").to_str().expect("UTF-8"),
+            ),
             ("RELAYDESK_DISCOVERY_DIR", discovery.to_str().expect("UTF-8")),
             ("RELAYDESK_JWT_SECRET", "a secret for tests that is long enough"),
             ("RELAYDESK_MAIL_URL", &outbox.url()),
@@ -161,13 +200,28 @@ impl App {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        settings.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        settings.extend(
+            env.iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         let process = Process::start(&["serve"], &borrowed(&settings), folder.path()).await;
         let client = Client::new(&process.base, &crate::token(&db, &organization.admin).await);
         let agent = client.with_token(&crate::token(&db, &organization.agent).await);
         let end_user = client.with_token(&crate::token(&db, &organization.end_user).await);
         let smtp = smtp.parse().expect("an address");
-        App { process, organization, client, agent, end_user, smtp, outbox, discovery, folder, env: settings, db }
+        App {
+            process,
+            organization,
+            client,
+            agent,
+            end_user,
+            smtp,
+            outbox,
+            discovery,
+            folder,
+            env: settings,
+            db,
+        }
     }
 
     /// A further process of the same installation, for example `["worker", "--lanes", "outbound"]`.
@@ -184,5 +238,8 @@ impl App {
 }
 
 fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
-    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    pairs
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }

@@ -69,7 +69,9 @@ fn with_cluster(
     mut command: Command,
 ) -> Result<u8, Box<dyn std::error::Error>> {
     let throw_away = options.throw_away;
-    let binaries = std::env::var_os("RELAYDESK_POSTGRES_BIN").map(PathBuf::from);
+    let binaries = std::env::var_os("RELAYDESK_POSTGRES_BIN")
+        .filter(|folder| !folder.is_empty())
+        .map(PathBuf::from);
     let cluster = Cluster::start(Options {
         binaries,
         packs: usual_packs(),
