@@ -1,5 +1,6 @@
 //! Mail in and out: reading raw messages, the SMTP listener, sending through a relay.
 
+mod folder;
 pub mod html;
 pub mod outgoing;
 pub mod parse;

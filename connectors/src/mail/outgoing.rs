@@ -3,6 +3,7 @@
 //! RFC 3834: what no person wrote says so (`Auto-Submitted`), and an automatic answer has a null envelope sender, so
 //! that nothing answers it. RFC 5322, 3.6.4: `In-Reply-To` and `References` keep a conversation together.
 
+use super::folder::Folder;
 use chrono::{DateTime, Utc};
 use domain::EmailAddress;
 use domain::mail::{LOOP_HEADER, message_id};
@@ -85,14 +86,20 @@ impl Refused {
 
 #[derive(Clone, Debug, thiserror::Error)]
 #[error(
-    "{0}; expected smtp://host:25, smtp://user:password@host:587?tls=required or smtps://user:password@host"
+    "{0}; expected smtp://host:25, smtp://user:password@host:587?tls=required, smtps://user:password@host or file:///folder"
 )]
 pub struct InvalidRelay(String);
 
-/// Sends through one relay, over few kept connections. Cheap to clone.
+/// Sends through one relay, over few kept connections, or writes files. Cheap to clone.
 #[derive(Clone)]
 pub struct Mailer {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    way: Way,
+}
+
+#[derive(Clone)]
+enum Way {
+    Relay(AsyncSmtpTransport<Tokio1Executor>),
+    Folder(Folder),
 }
 
 impl std::fmt::Debug for Mailer {
@@ -103,37 +110,39 @@ impl std::fmt::Debug for Mailer {
 }
 
 impl Mailer {
-    /// `url`: `smtp://`, `smtps://`, with credentials and `?tls=required|opportunistic` where wanted.
+    /// `url`: `smtp://`, `smtps://`, with credentials and `?tls=required|opportunistic` where wanted, or `file://`.
     pub fn new(url: &str) -> Result<Self, InvalidRelay> {
+        if url.starts_with("file:") {
+            let url = url::Url::parse(url).map_err(|error| InvalidRelay(error.to_string()))?;
+            let path = url.to_file_path().map_err(|()| InvalidRelay("not an absolute folder".into()))?;
+            return Ok(Mailer { way: Way::Folder(Folder(path)) });
+        }
+        let reason = |error: lettre::transport::smtp::Error| {
+            InvalidRelay(error.source().map_or_else(|| error.to_string(), ToString::to_string))
+        };
+        let pool = PoolConfig::new().max_size(4).idle_timeout(Duration::from_secs(15));
         let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url)
-            .map_err(|error| {
-                InvalidRelay(
-                    error
-                        .source()
-                        .map_or_else(|| error.to_string(), ToString::to_string),
-                )
-            })?
+            .map_err(reason)?
             .timeout(Some(Duration::from_secs(20)))
-            .pool_config(
-                PoolConfig::new()
-                    .max_size(4)
-                    .idle_timeout(Duration::from_secs(15)),
-            )
+            .pool_config(pool)
             .build();
-        Ok(Mailer { transport })
+        Ok(Mailer { way: Way::Relay(transport) })
     }
 
     pub async fn send(&self, mail: &Outgoing) -> Result<Accepted, Refused> {
         let message = build(mail)?;
-        match self.transport.send(message).await {
-            Ok(response) => {
-                let lines: Vec<&str> = response.message().collect();
-                Ok(Accepted {
-                    code: response.code().into(),
-                    response: lines.join(" "),
-                })
-            }
-            Err(error) => Err(classify(&error)),
+        match &self.way {
+            Way::Relay(transport) => match transport.send(message).await {
+                Ok(response) => {
+                    let lines: Vec<&str> = response.message().collect();
+                    Ok(Accepted { code: response.code().into(), response: lines.join(" ") })
+                }
+                Err(error) => Err(classify(&error)),
+            },
+            Way::Folder(folder) => match folder.keep(&mail.message_id, &message.formatted()).await {
+                Ok(path) => Ok(Accepted { code: 250, response: format!("written to {}", path.display()) }),
+                Err(error) => Err(Refused::Unreachable(error.to_string())),
+            },
         }
     }
 }

@@ -1,0 +1,42 @@
+//! Mails as files instead of through a relay: for the demo, and for looking at what would be sent. One `.eml` file per
+//! Message-ID, so a mail that is sent again is still one.
+
+use std::io;
+use std::path::PathBuf;
+use tokio::io::AsyncWriteExt;
+
+#[derive(Clone, Debug)]
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    /// Durable when it answers, and never half a file under its final name. Answers that name.
+    pub async fn keep(&self, message_id: &str, message: &[u8]) -> io::Result<PathBuf> {
+        let name: String =
+            message_id.chars().filter(|c| c.is_ascii_alphanumeric() || "@.-_".contains(*c)).take(120).collect();
+        let path = self.0.join(format!("{}.eml", name.trim_start_matches('.')));
+        let draft = path.with_extension("draft");
+        tokio::fs::create_dir_all(&self.0).await?;
+        let mut file = tokio::fs::File::create(&draft).await?;
+        file.write_all(message).await?;
+        file.sync_all().await?;
+        tokio::fs::rename(&draft, &path).await?;
+        Ok(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mail_is_one_file_in_the_folder_whatever_its_id_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let mails = Folder(folder.path().join("outbox"));
+        mails.keep("<one@desk.example>", b"first").await.unwrap();
+        mails.keep("<one@desk.example>", b"again").await.unwrap();
+        let escaped = mails.keep("<../../escape@desk.example>", b"x").await.unwrap();
+        assert_eq!(escaped.parent(), Some(folder.path().join("outbox").as_path()));
+        assert_eq!(std::fs::read(folder.path().join("outbox/one@desk.example.eml")).unwrap(), b"again");
+        assert_eq!(std::fs::read_dir(folder.path().join("outbox")).unwrap().count(), 2);
+    }
+}
