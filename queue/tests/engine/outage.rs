@@ -1,0 +1,76 @@
+//! Postgres goes away, the engine stays.
+
+use crate::scripted::{Bench, Scripted, Step, eventually};
+use queue::NewJob;
+use sqlx::{AssertSqlSafe, PgConnection};
+use std::time::Duration;
+
+async fn kill_all(owner: &mut PgConnection) {
+    sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
+        .execute(owner)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn terminated_backends_lose_and_double_nothing() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let mut owner = bench.db.owner().await;
+    for _ in 0..6 {
+        let jobs: Vec<_> = (0..100).map(|_| NewJob::of(&Scripted { steps: vec![Step::Effect] }).max_attempts(30)).collect();
+        eventually("an enqueue", || async {
+            let mut tx = bench.pool().begin().await.ok()?;
+            queue::enqueue(&mut tx, &jobs).await.ok()?;
+            tx.commit().await.ok()
+        })
+        .await;
+        kill_all(&mut owner).await;
+    }
+    eventually("all effects", || async {
+        (bench.count("select count(*) from queue.jobs").await == 0).then_some(())
+    })
+    .await;
+    let (effects, jobs) = (
+        bench.count("select count(*) from ledger").await,
+        bench.count("select count(distinct job) from ledger").await,
+    );
+    // A commit whose answer was lost may have been repeated by the test itself, therefore "at least".
+    assert!(effects >= 600 && effects == jobs, "{effects} effects of {jobs} jobs");
+    assert_eq!(bench.count("select count(*) from queue.history where outcome = 'done'").await, effects);
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn an_outage_longer_than_the_lease_is_survived() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let before = bench.add(&[Step::Done]).await;
+    bench.reaches(before, queue::admin::JobState::Done).await;
+    let running = bench.add(&[Step::UntilCancelled, Step::Done]).await;
+    bench.reaches(running, queue::admin::JobState::Running).await;
+    let mut owner = bench.db.owner().await;
+    let name = &bench.db.name;
+    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections false"))).execute(&mut owner).await.unwrap();
+    kill_all(&mut owner).await;
+    // The handler is told to stop once its lease may be lost.
+    eventually("the handler to stop", || async { (engine.running() == 0).then_some(()) }).await;
+    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections true"))).execute(&mut owner).await.unwrap();
+    bench.reaches(running, queue::admin::JobState::Done).await;
+    let after = bench.add(&[Step::Done]).await;
+    bench.reaches(after, queue::admin::JobState::Done).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_shutdown_without_database_ends() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let running = bench.add(&[Step::Hang]).await;
+    bench.reaches(running, queue::admin::JobState::Running).await;
+    let mut owner = bench.db.owner().await;
+    let name = &bench.db.name;
+    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections false"))).execute(&mut owner).await.unwrap();
+    kill_all(&mut owner).await;
+    tokio::time::timeout(Duration::from_secs(20), engine.shutdown(Duration::from_millis(200))).await.expect("an end");
+}
