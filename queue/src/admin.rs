@@ -74,7 +74,10 @@ impl FromStr for JobState {
     type Err = UnknownState;
 
     fn from_str(text: &str) -> Result<Self, UnknownState> {
-        JobState::ALL.into_iter().find(|state| state.as_str() == text).ok_or_else(|| UnknownState(text.to_owned()))
+        JobState::ALL
+            .into_iter()
+            .find(|state| state.as_str() == text)
+            .ok_or_else(|| UnknownState(text.to_owned()))
     }
 }
 
@@ -166,14 +169,18 @@ fn read(row: &PgRow) -> Result<JobView, sqlx::Error> {
     let id: Uuid = row.try_get("id")?;
     let json = |column| -> Result<Option<Value>, sqlx::Error> {
         let text: Option<String> = row.try_get(column)?;
-        text.map(|text| serde_json::from_str(&text)).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
+        text.map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| sqlx::Error::Decode(error.into()))
     };
     let state: String = row.try_get("state")?;
     Ok(JobView {
         id: JobId(id),
         lane: row.try_get("lane")?,
         kind: row.try_get("kind")?,
-        state: state.parse().map_err(|error: UnknownState| sqlx::Error::Decode(error.into()))?,
+        state: state
+            .parse()
+            .map_err(|error: UnknownState| sqlx::Error::Decode(error.into()))?,
         organization: row.try_get("organization_id")?,
         priority: row.try_get("priority")?,
         attempt: row.try_get("attempt")?,
@@ -241,7 +248,10 @@ pub async fn list(
             _ => &mut query,
         };
         conditions(&mut query, filter, organization, cursor);
-        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
+        query
+            .push(" order by id desc limit ")
+            .push_bind(limit + 1)
+            .push(")");
     }
     if live && over {
         query.push(" union all ");
@@ -252,19 +262,30 @@ pub async fn list(
             query.push(" and outcome = ").push_bind(state.as_str());
         }
         conditions(&mut query, filter, organization, cursor);
-        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
+        query
+            .push(" order by id desc limit ")
+            .push_bind(limit + 1)
+            .push(")");
     }
     query.push(") jobs order by id desc limit ").push_bind(limit + 1);
     let rows = query.build().fetch_all(connection).await?;
     let mut items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
-    let next = if more { items.last().map(|job| job.id) } else { None };
+    let next = if more {
+        items.last().map(|job| job.id)
+    } else {
+        None
+    };
     Ok(Page { items, next })
 }
 
 /// A job with its attempts and their errors.
-pub async fn show(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<JobDetail, AdminError> {
+pub async fn show(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+) -> Result<JobDetail, AdminError> {
     let mut job = None;
     for part in [LIVE, OVER] {
         let mut query = QueryBuilder::<Postgres>::new(part);
@@ -299,13 +320,22 @@ pub async fn show(connection: &mut PgConnection, id: JobId, organization: Option
         })
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
     // The present run, and the last of a finished job, stand in the job's own row.
-    if job.started_at.is_some() && matches!(job.state, JobState::Running | JobState::Done | JobState::Cancelled) {
+    if job.started_at.is_some()
+        && matches!(
+            job.state,
+            JobState::Running | JobState::Done | JobState::Cancelled
+        )
+    {
         attempts.push(AttemptView {
             attempt: job.attempt,
             started_at: job.started_at,
             finished_at: job.finished_at,
             outcome: job.state.as_str().to_owned(),
-            error: if job.state == JobState::Cancelled { job.error.clone() } else { None },
+            error: if job.state == JobState::Cancelled {
+                job.error.clone()
+            } else {
+                None
+            },
             worker: job.worker,
         });
     }
@@ -320,11 +350,18 @@ async fn refuse(
     hint: &'static str,
 ) -> Result<AdminError, AdminError> {
     let job = show(connection, id, organization).await?;
-    Ok(AdminError::WrongState { state: job.job.state, hint })
+    Ok(AdminError::WrongState {
+        state: job.job.state,
+        hint,
+    })
 }
 
 /// A dead letter runs again, with all its attempts before it; a scheduled job runs now.
-pub async fn retry(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<(), AdminError> {
+pub async fn retry(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+) -> Result<(), AdminError> {
     let lane: Option<String> = sqlx::query_scalar(
         "update queue.jobs set state = 'ready', due_at = clock_timestamp(), run = run + 1, \
                 attempt = case when state = 'dead' then 0 else attempt end, \
@@ -337,7 +374,13 @@ pub async fn retry(connection: &mut PgConnection, id: JobId, organization: Optio
     .await?;
     match lane {
         Some(lane) => Ok(notify(connection, &lane).await?),
-        None => Err(refuse(connection, id, organization, "only a dead or a scheduled job can be retried").await?),
+        None => Err(refuse(
+            connection,
+            id,
+            organization,
+            "only a dead or a scheduled job can be retried",
+        )
+        .await?),
     }
 }
 
@@ -378,8 +421,20 @@ pub enum Cancelled {
 }
 
 /// A waiting job is over at once; a running one is told to stop, wherever it runs.
-pub async fn cancel(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<Cancelled, AdminError> {
-    let over = finish_waiting(connection, id, organization, "cancelled", &["ready", "scheduled"], Some("cancelled by request")).await?;
+pub async fn cancel(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+) -> Result<Cancelled, AdminError> {
+    let over = finish_waiting(
+        connection,
+        id,
+        organization,
+        "cancelled",
+        &["ready", "scheduled"],
+        Some("cancelled by request"),
+    )
+    .await?;
     if over {
         return Ok(Cancelled::Now);
     }
@@ -392,14 +447,24 @@ pub async fn cancel(connection: &mut PgConnection, id: JobId, organization: Opti
     .execute(&mut *connection)
     .await?;
     if running.rows_affected() == 0 {
-        return Err(refuse(connection, id, organization, "only a job that waits or runs can be cancelled").await?);
+        return Err(refuse(
+            connection,
+            id,
+            organization,
+            "only a job that waits or runs can be cancelled",
+        )
+        .await?);
     }
     notify(connection, CANCELLATIONS).await?;
     Ok(Cancelled::Requested)
 }
 
 /// Puts a dead letter away; it stays in the history.
-pub async fn discard(connection: &mut PgConnection, id: JobId, organization: Option<Uuid>) -> Result<(), AdminError> {
+pub async fn discard(
+    connection: &mut PgConnection,
+    id: JobId,
+    organization: Option<Uuid>,
+) -> Result<(), AdminError> {
     if finish_waiting(connection, id, organization, "discarded", &["dead"], None).await? {
         return Ok(());
     }
@@ -433,7 +498,11 @@ async fn finish_waiting(
 }
 
 async fn notify(connection: &mut PgConnection, payload: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(connection).await?;
+    sqlx::query("select pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(payload)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -453,7 +522,10 @@ pub struct LaneView {
 }
 
 /// All lanes with what is in them; with an organization only its jobs are counted.
-pub async fn lanes(connection: &mut PgConnection, organization: Option<Uuid>) -> Result<Vec<LaneView>, sqlx::Error> {
+pub async fn lanes(
+    connection: &mut PgConnection,
+    organization: Option<Uuid>,
+) -> Result<Vec<LaneView>, sqlx::Error> {
     let rows = sqlx::query(
         "with jobs as ( \
            select lane, count(*) filter (where state = 'ready' and worker is null) as ready, \
@@ -504,11 +576,12 @@ pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, s
 }
 
 async fn set_paused(connection: &mut PgConnection, lane: &str, paused: bool) -> Result<bool, sqlx::Error> {
-    let set = sqlx::query("update queue.lanes set paused = $2, changed_at = clock_timestamp() where name = $1")
-        .bind(lane)
-        .bind(paused)
-        .execute(connection)
-        .await?;
+    let set =
+        sqlx::query("update queue.lanes set paused = $2, changed_at = clock_timestamp() where name = $1")
+            .bind(lane)
+            .bind(paused)
+            .execute(connection)
+            .await?;
     Ok(set.rows_affected() == 1)
 }
 

@@ -68,12 +68,18 @@ impl Backend for LaneBackend {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>, _: &WorkerContext) -> Poll<Option<Result<Self::Task, Infallible>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        worker: &WorkerContext,
+    ) -> Poll<Option<Result<Self::Task, Infallible>>> {
         let mut inner = self.hand_over.lock();
         if let Some(envelope) = inner.waiting.pop_front() {
             return Poll::Ready(Some(Ok(Task::new(envelope))));
         }
         if inner.closed {
+            // An exhausted backend alone does not end a worker; it fails only for one that was never started.
+            let _ = worker.stop();
             return Poll::Ready(None);
         }
         inner.waker = Some(cx.waker().clone());

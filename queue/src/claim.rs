@@ -78,13 +78,19 @@ pub(crate) async fn claim(
     .bind(room)
     .fetch_all(connection)
     .await?;
-    let mut envelopes = rows.iter().map(|row| Envelope::read(row, lane, worker)).collect::<Result<Vec<_>, _>>()?;
+    let mut envelopes = rows
+        .iter()
+        .map(|row| Envelope::read(row, lane, worker))
+        .collect::<Result<Vec<_>, _>>()?;
     envelopes.sort_unstable_by_key(|e| (std::cmp::Reverse(e.priority), e.id));
     Ok(envelopes)
 }
 
 /// Gives back jobs that were claimed and not started: the claim does not count as an attempt.
-pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[(Uuid, i64)]) -> Result<(), sqlx::Error> {
+pub(crate) async fn give_back(
+    connection: &mut PgConnection,
+    jobs: &[(Uuid, i64)],
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "with back as ( \
            update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null \

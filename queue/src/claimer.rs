@@ -39,7 +39,9 @@ impl Claimer {
                     () = self.wake.notified() => {}
                 }
             }
-            let Some(mut held) = self.take_permits(&permits, backlog).await else { return };
+            let Some(mut held) = self.take_permits(&permits, backlog).await else {
+                return;
+            };
             let room = held.num_permits();
             match self.claim(room).await {
                 Ok(mut envelopes) => {
@@ -48,7 +50,9 @@ impl Claimer {
                     for envelope in &mut envelopes {
                         envelope.permit = held.split(1);
                         let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
-                        metrics::WAIT.with_label_values(&[self.lane.as_str()]).observe(waited);
+                        metrics::WAIT
+                            .with_label_values(&[self.lane.as_str()])
+                            .observe(waited);
                     }
                     if !envelopes.is_empty()
                         && let Err(unstarted) = self.hand_over.push(envelopes)
@@ -101,7 +105,10 @@ impl Claimer {
 
 /// Best effort: what cannot be given back now comes back when the lease ends.
 pub(crate) async fn give_back(plumbing: &Plumbing, envelopes: &[Envelope]) {
-    let jobs: Vec<_> = envelopes.iter().map(|envelope| (envelope.id, envelope.run)).collect();
+    let jobs: Vec<_> = envelopes
+        .iter()
+        .map(|envelope| (envelope.id, envelope.run))
+        .collect();
     let given = plumbing
         .run(move |connection| Box::pin(async move { claim::give_back(connection, &jobs).await }))
         .await;

@@ -40,13 +40,28 @@ impl Failure {
 
 #[derive(Debug)]
 pub(crate) enum End {
-    Done { result: Option<String> },
+    Done {
+        result: Option<String>,
+    },
     /// Completed in the handler's own transaction. Should that have been rolled back, the job is tried again.
-    DoneInside { last_attempt: bool },
-    Cancelled { why: String },
-    Snooze { delay: Duration },
-    Retry { delay: Duration, failure: Failure, error: String },
-    Dead { failure: Failure, error: String },
+    DoneInside {
+        last_attempt: bool,
+    },
+    Cancelled {
+        why: String,
+    },
+    Snooze {
+        delay: Duration,
+    },
+    Retry {
+        delay: Duration,
+        failure: Failure,
+        error: String,
+    },
+    Dead {
+        failure: Failure,
+        error: String,
+    },
     /// The process ended first: again, at once, and not counted.
     Interrupted,
 }
@@ -115,7 +130,10 @@ impl Completer {
                     }
                     Err(error) => {
                         if !patience.failed("writing completions", &error, &self.stop).await {
-                            warn!(jobs = batch.len(), "completions could not be written before the end; the jobs will run again");
+                            warn!(
+                                jobs = batch.len(),
+                                "completions could not be written before the end; the jobs will run again"
+                            );
                             return;
                         }
                     }
@@ -179,21 +197,57 @@ impl<'a> Release<'a> {
     fn of(completion: &'a Completion) -> Self {
         let waiting = |delay: Duration| if delay.is_zero() { "ready" } else { "scheduled" };
         let (state, delay, refund, outcome, error, already_done) = match &completion.end {
-            End::Retry { delay, failure, error } => {
-                (waiting(*delay), *delay, 0, Some(failure.name()), Some(error.as_str()), false)
-            }
+            End::Retry {
+                delay,
+                failure,
+                error,
+            } => (
+                waiting(*delay),
+                *delay,
+                0,
+                Some(failure.name()),
+                Some(error.as_str()),
+                false,
+            ),
             End::Snooze { delay } => (waiting(*delay), *delay, 1, None, None, false),
-            End::Dead { failure, error } => ("dead", Duration::ZERO, 0, Some(failure.name()), Some(error.as_str()), false),
+            End::Dead { failure, error } => (
+                "dead",
+                Duration::ZERO,
+                0,
+                Some(failure.name()),
+                Some(error.as_str()),
+                false,
+            ),
             End::DoneInside { last_attempt } => {
                 let state = if *last_attempt { "dead" } else { "scheduled" };
                 let why = "the transaction that completed this job was rolled back";
-                (state, Duration::from_secs(1), 0, Some(Failure::RolledBack.name()), Some(why), true)
+                (
+                    state,
+                    Duration::from_secs(1),
+                    0,
+                    Some(Failure::RolledBack.name()),
+                    Some(why),
+                    true,
+                )
             }
-            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => {
-                ("ready", Duration::ZERO, 1, Some("interrupted"), Some("the worker was shut down"), false)
-            }
+            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => (
+                "ready",
+                Duration::ZERO,
+                1,
+                Some("interrupted"),
+                Some("the worker was shut down"),
+                false,
+            ),
         };
-        Release { completion, state, delay: delay.as_secs_f64(), refund, outcome, error, already_done }
+        Release {
+            completion,
+            state,
+            delay: delay.as_secs_f64(),
+            refund,
+            outcome,
+            error,
+            already_done,
+        }
     }
 }
 

@@ -27,7 +27,12 @@ pub struct Drained {
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     #[error("{kind} {id} is a dead letter after attempt {attempt}: {error}")]
-    Dead { kind: String, id: Uuid, attempt: i16, error: String },
+    Dead {
+        kind: String,
+        id: Uuid,
+        attempt: i16,
+        error: String,
+    },
     #[error("no end after {0} runs; do jobs enqueue themselves?")]
     Endless(u64),
     #[error(transparent)]
@@ -81,7 +86,10 @@ impl<S: Send + Sync + 'static> Drain<S> {
             .execute(&mut *connection)
             .await?;
         let drained = self.all(&mut connection, worker).await;
-        sqlx::query("delete from queue.workers where id = $1").bind(worker).execute(&mut *connection).await?;
+        sqlx::query("delete from queue.workers where id = $1")
+            .bind(worker)
+            .execute(&mut *connection)
+            .await?;
         drained
     }
 
@@ -93,12 +101,15 @@ impl<S: Send + Sync + 'static> Drain<S> {
                     .execute(&mut *connection)
                     .await?;
             }
-            while sweep::promote(connection, self.clock_shift.load(Ordering::Relaxed)).await? == Some(Duration::ZERO) {}
+            while sweep::promote(connection, self.clock_shift.load(Ordering::Relaxed)).await?
+                == Some(Duration::ZERO)
+            {}
             let batch = self.claim(connection, worker).await?;
             if batch.is_empty() {
                 return Ok(drained);
             }
-            let ends = futures::future::join_all(batch.iter().map(|envelope| self.runner.run(envelope))).await;
+            let ends =
+                futures::future::join_all(batch.iter().map(|envelope| self.runner.run(envelope))).await;
             let ends: Vec<Completion> = ends.into_iter().flatten().collect();
             completer::write(connection, &ends).await?;
             for (envelope, completion) in batch.iter().zip(&ends) {
@@ -113,9 +124,11 @@ impl<S: Send + Sync + 'static> Drain<S> {
     async fn claim(&self, connection: &mut PgConnection, worker: Uuid) -> Result<Vec<Envelope>, DrainError> {
         let kinds = self.runner.registry.kinds();
         let mut tx = connection.begin().await?;
-        let lanes: Vec<String> = sqlx::query_scalar("select distinct lane from queue.jobs where state = 'ready' and worker is null")
-            .fetch_all(&mut *tx)
-            .await?;
+        let lanes: Vec<String> = sqlx::query_scalar(
+            "select distinct lane from queue.jobs where state = 'ready' and worker is null",
+        )
+        .fetch_all(&mut *tx)
+        .await?;
         let mut batch = Vec::new();
         for lane in lanes {
             batch.extend(claim::claim(&mut tx, &lane, worker, &kinds, BATCH).await?);

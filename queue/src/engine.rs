@@ -46,7 +46,12 @@ impl Engine {
     /// Starts to work on the lanes of `config` with the kinds of `registry`. `pool` only tells where the database is: the
     /// engine keeps connections of its own (four, one for the heartbeat, one that listens). Returns at once, also while
     /// the database is away.
-    pub fn start<S: Send + Sync + 'static>(pool: &PgPool, registry: Registry<S>, shared: S, config: EngineConfig) -> Engine {
+    pub fn start<S: Send + Sync + 'static>(
+        pool: &PgPool,
+        registry: Registry<S>,
+        shared: S,
+        config: EngineConfig,
+    ) -> Engine {
         let options = pool.connect_options().as_ref().clone();
         let plumbing = Plumbing::new(&options, 4);
         let heart_plumbing = Plumbing::new(&options, 1);
@@ -67,7 +72,10 @@ impl Engine {
         let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let heart_wake = Arc::new(Notify::new());
         let wakers = Arc::new(Wakers {
-            lanes: names.iter().map(|name| (name.clone(), Arc::new(Notify::new()))).collect(),
+            lanes: names
+                .iter()
+                .map(|name| (name.clone(), Arc::new(Notify::new())))
+                .collect(),
             heart: heart_wake.clone(),
         });
         let (mut lanes, mut claimers, mut hand_overs) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,14 +92,33 @@ impl Engine {
                 stop: stop_claiming.clone(),
             };
             claimers.push(tokio::spawn(claimer.run()));
-            lanes.push(tokio::spawn(work(lane.name.clone(), hand_over.clone(), runner.clone(), completions.clone())));
+            lanes.push(tokio::spawn(work(
+                lane.name.clone(),
+                hand_over.clone(),
+                runner.clone(),
+                completions.clone(),
+            )));
             hand_overs.push(hand_over);
         }
 
         let mut background = vec![
-            tokio::spawn(Completer { receiver, plumbing: plumbing.clone(), stop: stop.clone() }.run()),
+            tokio::spawn(
+                Completer {
+                    receiver,
+                    plumbing: plumbing.clone(),
+                    stop: stop.clone(),
+                }
+                .run(),
+            ),
             tokio::spawn(listener::listen(options, wakers.clone(), stop.clone())),
-            tokio::spawn(listener::poll(plumbing.clone(), names.clone(), kinds, wakers.clone(), config.poll, stop_claiming.clone())),
+            tokio::spawn(listener::poll(
+                plumbing.clone(),
+                names.clone(),
+                kinds,
+                wakers.clone(),
+                config.poll,
+                stop_claiming.clone(),
+            )),
         ];
         if config.may_lead {
             let leader = Leader {
@@ -104,7 +131,12 @@ impl Engine {
             };
             background.push(tokio::spawn(leader.run()));
             for duty in leader::duties() {
-                let duty = duty.run(plumbing.clone(), config.clone(), leading.clone(), stop_claiming.clone());
+                let duty = duty.run(
+                    plumbing.clone(),
+                    config.clone(),
+                    leading.clone(),
+                    stop_claiming.clone(),
+                );
                 background.push(tokio::spawn(duty));
             }
         }
@@ -167,7 +199,10 @@ impl Engine {
         }
         let mut lanes = futures::future::join_all(self.lanes.drain(..));
         if tokio::time::timeout(grace, &mut lanes).await.is_err() {
-            warn!(jobs = self.jobs.len(), "grace time is over; running jobs are handed back");
+            warn!(
+                jobs = self.jobs.len(),
+                "grace time is over; running jobs are handed back"
+            );
             self.jobs.shut_down();
             let _ = tokio::time::timeout(Duration::from_secs(2), lanes).await;
         }
@@ -185,21 +220,34 @@ impl Engine {
         for task in self.heart.drain(..) {
             let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
         }
+        drop(self.completions);
         let sign_off = Heart::sign_off(&self.heart_plumbing, self.incarnation.current());
         let _ = tokio::time::timeout(Duration::from_secs(2), sign_off).await;
         for mut task in self.background.drain(..) {
-            if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
+            if tokio::time::timeout(Duration::from_millis(500), &mut task)
+                .await
+                .is_err()
+            {
                 task.abort();
             }
         }
         self.heart_plumbing.close().await;
         self.plumbing.close().await;
-        info!(took_ms = started.elapsed().as_millis() as u64, "job engine stopped");
+        info!(
+            took_ms = started.elapsed().as_millis() as u64,
+            "job engine stopped"
+        );
     }
 
     /// Ends like a killed process: nothing is completed, given back or signed off. For tests of rescue.
     pub fn abort(self) {
-        for task in self.lanes.iter().chain(&self.claimers).chain(&self.background).chain(&self.heart) {
+        for task in self
+            .lanes
+            .iter()
+            .chain(&self.claimers)
+            .chain(&self.background)
+            .chain(&self.heart)
+        {
             task.abort();
         }
         self.jobs.lose_all();
@@ -222,7 +270,9 @@ async fn work<S: Send + Sync + 'static>(
             }
         }
     };
-    let worker = WorkerBuilder::new(lane.as_str()).backend(LaneBackend { hand_over }).build(handler);
+    let worker = WorkerBuilder::new(lane.as_str())
+        .backend(LaneBackend { hand_over })
+        .build(handler);
     if let Err(error) = worker.run().await {
         // Cannot happen: the backend is infallible and the handler answers nothing.
         tracing::error!(%error, lane, "the lane's worker ended");

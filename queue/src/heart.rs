@@ -59,7 +59,11 @@ impl Heart {
         let mut failures = 0u32;
         loop {
             let sent = Instant::now();
-            let answer = if registered { self.beat().await } else { self.register().await };
+            let answer = if registered {
+                self.beat().await
+            } else {
+                self.register().await
+            };
             let wait = match answer {
                 Ok(Beat::Alive { cancel }) => {
                     if !registered {
@@ -128,17 +132,19 @@ impl Heart {
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
-                    let beaten = sqlx::query("update queue.workers set beat_at = clock_timestamp() where id = $1")
-                        .bind(id)
-                        .execute(&mut *connection)
-                        .await?;
+                    let beaten =
+                        sqlx::query("update queue.workers set beat_at = clock_timestamp() where id = $1")
+                            .bind(id)
+                            .execute(&mut *connection)
+                            .await?;
                     if beaten.rows_affected() == 0 {
                         return Ok(Beat::Lost);
                     }
-                    let rows = sqlx::query("select id, run from queue.jobs where cancel_requested and worker = $1")
-                        .bind(id)
-                        .fetch_all(&mut *connection)
-                        .await?;
+                    let rows =
+                        sqlx::query("select id, run from queue.jobs where cancel_requested and worker = $1")
+                            .bind(id)
+                            .fetch_all(&mut *connection)
+                            .await?;
                     let cancel = rows
                         .iter()
                         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))

@@ -32,13 +32,18 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub const DEFAULT: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(600) };
+    pub const DEFAULT: Backoff = Backoff {
+        first: Duration::from_secs(1),
+        max: Duration::from_secs(600),
+    };
 
     /// The wait after the `attempt`th attempt (from 1) failed. `chance` in 0..1 spreads it by ±20 %, so that jobs that
     /// failed together do not come back together.
     pub fn delay(&self, attempt: i16, chance: f64) -> Duration {
         let doublings = i32::from(attempt.max(1) - 1).min(60);
         let base = (self.first.as_secs_f64() * 2f64.powi(doublings)).min(self.max.as_secs_f64());
-        Duration::from_secs_f64((base * (0.8 + 0.4 * chance.clamp(0.0, 1.0))).min(self.max.as_secs_f64() * 1.2))
+        Duration::from_secs_f64(
+            (base * (0.8 + 0.4 * chance.clamp(0.0, 1.0))).min(self.max.as_secs_f64() * 1.2),
+        )
     }
 }

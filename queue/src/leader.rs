@@ -37,7 +37,10 @@ impl Leader {
         loop {
             let asked = Instant::now();
             let (id, lease) = (self.id, self.config.leader_lease.as_secs_f64());
-            let held = self.plumbing.run(move |connection| Box::pin(async move { hold(connection, id, lease).await })).await;
+            let held = self
+                .plumbing
+                .run(move |connection| Box::pin(async move { hold(connection, id, lease).await }))
+                .await;
             match held {
                 Ok(true) => {
                     patience.reset();
@@ -55,7 +58,10 @@ impl Leader {
                     if until <= Instant::now() {
                         self.resign();
                     }
-                    if !patience.failed("holding the leader's row", &error, &self.stop).await {
+                    if !patience
+                        .failed("holding the leader's row", &error, &self.stop)
+                        .await
+                    {
                         break;
                     }
                     continue;
@@ -69,7 +75,10 @@ impl Leader {
         if self.leading.load(Ordering::Acquire) {
             self.resign();
             let id = self.id;
-            let _ = self.plumbing.run(move |connection| Box::pin(async move { let_go(connection, id).await })).await;
+            let _ = self
+                .plumbing
+                .run(move |connection| Box::pin(async move { let_go(connection, id).await }))
+                .await;
         }
     }
 
@@ -86,7 +95,9 @@ impl Leader {
         let built_in = self.built_in.clone();
         let kept = self
             .plumbing
-            .run(move |connection| Box::pin(async move { schedules::keep_built_in(connection, &built_in).await }))
+            .run(move |connection| {
+                Box::pin(async move { schedules::keep_built_in(connection, &built_in).await })
+            })
             .await;
         if let Err(error) = kept {
             warn!(%error, "built-in schedules could not be kept");
@@ -110,7 +121,10 @@ async fn hold(connection: &mut PgConnection, id: Uuid, lease: f64) -> Result<boo
 }
 
 async fn let_go(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from queue.leaders where holder = $1").bind(id).execute(connection).await?;
+    sqlx::query("delete from queue.leaders where holder = $1")
+        .bind(id)
+        .execute(connection)
+        .await?;
     Ok(())
 }
 
@@ -124,16 +138,37 @@ pub(crate) struct Duty {
 
 pub(crate) fn duties() -> Vec<Duty> {
     vec![
-        Duty { name: "promoting due jobs", work: |c, config| Box::pin(promote(c, config)) },
-        Duty { name: "firing schedules", work: |c, config| Box::pin(fire(c, config)) },
-        Duty { name: "rescuing jobs", work: |c, config| Box::pin(rescue(c, config)) },
-        Duty { name: "counting jobs", work: |c, _| Box::pin(gauges(c)) },
-        Duty { name: "pruning", work: |c, config| Box::pin(prune(c, config)) },
+        Duty {
+            name: "promoting due jobs",
+            work: |c, config| Box::pin(promote(c, config)),
+        },
+        Duty {
+            name: "firing schedules",
+            work: |c, config| Box::pin(fire(c, config)),
+        },
+        Duty {
+            name: "rescuing jobs",
+            work: |c, config| Box::pin(rescue(c, config)),
+        },
+        Duty {
+            name: "counting jobs",
+            work: |c, _| Box::pin(gauges(c)),
+        },
+        Duty {
+            name: "pruning",
+            work: |c, config| Box::pin(prune(c, config)),
+        },
     ]
 }
 
 impl Duty {
-    pub async fn run(self, plumbing: Plumbing, config: Arc<EngineConfig>, leading: Arc<AtomicBool>, stop: CancellationToken) {
+    pub async fn run(
+        self,
+        plumbing: Plumbing,
+        config: Arc<EngineConfig>,
+        leading: Arc<AtomicBool>,
+        stop: CancellationToken,
+    ) {
         let mut patience = Patience::default();
         let mut wait = Duration::ZERO;
         loop {

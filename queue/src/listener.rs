@@ -3,7 +3,7 @@
 use crate::claim;
 use crate::enqueue::CHANNEL;
 use crate::plumbing::{Patience, Plumbing, jittered};
-use sqlx::postgres::{PgListener, PgPoolOptions, PgConnectOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,14 +36,20 @@ pub(crate) async fn listen(options: PgConnectOptions, wakers: Arc<Wakers>, stop:
             () = stop.cancelled() => return,
             error = listen_once(&options, &wakers, &mut patience) => error,
         };
-        if !patience.failed("listening for notifications", &error, &stop).await {
+        if !patience
+            .failed("listening for notifications", &error, &stop)
+            .await
+        {
             return;
         }
     }
 }
 
 async fn listen_once(options: &PgConnectOptions, wakers: &Wakers, patience: &mut Patience) -> sqlx::Error {
-    let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(Duration::from_secs(5)).connect_lazy_with(options.clone());
+    let pool = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(Duration::from_secs(5))
+        .connect_lazy_with(options.clone());
     let mut listener = match PgListener::connect_with(&pool).await {
         Ok(listener) => listener,
         Err(error) => return error,
@@ -79,7 +85,9 @@ pub(crate) async fn poll(
         }
         let (lanes, kinds) = (lanes.clone(), kinds.clone());
         let found = plumbing
-            .run(move |connection| Box::pin(async move { claim::lanes_with_work(connection, &lanes, &kinds).await }))
+            .run(move |connection| {
+                Box::pin(async move { claim::lanes_with_work(connection, &lanes, &kinds).await })
+            })
             .await;
         match found {
             Ok(found) => {

@@ -44,7 +44,10 @@ impl Plumbing {
             Err(_) => {
                 // Neither given back nor closed politely: both would wait for a peer that is gone.
                 drop(connection.detach());
-                Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, "no answer from the database")))
+                Err(sqlx::Error::Io(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    "no answer from the database",
+                )))
             }
         }
     }

@@ -39,12 +39,17 @@ pub(crate) struct StopSign {
 
 impl StopSign {
     fn new() -> Arc<Self> {
-        Arc::new(StopSign { token: CancellationToken::new(), why: AtomicU8::new(0) })
+        Arc::new(StopSign {
+            token: CancellationToken::new(),
+            why: AtomicU8::new(0),
+        })
     }
 
     fn stop(&self, why: Stop) {
         // The first reason counts.
-        let _ = self.why.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .why
+            .compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         self.token.cancel();
     }
 
@@ -105,7 +110,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
     /// `None` for a kind that this process does not know (its claims never ask for one).
     pub async fn run(&self, envelope: &Envelope) -> Option<Completion> {
         let kind = self.registry.get(&envelope.kind)?.clone();
-        let context = match envelope.trace_parent.as_deref().and_then(|parent| parent.parse::<TraceContext>().ok()) {
+        let context = match envelope
+            .trace_parent
+            .as_deref()
+            .and_then(|parent| parent.parse::<TraceContext>().ok())
+        {
             Some(parent) => parent.child(),
             None => TraceContext::new_root(),
         };
@@ -135,11 +144,18 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let key = (envelope.id, envelope.run);
         self.jobs.lock().insert(key, sign.clone());
         let started = Instant::now();
-        let end = self.execute(&kind, envelope, running.clone(), context, &sign).instrument(span.clone()).await;
+        let end = self
+            .execute(&kind, envelope, running.clone(), context, &sign)
+            .instrument(span.clone())
+            .await;
         self.jobs.lock().remove(&key);
         let end = last_word(end, envelope, &sign, running.completed.load(Ordering::Acquire));
-        metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
-        metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc();
+        metrics::DURATION
+            .with_label_values(&[kind.name])
+            .observe(started.elapsed().as_secs_f64());
+        metrics::ATTEMPTS
+            .with_label_values(&[kind.name, end.name()])
+            .inc();
         span.in_scope(|| log(&end, started.elapsed()));
         Some(Completion {
             id: envelope.id,
@@ -173,7 +189,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let stopped = async {
             sign.token.cancelled().await;
             // Losing the lease leaves no time: somebody else may be at it.
-            let grace = if sign.why() == Stop::Cancelled { self.cancel_grace } else { Duration::from_millis(500) };
+            let grace = if sign.why() == Stop::Cancelled {
+                self.cancel_grace
+            } else {
+                Duration::from_millis(500)
+            };
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
@@ -197,24 +217,42 @@ impl<S: Send + Sync + 'static> Runner<S> {
     fn judge(&self, kind: &Kind<S>, envelope: &Envelope, result: JobResult) -> End {
         match result {
             Ok(Outcome::Done) => End::Done { result: None },
-            Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
+            Ok(Outcome::DoneWith(result)) => End::Done {
+                result: Some(result.to_string()),
+            },
             Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
             Ok(Outcome::Cancelled(why)) => End::Cancelled { why },
-            Err(JobError::Retry(error)) => self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), None),
+            Err(JobError::Retry(error)) => {
+                self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), None)
+            }
             Err(JobError::RetryIn(delay, error)) => {
                 self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), Some(delay))
             }
-            Err(JobError::GiveUp(error)) => End::Dead { failure: Failure::GaveUp, error: clip(format!("{error:#}")) },
+            Err(JobError::GiveUp(error)) => End::Dead {
+                failure: Failure::GaveUp,
+                error: clip(format!("{error:#}")),
+            },
         }
     }
 
-    fn failed(&self, kind: &Kind<S>, envelope: &Envelope, failure: Failure, error: String, wait: Option<Duration>) -> End {
+    fn failed(
+        &self,
+        kind: &Kind<S>,
+        envelope: &Envelope,
+        failure: Failure,
+        error: String,
+        wait: Option<Duration>,
+    ) -> End {
         let error = clip(error);
         if envelope.attempt >= envelope.max_attempts {
             return End::Dead { failure, error };
         }
         let delay = wait.unwrap_or_else(|| kind.backoff.delay(envelope.attempt, rand::random()));
-        End::Retry { delay, failure, error }
+        End::Retry {
+            delay,
+            failure,
+            error,
+        }
     }
 }
 
@@ -225,11 +263,15 @@ fn abandon<T>(task: &JoinHandle<T>) {
 /// What the reason of a stop and a completion inside a transaction make of how the handler ended.
 fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: bool) -> End {
     match (sign.why(), end) {
-        (_, End::Done { .. }) if completed_inside => End::DoneInside { last_attempt: envelope.attempt >= envelope.max_attempts },
-        (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {
-            End::Cancelled { why: format!("cancelled while it ran ({error})") }
-        }
-        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled { why: "cancelled while it ran".to_owned() },
+        (_, End::Done { .. }) if completed_inside => End::DoneInside {
+            last_attempt: envelope.attempt >= envelope.max_attempts,
+        },
+        (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => End::Cancelled {
+            why: format!("cancelled while it ran ({error})"),
+        },
+        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled {
+            why: "cancelled while it ran".to_owned(),
+        },
         (Stop::Shutdown, End::Retry { .. }) => End::Interrupted,
         (_, end) => end,
     }
@@ -238,10 +280,22 @@ fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: b
 fn log(end: &End, took: Duration) {
     let took_ms = took.as_secs_f64() * 1000.0;
     match end {
-        End::Retry { delay, failure, error } => {
-            tracing::warn!(took_ms, outcome = failure.name(), error, wait_ms = delay.as_millis() as u64, "job failed, will be tried again");
+        End::Retry {
+            delay,
+            failure,
+            error,
+        } => {
+            tracing::warn!(
+                took_ms,
+                outcome = failure.name(),
+                error,
+                wait_ms = delay.as_millis() as u64,
+                "job failed, will be tried again"
+            );
         }
-        End::Dead { failure, error } => tracing::error!(took_ms, outcome = failure.name(), error, "job is a dead letter"),
+        End::Dead { failure, error } => {
+            tracing::error!(took_ms, outcome = failure.name(), error, "job is a dead letter")
+        }
         End::Cancelled { why } => tracing::info!(took_ms, why, "job cancelled"),
         _ => tracing::debug!(took_ms, outcome = end.name(), "job ended"),
     }

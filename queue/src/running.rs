@@ -59,11 +59,19 @@ impl Running {
     }
 
     /// Like [`Running::complete_in`], with a result that is kept with the job.
-    pub async fn complete_with(&self, connection: &mut PgConnection, result: &serde_json::Value) -> Result<(), CompleteError> {
+    pub async fn complete_with(
+        &self,
+        connection: &mut PgConnection,
+        result: &serde_json::Value,
+    ) -> Result<(), CompleteError> {
         self.finish_in(connection, Some(result.to_string())).await
     }
 
-    async fn finish_in(&self, connection: &mut PgConnection, result: Option<String>) -> Result<(), CompleteError> {
+    async fn finish_in(
+        &self,
+        connection: &mut PgConnection,
+        result: Option<String>,
+    ) -> Result<(), CompleteError> {
         // A job of no organization may work in one organization's transaction; its row is not visible there.
         let hidden: Option<String> = match self.organization {
             Some(_) => None,
@@ -106,13 +114,19 @@ impl Running {
     }
 
     /// Keeps how far the job is, for people to see. Joins the caller's transaction if it has one.
-    pub async fn progress(&self, connection: &mut PgConnection, progress: &serde_json::Value) -> Result<(), CompleteError> {
-        let updated = sqlx::query("update queue.jobs set progress = $3::json where id = $1 and run = $2 and worker is not null")
-            .bind(self.id.0)
-            .bind(self.run)
-            .bind(progress.to_string())
-            .execute(connection)
-            .await?;
+    pub async fn progress(
+        &self,
+        connection: &mut PgConnection,
+        progress: &serde_json::Value,
+    ) -> Result<(), CompleteError> {
+        let updated = sqlx::query(
+            "update queue.jobs set progress = $3::json where id = $1 and run = $2 and worker is not null",
+        )
+        .bind(self.id.0)
+        .bind(self.run)
+        .bind(progress.to_string())
+        .execute(connection)
+        .await?;
         if updated.rows_affected() == 0 {
             metrics::FENCED.inc();
             return Err(CompleteError::Fenced);
@@ -122,6 +136,9 @@ impl Running {
 }
 
 async fn set_organization(connection: &mut PgConnection, organization: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select set_config('app.organization_id', $1, true)").bind(organization).execute(connection).await?;
+    sqlx::query("select set_config('app.organization_id', $1, true)")
+        .bind(organization)
+        .execute(connection)
+        .await?;
     Ok(())
 }

@@ -79,7 +79,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    pub fn cron<J: Job>(key: impl Into<String>, expression: impl Into<String>, time_zone: impl Into<String>, args: &J) -> Self {
+    pub fn cron<J: Job>(
+        key: impl Into<String>,
+        expression: impl Into<String>,
+        time_zone: impl Into<String>,
+        args: &J,
+    ) -> Self {
         Schedule::new(key, Rhythm::Cron(expression.into()), time_zone, NewJob::of(args))
     }
 
@@ -89,7 +94,14 @@ impl Schedule {
 
     pub fn new(key: impl Into<String>, rhythm: Rhythm, time_zone: impl Into<String>, job: NewJob) -> Self {
         let organization = job.organization;
-        Schedule { key: key.into(), rhythm, time_zone: time_zone.into(), missed: Missed::RunOnce, job, organization }
+        Schedule {
+            key: key.into(),
+            rhythm,
+            time_zone: time_zone.into(),
+            missed: Missed::RunOnce,
+            job,
+            organization,
+        }
     }
 
     #[must_use]
@@ -116,7 +128,11 @@ impl Clockwork {
             Rhythm::Cron(expression) => Ok(Clockwork::Cron(Box::new(Cron::new(expression, time_zone)?))),
             Rhythm::Every(interval) => {
                 let interval = TimeDelta::from_std(*interval).map_err(|_| InvalidSchedule::Interval)?;
-                if interval < TimeDelta::seconds(1) { Err(InvalidSchedule::Interval) } else { Ok(Clockwork::Every(interval)) }
+                if interval < TimeDelta::seconds(1) {
+                    Err(InvalidSchedule::Interval)
+                } else {
+                    Ok(Clockwork::Every(interval))
+                }
             }
         }
     }
@@ -135,7 +151,9 @@ impl Clockwork {
             Clockwork::Every(interval) => {
                 let elapsed = (now - from).num_milliseconds().max(0);
                 let steps = elapsed / interval.num_milliseconds() + 1;
-                from.checked_add_signed(TimeDelta::milliseconds(interval.num_milliseconds().saturating_mul(steps)))
+                from.checked_add_signed(TimeDelta::milliseconds(
+                    interval.num_milliseconds().saturating_mul(steps),
+                ))
             }
         }
     }
@@ -146,9 +164,15 @@ pub async fn upsert(connection: &mut PgConnection, schedule: &Schedule) -> Resul
     put(connection, schedule, false).await
 }
 
-async fn put(connection: &mut PgConnection, schedule: &Schedule, built_in: bool) -> Result<(), ScheduleError> {
+async fn put(
+    connection: &mut PgConnection,
+    schedule: &Schedule,
+    built_in: bool,
+) -> Result<(), ScheduleError> {
     let clockwork = Clockwork::new(&schedule.rhythm, &schedule.time_zone)?;
-    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *connection).await?;
+    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&mut *connection)
+        .await?;
     let next = clockwork.next(now).ok_or(InvalidSchedule::Never)?;
     let (cron, every_ms) = match &schedule.rhythm {
         Rhythm::Cron(expression) => (Some(expression.trim()), None),
@@ -183,7 +207,11 @@ async fn put(connection: &mut PgConnection, schedule: &Schedule, built_in: bool)
 }
 
 /// Removes a schedule; jobs that it has enqueued already stay. Answers whether it was there.
-pub async fn remove(connection: &mut PgConnection, key: &str, organization: Option<Uuid>) -> Result<bool, sqlx::Error> {
+pub async fn remove(
+    connection: &mut PgConnection,
+    key: &str,
+    organization: Option<Uuid>,
+) -> Result<bool, sqlx::Error> {
     let removed = sqlx::query(
         "delete from queue.schedules where key = $1 and organization_id is not distinct from coalesce($2, current_organization())",
     )
@@ -211,7 +239,10 @@ pub struct ScheduleView {
 }
 
 /// All schedules, soonest first; with an organization only its own.
-pub async fn list(connection: &mut PgConnection, organization: Option<Uuid>) -> Result<Vec<ScheduleView>, sqlx::Error> {
+pub async fn list(
+    connection: &mut PgConnection,
+    organization: Option<Uuid>,
+) -> Result<Vec<ScheduleView>, sqlx::Error> {
     let rows = sqlx::query(
         "select key, organization_id, built_in, cron, every_ms, time_zone, missed, lane, kind, next_at, last_at \
          from queue.schedules where $1::uuid is null or organization_id = $1 order by next_at, key",
@@ -239,22 +270,33 @@ pub async fn list(connection: &mut PgConnection, organization: Option<Uuid>) -> 
 }
 
 /// Makes the built-in schedules those of the program.
-pub(crate) async fn keep_built_in(connection: &mut PgConnection, schedules: &[Schedule]) -> Result<(), sqlx::Error> {
+pub(crate) async fn keep_built_in(
+    connection: &mut PgConnection,
+    schedules: &[Schedule],
+) -> Result<(), sqlx::Error> {
     let mut tx = connection.begin().await?;
     for schedule in schedules {
         match put(&mut tx, schedule, true).await {
             Ok(()) => {}
             Err(ScheduleError::Database(error)) => return Err(error),
-            Err(ScheduleError::Invalid(error)) => error!(schedule = schedule.key, %error, "built-in schedule is not valid"),
+            Err(ScheduleError::Invalid(error)) => {
+                error!(schedule = schedule.key, %error, "built-in schedule is not valid")
+            }
         }
     }
     let keys: Vec<&str> = schedules.iter().map(|schedule| schedule.key.as_str()).collect();
-    sqlx::query("delete from queue.schedules where built_in and key <> all($1)").bind(keys).execute(&mut *tx).await?;
+    sqlx::query("delete from queue.schedules where built_in and key <> all($1)")
+        .bind(keys)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await
 }
 
 /// Enqueues the jobs of all ticks up to now (plus `shift_ms`); answers that time.
-pub(crate) async fn fire_due(connection: &mut PgConnection, shift_ms: i64) -> Result<DateTime<Utc>, sqlx::Error> {
+pub(crate) async fn fire_due(
+    connection: &mut PgConnection,
+    shift_ms: i64,
+) -> Result<DateTime<Utc>, sqlx::Error> {
     let mut tx = connection.begin().await?;
     let rows = sqlx::query(
         "select key, organization_id, cron, every_ms, time_zone, missed, next_at, clock_timestamp() \
@@ -267,7 +309,9 @@ pub(crate) async fn fire_due(connection: &mut PgConnection, shift_ms: i64) -> Re
     .await?;
     if rows.is_empty() {
         tx.rollback().await?;
-        let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await?;
+        let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
+            .fetch_one(connection)
+            .await?;
         return Ok(now + TimeDelta::milliseconds(shift_ms));
     }
     let mut now = DateTime::<Utc>::MIN_UTC;
@@ -298,17 +342,29 @@ pub(crate) async fn fire_due(connection: &mut PgConnection, shift_ms: i64) -> Re
 }
 
 /// Which of the ticks from `due` to `now` get a job, and the next tick after `now`.
-fn ticks(clockwork: &Clockwork, missed: Missed, due: DateTime<Utc>, now: DateTime<Utc>) -> (Vec<DateTime<Utc>>, DateTime<Utc>) {
+fn ticks(
+    clockwork: &Clockwork,
+    missed: Missed,
+    due: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> (Vec<DateTime<Utc>>, DateTime<Utc>) {
     let next = clockwork.resume(due, now).unwrap_or(now + TimeDelta::days(1));
     let ticks = match missed {
-        Missed::RunAll => {
-            std::iter::successors(Some(due), |at| clockwork.next(*at)).take_while(|at| *at <= now).take(CATCH_UP).collect()
-        }
+        Missed::RunAll => std::iter::successors(Some(due), |at| clockwork.next(*at))
+            .take_while(|at| *at <= now)
+            .take(CATCH_UP)
+            .collect(),
         Missed::RunOnce | Missed::Skip => {
             // The last one that is due, without walking through a year of minutes.
             let from = due.max(now - LATE);
-            let near = if from == due { Some(due) } else { clockwork.resume(due, from) };
-            let last = std::iter::successors(near, |at| clockwork.next(*at)).take_while(|at| *at <= now).last();
+            let near = if from == due {
+                Some(due)
+            } else {
+                clockwork.resume(due, from)
+            };
+            let last = std::iter::successors(near, |at| clockwork.next(*at))
+                .take_while(|at| *at <= now)
+                .last();
             match (missed, last) {
                 (_, Some(last)) => vec![last],
                 (Missed::Skip, None) => Vec::new(),
@@ -362,12 +418,24 @@ mod tests {
     fn missed_ticks() {
         let hourly = Clockwork::new(&Rhythm::Cron("0 * * * *".into()), "UTC").unwrap();
         let (due, now) = (at("2026-11-21T08:00:00Z"), at("2026-11-21T10:30:00Z"));
-        assert_eq!(ticks(&hourly, Missed::Skip, due, now), (vec![], at("2026-11-21T11:00:00Z")));
-        assert_eq!(ticks(&hourly, Missed::RunOnce, due, now), (vec![due], at("2026-11-21T11:00:00Z")));
+        assert_eq!(
+            ticks(&hourly, Missed::Skip, due, now),
+            (vec![], at("2026-11-21T11:00:00Z"))
+        );
+        assert_eq!(
+            ticks(&hourly, Missed::RunOnce, due, now),
+            (vec![due], at("2026-11-21T11:00:00Z"))
+        );
         let all = vec![due, at("2026-11-21T09:00:00Z"), at("2026-11-21T10:00:00Z")];
-        assert_eq!(ticks(&hourly, Missed::RunAll, due, now), (all, at("2026-11-21T11:00:00Z")));
+        assert_eq!(
+            ticks(&hourly, Missed::RunAll, due, now),
+            (all, at("2026-11-21T11:00:00Z"))
+        );
         for missed in [Missed::Skip, Missed::RunOnce, Missed::RunAll] {
-            assert_eq!(ticks(&hourly, missed, due, at("2026-11-21T08:00:01Z")), (vec![due], at("2026-11-21T09:00:00Z")));
+            assert_eq!(
+                ticks(&hourly, missed, due, at("2026-11-21T08:00:01Z")),
+                (vec![due], at("2026-11-21T09:00:00Z"))
+            );
         }
     }
 
@@ -376,7 +444,10 @@ mod tests {
         let clockwork = Clockwork::new(&Rhythm::Every(Duration::from_secs(10)), "UTC").unwrap();
         let due = at("2026-11-21T08:00:03Z");
         let (ran, next) = ticks(&clockwork, Missed::Skip, due, at("2026-11-21T09:00:05Z"));
-        assert_eq!((ran, next), (vec![at("2026-11-21T09:00:03Z")], at("2026-11-21T09:00:13Z")));
+        assert_eq!(
+            (ran, next),
+            (vec![at("2026-11-21T09:00:03Z")], at("2026-11-21T09:00:13Z"))
+        );
         assert!(Clockwork::new(&Rhythm::Every(Duration::from_millis(10)), "UTC").is_err());
     }
 }

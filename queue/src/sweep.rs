@@ -12,7 +12,10 @@ use uuid::Uuid;
 const PROMOTE_BATCH: i64 = 2000;
 
 /// Makes due jobs ready; answers how long until the next one is due.
-pub(crate) async fn promote(connection: &mut PgConnection, shift_ms: i64) -> Result<Option<Duration>, sqlx::Error> {
+pub(crate) async fn promote(
+    connection: &mut PgConnection,
+    shift_ms: i64,
+) -> Result<Option<Duration>, sqlx::Error> {
     let promoted: i64 = sqlx::query_scalar(
         "with due as materialized ( \
            select ctid from queue.jobs \
@@ -43,7 +46,11 @@ pub(crate) async fn promote(connection: &mut PgConnection, shift_ms: i64) -> Res
 }
 
 /// Takes back what lost workers had claimed. A job that has cost `crash_limit` workers is taken for poison.
-pub(crate) async fn rescue(connection: &mut PgConnection, lease: Duration, crash_limit: i16) -> Result<u64, sqlx::Error> {
+pub(crate) async fn rescue(
+    connection: &mut PgConnection,
+    lease: Duration,
+    crash_limit: i16,
+) -> Result<u64, sqlx::Error> {
     let mut tx = connection.begin().await?;
     let lost: Vec<Uuid> = sqlx::query_scalar(
         "select id from queue.workers where beat_at < clock_timestamp() - make_interval(secs => $1) for update skip locked",
@@ -57,16 +64,15 @@ pub(crate) async fn rescue(connection: &mut PgConnection, lease: Duration, crash
     }
     let rows = sqlx::query(
         "with lost as materialized ( \
-           select id, run, worker, attempt, claimed_at from queue.jobs \
+           select id, run, worker, attempt, claimed_at, crashes + 1 >= $2 or attempt >= max_attempts as poison from queue.jobs \
            where state = 'ready' and worker = any($1) for update), \
          back as ( \
            update queue.jobs j \
            set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
                last_error = $3, \
-               state = case when poison.yes then 'dead'::queue.state else 'ready' end, \
-               unique_key = case when poison.yes then null else j.unique_key end \
-           from lost, lateral (select j.crashes + 1 >= $2 or j.attempt >= j.max_attempts as yes) poison \
-           where j.id = lost.id \
+               state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
+               unique_key = case when lost.poison then null else j.unique_key end \
+           from lost where j.id = lost.id \
            returning j.id, j.kind, j.lane, j.state, j.organization_id), \
          noted as ( \
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
@@ -81,15 +87,24 @@ pub(crate) async fn rescue(connection: &mut PgConnection, lease: Duration, crash
     .bind(CHANNEL)
     .fetch_all(&mut *tx)
     .await?;
-    sqlx::query("delete from queue.workers where id = any($1)").bind(&lost).execute(&mut *tx).await?;
+    sqlx::query("delete from queue.workers where id = any($1)")
+        .bind(&lost)
+        .execute(&mut *tx)
+        .await?;
     tx.commit().await?;
     let mut jobs = 0u64;
     for row in rows {
         let (kind, dead, count): (String, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         jobs += count as u64;
-        metrics::ATTEMPTS.with_label_values(&[kind.as_str(), "lost"]).inc_by(count as u64);
+        metrics::ATTEMPTS
+            .with_label_values(&[kind.as_str(), "lost"])
+            .inc_by(count as u64);
         if dead {
-            error!(job.kind = kind, jobs = count, "jobs lost too many workers and are dead letters");
+            error!(
+                job.kind = kind,
+                jobs = count,
+                "jobs lost too many workers and are dead letters"
+            );
         }
     }
     metrics::RESCUED.inc_by(jobs);
@@ -138,12 +153,27 @@ pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Er
 }
 
 /// Partitions for the coming week; drops those whose time is over, and dead letters that nobody wanted.
-pub(crate) async fn prune(connection: &mut PgConnection, history: Duration, dead: Duration) -> Result<(), sqlx::Error> {
-    let interval = |duration: Duration| PgInterval { months: 0, days: 0, microseconds: duration.as_micros() as i64 };
+pub(crate) async fn prune(
+    connection: &mut PgConnection,
+    history: Duration,
+    dead: Duration,
+) -> Result<(), sqlx::Error> {
+    let interval = |duration: Duration| PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: duration.as_micros() as i64,
+    };
     // A drop that waits for a long reader would make every completion wait behind it.
-    sqlx::query("select set_config('lock_timeout', '2s', false)").execute(&mut *connection).await?;
-    sqlx::query("select queue.make_partitions(7)").execute(&mut *connection).await?;
-    sqlx::query("select queue.drop_partitions('history', $1)").bind(interval(history)).execute(&mut *connection).await?;
+    sqlx::query("select set_config('lock_timeout', '2s', false)")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("select queue.make_partitions(7)")
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("select queue.drop_partitions('history', $1)")
+        .bind(interval(history))
+        .execute(&mut *connection)
+        .await?;
     sqlx::query("select queue.drop_partitions('attempts', $1)")
         .bind(interval(history.max(dead)))
         .execute(&mut *connection)
@@ -153,7 +183,10 @@ pub(crate) async fn prune(connection: &mut PgConnection, history: Duration, dead
         .execute(connection)
         .await?;
     if gone.rows_affected() > 0 {
-        warn!(jobs = gone.rows_affected(), "dead letters were dropped: their time was over");
+        warn!(
+            jobs = gone.rows_affected(),
+            "dead letters were dropped: their time was over"
+        );
     }
     Ok(())
 }

@@ -20,12 +20,19 @@ pub struct TraceContext {
 impl TraceContext {
     /// The start of a new, sampled trace.
     pub fn new_root() -> Self {
-        TraceContext { trace_id: rand::random::<u128>().max(1), span_id: rand::random::<u64>().max(1), flags: 1 }
+        TraceContext {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: rand::random::<u64>().max(1),
+            flags: 1,
+        }
     }
 
     /// A new span in the same trace.
     pub fn child(self) -> Self {
-        TraceContext { span_id: rand::random::<u64>().max(1), ..self }
+        TraceContext {
+            span_id: rand::random::<u64>().max(1),
+            ..self
+        }
     }
 
     /// The trace id as logs and history show it: 32 hexadecimal digits.
@@ -46,7 +53,11 @@ pub async fn scope<F: Future>(context: TraceContext, future: F) -> F::Output {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
+        write!(
+            f,
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id, self.span_id, self.flags
+        )
     }
 }
 
@@ -65,12 +76,17 @@ impl FromStr for TraceContext {
 
     fn from_str(s: &str) -> Result<Self, InvalidTraceParent> {
         let parts: Vec<&str> = s.trim().split('-').collect();
-        let [version, trace, span, flags, ..] = parts[..] else { return Err(InvalidTraceParent) };
+        let [version, trace, span, flags, ..] = parts[..] else {
+            return Err(InvalidTraceParent);
+        };
         let hex = |part: &str, digits: usize| {
-            (part.len() == digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-                .then(|| u128::from_str_radix(part, 16).ok())
-                .flatten()
-                .ok_or(InvalidTraceParent)
+            (part.len() == digits
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+            .then(|| u128::from_str_radix(part, 16).ok())
+            .flatten()
+            .ok_or(InvalidTraceParent)
         };
         // Version ff is forbidden; version 00 has exactly four parts (section 3.2.2).
         if hex(version, 2)? == 0xff || (version == "00" && parts.len() != 4) {
@@ -80,7 +96,11 @@ impl FromStr for TraceContext {
         if trace_id == 0 || span_id == 0 {
             return Err(InvalidTraceParent);
         }
-        Ok(TraceContext { trace_id, span_id, flags })
+        Ok(TraceContext {
+            trace_id,
+            span_id,
+            flags,
+        })
     }
 }
 

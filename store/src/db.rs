@@ -22,6 +22,11 @@ impl Clock {
         self.shift_ms.fetch_add(by.num_milliseconds(), Ordering::Relaxed);
     }
 
+    /// The shift itself, in milliseconds, for the job engine: due jobs are judged by the same clock.
+    pub fn shift_handle(&self) -> Arc<AtomicI64> {
+        self.shift_ms.clone()
+    }
+
     fn adjust(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + TimeDelta::milliseconds(self.shift_ms.load(Ordering::Relaxed))
     }

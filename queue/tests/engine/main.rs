@@ -3,7 +3,7 @@
 mod admin;
 mod enqueue;
 mod lease;
-mod outcomes;
 mod outage;
+mod outcomes;
 mod schedules;
 mod scripted;

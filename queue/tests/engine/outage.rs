@@ -2,8 +2,31 @@
 
 use crate::scripted::{Bench, Scripted, Step, eventually};
 use queue::NewJob;
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::time::Duration;
+
+/// Nobody may connect (or may again), as while a server is down.
+async fn allow_connections(bench: &Bench, yes: bool) {
+    let (front, _) = bench.db.owner_url.rsplit_once(&bench.db.name).unwrap();
+    let (_, back) = bench.db.owner_url.rsplit_once(&bench.db.name).unwrap();
+    let mut elsewhere = PgConnection::connect(&format!("{front}postgres{back}"))
+        .await
+        .unwrap();
+    let name = &bench.db.name;
+    sqlx::query(AssertSqlSafe(format!(
+        "alter database {name} with allow_connections {yes}"
+    )))
+    .execute(&mut elsewhere)
+    .await
+    .unwrap();
+    if !yes {
+        sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = $1")
+            .bind(name)
+            .execute(&mut elsewhere)
+            .await
+            .unwrap();
+    }
+}
 
 async fn kill_all(owner: &mut PgConnection) {
     sqlx::query("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()")
@@ -18,7 +41,14 @@ async fn terminated_backends_lose_and_double_nothing() {
     let engine = bench.start();
     let mut owner = bench.db.owner().await;
     for _ in 0..6 {
-        let jobs: Vec<_> = (0..100).map(|_| NewJob::of(&Scripted { steps: vec![Step::Effect] }).max_attempts(30)).collect();
+        let jobs: Vec<_> = (0..100)
+            .map(|_| {
+                NewJob::of(&Scripted {
+                    steps: vec![Step::Effect],
+                })
+                .max_attempts(30)
+            })
+            .collect();
         eventually("an enqueue", || async {
             let mut tx = bench.pool().begin().await.ok()?;
             queue::enqueue(&mut tx, &jobs).await.ok()?;
@@ -36,8 +66,16 @@ async fn terminated_backends_lose_and_double_nothing() {
         bench.count("select count(distinct job) from ledger").await,
     );
     // A commit whose answer was lost may have been repeated by the test itself, therefore "at least".
-    assert!(effects >= 600 && effects == jobs, "{effects} effects of {jobs} jobs");
-    assert_eq!(bench.count("select count(*) from queue.history where outcome = 'done'").await, effects);
+    assert!(
+        effects >= 600 && effects == jobs,
+        "{effects} effects of {jobs} jobs"
+    );
+    assert_eq!(
+        bench
+            .count("select count(*) from queue.history where outcome = 'done'")
+            .await,
+        effects
+    );
     engine.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -49,13 +87,13 @@ async fn an_outage_longer_than_the_lease_is_survived() {
     bench.reaches(before, queue::admin::JobState::Done).await;
     let running = bench.add(&[Step::UntilCancelled, Step::Done]).await;
     bench.reaches(running, queue::admin::JobState::Running).await;
-    let mut owner = bench.db.owner().await;
-    let name = &bench.db.name;
-    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections false"))).execute(&mut owner).await.unwrap();
-    kill_all(&mut owner).await;
+    allow_connections(&bench, false).await;
     // The handler is told to stop once its lease may be lost.
-    eventually("the handler to stop", || async { (engine.running() == 0).then_some(()) }).await;
-    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections true"))).execute(&mut owner).await.unwrap();
+    eventually("the handler to stop", || async {
+        (engine.running() == 0).then_some(())
+    })
+    .await;
+    allow_connections(&bench, true).await;
     bench.reaches(running, queue::admin::JobState::Done).await;
     let after = bench.add(&[Step::Done]).await;
     bench.reaches(after, queue::admin::JobState::Done).await;
@@ -68,9 +106,12 @@ async fn a_shutdown_without_database_ends() {
     let engine = bench.start();
     let running = bench.add(&[Step::Hang]).await;
     bench.reaches(running, queue::admin::JobState::Running).await;
-    let mut owner = bench.db.owner().await;
-    let name = &bench.db.name;
-    sqlx::query(AssertSqlSafe(format!("alter database {name} with allow_connections false"))).execute(&mut owner).await.unwrap();
-    kill_all(&mut owner).await;
-    tokio::time::timeout(Duration::from_secs(20), engine.shutdown(Duration::from_millis(200))).await.expect("an end");
+    allow_connections(&bench, false).await;
+    tokio::time::timeout(
+        Duration::from_secs(20),
+        engine.shutdown(Duration::from_millis(200)),
+    )
+    .await
+    .expect("an end");
+    allow_connections(&bench, true).await;
 }
