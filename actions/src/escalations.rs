@@ -264,11 +264,10 @@ async fn remember(tx: &mut Tx, escalation: &Escalation, changes: &Changes) -> Re
 
 async fn set_timer(tx: &mut Tx, escalation: &Escalation) -> Result<()> {
     let Some(at) = escalation.next_at else { return Ok(()) };
-    let delay = (at - tx.now()).to_std().unwrap_or_default();
     let organization = tx.organization();
     let job = NewJob::of(&Escalate { escalation: escalation.id, step: Some(escalation.next_step) })
         .organization(organization)
-        .after(delay);
+        .run_at(at);
     queue::enqueue(tx, &[job]).await?;
     Ok(())
 }

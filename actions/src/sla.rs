@@ -191,8 +191,7 @@ async fn note_end(tx: &mut Tx, ticket: &Ticket, before: &StoredClock, after: &St
 
 async fn set_timer(tx: &mut Tx, organization: OrganizationId, stored: &StoredClock) -> Result<()> {
     let Some(at) = stored.clock.next_check() else { return Ok(()) };
-    let delay = (at - tx.now()).to_std().unwrap_or_default();
-    let job = NewJob::of(&CheckSla { clock: stored.id, at: Some(at) }).organization(organization).after(delay);
+    let job = NewJob::of(&CheckSla { clock: stored.id, at: Some(at) }).organization(organization).run_at(at);
     queue::enqueue(tx, &[job]).await?;
     Ok(())
 }

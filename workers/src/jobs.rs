@@ -1,5 +1,9 @@
 //! One file per job kind; the file name is the kind.
 
+pub mod check_sla;
+pub mod escalate;
 pub mod ingest_alert;
 pub mod notify_channel;
 pub mod react;
+pub mod recompute_sla;
+pub mod sweep;

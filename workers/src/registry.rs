@@ -2,9 +2,18 @@
 
 use crate::Shared;
 use actions::jobs;
-use queue::Registry;
+use queue::{Missed, Registry, Schedule};
+use std::time::Duration;
 
 /// A kind that is not listed here is not worked; a test holds the list against the files.
 pub fn registry() -> Registry<Shared> {
-    Registry::new().job::<jobs::IngestAlert>().job::<jobs::React>().job::<jobs::NotifyChannel>()
+    Registry::new()
+        .job::<jobs::CheckSla>()
+        .job::<jobs::Escalate>()
+        .job::<jobs::IngestAlert>()
+        .job::<jobs::NotifyChannel>()
+        .job::<jobs::React>()
+        .job::<jobs::RecomputeSla>()
+        .job::<jobs::Sweep>()
+        .schedule(Schedule::every("sweep", Duration::from_secs(30), &jobs::Sweep {}).missed(Missed::RunOnce))
 }

@@ -1,0 +1,65 @@
+//! The safety net: finds what a lost timer or signal left behind and asks for it again. Usually finds nothing.
+
+use crate::Shared;
+use actions::jobs::{CheckSla, Escalate, Sweep};
+use chrono::TimeDelta;
+use domain::OrganizationId;
+use queue::{JobResult, NewJob, Outcome, Run, Running, Unique};
+use serde_json::json;
+use std::collections::HashMap;
+
+/// What is late by this much has lost its timer; the usual lag is far below a second.
+const GRACE: TimeDelta = TimeDelta::seconds(20);
+/// The rest comes in the next sweep.
+const MOST: i64 = 1000;
+
+impl Run<Shared> for Sweep {
+    async fn run(self, _job: &Running, shared: &Shared) -> JobResult {
+        let (clocks, escalations) = (clocks(shared).await?, self::escalations(shared).await?);
+        if clocks + escalations > 0 {
+            tracing::warn!(clocks, escalations, "the sweep found work whose timers were lost");
+        }
+        Ok(Outcome::DoneWith(json!({"clocks": clocks, "escalations": escalations})))
+    }
+}
+
+async fn clocks(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - GRACE;
+    let overdue = store::sla_clocks::overdue(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    let jobs = overdue.into_iter().map(|(organization, clock)| {
+        let job = NewJob::of(&CheckSla { clock, at: None }).unique(format!("clock:{clock}"), Unique::WhileUnfinished);
+        (organization, job)
+    });
+    ask_again(shared, jobs).await
+}
+
+async fn escalations(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - GRACE;
+    let overdue = store::escalations::overdue(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    let jobs = overdue.into_iter().map(|(organization, escalation)| {
+        let job = NewJob::of(&Escalate { escalation, step: None })
+            .unique(format!("escalation:{escalation}"), Unique::WhileUnfinished);
+        (organization, job)
+    });
+    ask_again(shared, jobs).await
+}
+
+/// Rows are found over all organizations, but written in one at a time.
+async fn ask_again(shared: &Shared, jobs: impl Iterator<Item = (OrganizationId, NewJob)>) -> anyhow::Result<usize> {
+    let mut by_organization: HashMap<OrganizationId, Vec<NewJob>> = HashMap::new();
+    for (organization, job) in jobs {
+        by_organization.entry(organization).or_default().push(job.organization(organization));
+    }
+    let mut count = 0;
+    for (organization, jobs) in by_organization {
+        let mut tx = shared.db.begin(organization).await?;
+        queue::enqueue(&mut tx, &jobs).await?;
+        tx.commit().await?;
+        count += jobs.len();
+    }
+    Ok(count)
+}
