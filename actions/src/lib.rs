@@ -2,17 +2,11 @@
 //! enqueues its reactions, in the caller's transaction. Shared by the API, mail, alerts and (later) chat and rules.
 
 pub mod access;
-pub mod api_tokens;
-pub mod auth;
-pub mod calendars;
-pub mod channels;
-mod check;
-pub mod credentials;
-pub mod channels;
 pub mod alert_sources;
 pub mod alerts;
 pub mod api_tokens;
 pub mod auth;
+pub mod calendars;
 pub mod channels;
 mod check;
 pub mod credentials;
