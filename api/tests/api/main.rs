@@ -1,5 +1,7 @@
 //! The routes against a real database, without a socket. One module per noun; `support::Api` is where they begin.
 
+mod auth;
 mod foundation;
+mod people;
 mod incidents;
 mod support;
