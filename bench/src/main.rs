@@ -3,6 +3,7 @@
 mod alerts;
 mod demo;
 mod idle;
+mod jobs;
 mod mail;
 
 use clap::{Parser, Subcommand};
@@ -16,6 +17,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum What {
+    /// The job engine alone: jobs per second, pickup latency
+    Jobs(jobs::Args),
     /// Mails per second from SMTP to durable tickets
     Mail(mail::Args),
     /// Alerts per second from the Alertmanager hook to durable incidents
@@ -28,6 +31,7 @@ enum What {
 async fn main() -> anyhow::Result<()> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let figures = match Cli::parse().what {
+        What::Jobs(args) => jobs::run(args).await?,
         What::Mail(args) => mail::run(args).await?,
         What::Alerts(args) => alerts::run(args).await?,
         What::Idle(args) => idle::run(args).await?,

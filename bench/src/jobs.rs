@@ -1,0 +1,309 @@
+//! The job engine alone, on a private PostgreSQL with fsync on and default durability, as the application role.
+
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
+use embedded::{Cluster, Options};
+use queue::{Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry, Run, Running};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+const LANE: &str = "bench";
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// More settings of the server, as name=value
+    #[arg(long = "set", global = true, value_parser = setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// No-op jobs per second that one worker process takes from a backlog
+    Drain {
+        #[arg(long, default_value_t = 300_000)]
+        jobs: u64,
+        /// Jobs that run at once
+        #[arg(long, default_value_t = 2000)]
+        concurrency: usize,
+        /// Other jobs in the table while it drains
+        #[arg(long, value_enum, default_value_t = Others::None)]
+        others: Others,
+        #[arg(long, default_value_t = 1_000_000)]
+        other_jobs: u64,
+    },
+    /// Jobs per second: one a transaction (from 1 and 16 callers), and a thousand a call
+    Enqueue {
+        #[arg(long, default_value_t = 10)]
+        seconds: u64,
+    },
+    /// From commit to the start of the handler, at a steady rate
+    Latency {
+        #[arg(long, default_value_t = 100)]
+        rate: u64,
+        #[arg(long, default_value_t = 20)]
+        seconds: u64,
+    },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Others {
+    None,
+    Scheduled,
+    Dead,
+    Done,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned())).ok_or("expected name=value".to_owned())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Noop {
+    n: u64,
+}
+impl Job for Noop {
+    const KIND: &'static str = "noop";
+    const LANE: &'static str = LANE;
+}
+
+#[derive(Clone, Default)]
+struct Seen {
+    count: Arc<AtomicU64>,
+    expected: u64,
+    all: Arc<Notify>,
+    started: Option<Arc<Mutex<HashMap<Uuid, Instant>>>>,
+}
+
+impl Run<Seen> for Noop {
+    async fn run(self, job: &Running, seen: &Seen) -> JobResult {
+        if let Some(started) = &seen.started {
+            started.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.insert(job.id.0, Instant::now());
+        }
+        if seen.count.fetch_add(1, Ordering::Relaxed) + 1 == seen.expected {
+            seen.all.notify_one();
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+pub async fn run(args: Args) -> Result<Value> {
+    let server = Server::start(args.settings).await?;
+    let figures = match args.what {
+        What::Drain { jobs, concurrency, others, other_jobs } => drain(&server, jobs, concurrency, others, other_jobs).await,
+        What::Enqueue { seconds } => enqueue(&server, Duration::from_secs(seconds)).await,
+        What::Latency { rate, seconds } => latency(&server, rate, seconds).await,
+    };
+    server.stop().await;
+    figures
+}
+
+struct Server {
+    cluster: Cluster,
+    pool: PgPool,
+    owner: PgPool,
+}
+
+impl Server {
+    async fn start(more: Vec<(String, String)>) -> Result<Server> {
+        let dir = std::env::temp_dir().join(format!("relaydesk-bench-jobs-{}", std::process::id()));
+        let mut settings = vec![
+            ("shared_buffers".to_owned(), "512MB".to_owned()),
+            ("max_wal_size".to_owned(), "4GB".to_owned()),
+            ("fsync".to_owned(), "on".to_owned()),
+            ("synchronous_commit".to_owned(), "on".to_owned()),
+            ("full_page_writes".to_owned(), "on".to_owned()),
+        ];
+        settings.extend(more);
+        let options = Options { fresh: true, settings, packs: embedded::usual_packs(), ..Options::new(dir) };
+        let cluster = tokio::task::spawn_blocking(move || Cluster::start(options)).await??;
+        let pool = |url: String, size: u32| -> Result<PgPool> {
+            let options: PgConnectOptions = url.parse()?;
+            Ok(PgPoolOptions::new().max_connections(size).connect_lazy_with(options))
+        };
+        let owner = pool(cluster.owner_url("relaydesk"), 2)?;
+        store::MIGRATOR.run(&owner).await.context("the migrations")?;
+        let app = pool(cluster.app_url("relaydesk"), 20)?;
+        Ok(Server { cluster, pool: app, owner })
+    }
+
+    async fn wal(&self) -> Result<i64> {
+        Ok(sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0')::bigint").fetch_one(&self.owner).await?)
+    }
+
+    async fn stop(self) {
+        self.pool.close().await;
+        self.owner.close().await;
+        let dir = self.cluster.dir().to_path_buf();
+        let _ = tokio::task::spawn_blocking(move || drop(self.cluster)).await;
+        let _ = std::fs::remove_dir_all(dir);
+    }
+}
+
+async fn fill(pool: &PgPool, jobs: u64, later: Option<Duration>) -> Result<Duration> {
+    let started = Instant::now();
+    let mut n = 0;
+    while n < jobs {
+        let batch: Vec<NewJob> = (n..(n + 1000).min(jobs))
+            .map(|n| {
+                let job = NewJob::of(&Noop { n });
+                match later {
+                    Some(delay) => job.after(delay).priority(9),
+                    None => job,
+                }
+            })
+            .collect();
+        let mut tx = pool.begin().await?;
+        queue::enqueue(&mut tx, &batch).await?;
+        tx.commit().await?;
+        n += batch.len() as u64;
+    }
+    Ok(started.elapsed())
+}
+
+async fn drain(server: &Server, jobs: u64, concurrency: usize, others: Others, other_jobs: u64) -> Result<Value> {
+    match others {
+        Others::None => {}
+        Others::Scheduled => drop(fill(&server.pool, other_jobs, Some(Duration::from_secs(86_400))).await?),
+        Others::Dead => {
+            fill(&server.pool, other_jobs, Some(Duration::from_secs(86_400))).await?;
+            sqlx::query("update queue.jobs set state = 'dead'").execute(&server.owner).await?;
+        }
+        Others::Done => {
+            fill(&server.pool, other_jobs, None).await?;
+            work(server, other_jobs, concurrency).await?;
+        }
+    }
+    let filled = fill(&server.pool, jobs, None).await?;
+    sqlx::raw_sql("vacuum analyze queue.jobs; checkpoint").execute(&server.owner).await?;
+    let wal = server.wal().await?;
+    let took = work(server, jobs, concurrency).await?;
+    let wal = server.wal().await? - wal;
+    Ok(json!({
+        "bench": "jobs drain",
+        "jobs": jobs,
+        "others": others.to_possible_value().map(|v| v.get_name().to_owned()),
+        "concurrency": concurrency,
+        "jobs_per_second": (jobs as f64 / took.as_secs_f64()).round(),
+        "enqueued_per_second": (jobs as f64 / filled.as_secs_f64()).round(),
+        "wal_bytes_per_job": wal as u64 / jobs,
+        "resident_mb": resident_mb(),
+    }))
+}
+
+/// Until the last job is written as finished, from the start of the engine.
+async fn work(server: &Server, jobs: u64, concurrency: usize) -> Result<Duration> {
+    let seen = Seen { expected: jobs, ..Seen::default() };
+    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, concurrency)], ..EngineConfig::default() };
+    let started = Instant::now();
+    let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
+    seen.all.notified().await;
+    loop {
+        let left: bool = sqlx::query_scalar("select exists (select from queue.jobs where state = 'ready')").fetch_one(&server.owner).await?;
+        if !left {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let took = started.elapsed();
+    engine.shutdown(Duration::from_secs(10)).await;
+    let runs = seen.count.load(Ordering::Relaxed);
+    anyhow::ensure!(runs == jobs, "{runs} runs of {jobs} jobs");
+    Ok(took)
+}
+
+async fn enqueue(server: &Server, time: Duration) -> Result<Value> {
+    let one = enqueue_by(&server.pool, 1, 1, time).await?;
+    let sixteen = enqueue_by(&server.pool, 16, 1, time).await?;
+    let bulk = enqueue_by(&server.pool, 1, 1000, time).await?;
+    Ok(json!({
+        "bench": "jobs enqueue",
+        "one_caller_jobs_per_second": one.round(),
+        "sixteen_callers_jobs_per_second": sixteen.round(),
+        "batches_of_1000_jobs_per_second": bulk.round(),
+    }))
+}
+
+async fn enqueue_by(pool: &PgPool, callers: u64, batch: u64, time: Duration) -> Result<f64> {
+    let started = Instant::now();
+    let tasks: Vec<_> = (0..callers)
+        .map(|_| {
+            let pool = pool.clone();
+            tokio::spawn(async move {
+                let mut count = 0;
+                while started.elapsed() < time {
+                    let jobs: Vec<_> = (0..batch).map(|n| NewJob::of(&Noop { n })).collect();
+                    let mut tx = pool.begin().await?;
+                    queue::enqueue(&mut tx, &jobs).await?;
+                    tx.commit().await?;
+                    count += batch;
+                }
+                anyhow::Ok(count)
+            })
+        })
+        .collect();
+    let mut count = 0;
+    for task in tasks {
+        count += task.await??;
+    }
+    Ok(count as f64 / started.elapsed().as_secs_f64())
+}
+
+async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
+    let starts = Arc::new(Mutex::new(HashMap::new()));
+    let seen = Seen { expected: rate * seconds, started: Some(starts.clone()), ..Seen::default() };
+    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, 16)], ..EngineConfig::default() };
+    let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
+    let mut tasks = Vec::new();
+    for n in 0..rate * seconds {
+        ticks.tick().await;
+        let pool = server.pool.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut tx = pool.begin().await?;
+            let id = queue::enqueue(&mut tx, &[NewJob::of(&Noop { n })]).await?[0];
+            tx.commit().await?;
+            anyhow::Ok((id.0, Instant::now()))
+        }));
+    }
+    let mut commits = Vec::new();
+    for task in tasks {
+        commits.push(task.await??);
+    }
+    tokio::time::timeout(Duration::from_secs(30), seen.all.notified()).await.context("jobs left behind")?;
+    engine.shutdown(Duration::from_secs(10)).await;
+    let starts = starts.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
+    // A handler may start before its enqueuer hears that the commit went through.
+    let mut waits: Vec<f64> = commits
+        .iter()
+        .filter_map(|(id, committed)| Some(starts.get(id)?.saturating_duration_since(*committed).as_secs_f64() * 1000.0))
+        .collect();
+    waits.sort_by(f64::total_cmp);
+    let at = |share: f64| waits.get(((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1))).copied();
+    Ok(json!({
+        "bench": "jobs latency",
+        "rate": rate,
+        "jobs": waits.len(),
+        "p50_ms": at(0.5),
+        "p95_ms": at(0.95),
+        "p99_ms": at(0.99),
+        "max_ms": waits.last(),
+    }))
+}
+
+fn resident_mb() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
+}
