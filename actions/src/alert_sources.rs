@@ -1,10 +1,10 @@
 //! Setting up where alerts come from.
 
+use crate::credentials::hash_token;
 use crate::{Error, FieldError, Result};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::permission::{self, Permission};
 use domain::{Actor, AlertSourceId, TeamId};
-use sha2::{Digest, Sha256};
 use store::Tx;
 use store::alert_sources::AlertSource;
 
@@ -56,11 +56,6 @@ pub struct WithToken {
     pub token: String,
 }
 
-/// What stands in the database for a token.
-pub fn token_hash(token: &str) -> String {
-    hex::encode(Sha256::digest(token.as_bytes()))
-}
-
 /// 256 random bits; the prefix lets secret scanners recognise it.
 fn new_token() -> String {
     format!("rda_{}", hex::encode(rand::random::<[u8; 32]>()))
@@ -91,7 +86,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<W
         updated_at: tx.now(),
     };
     check(&source)?;
-    store::alert_sources::insert(tx, &source, &token_hash(&token)).await.map_err(words)?;
+    store::alert_sources::insert(tx, &source, &hash_token(&token)).await.map_err(words)?;
     Ok(WithToken { source, token })
 }
 
@@ -128,7 +123,7 @@ pub async fn update(
 pub async fn rotate_token(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<WithToken> {
     permission::check(actor, Permission::AlertSourcesManage)?;
     let token = new_token();
-    store::alert_sources::set_token(tx, id, &token_hash(&token), &prefix(&token)).await?;
+    store::alert_sources::set_token(tx, id, &hash_token(&token), &prefix(&token)).await?;
     Ok(WithToken { source: store::alert_sources::get(tx, id).await?, token })
 }
 

@@ -7,11 +7,11 @@ mod incident;
 
 use crate::Result;
 use chrono::{DateTime, Utc};
-use domain::alert::{
-    AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide,
-};
+use domain::alert::{AlertSourceKind, AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide};
 use domain::{Actor, AlertId, TicketId};
+use prometheus::{IntCounterVec, register_int_counter_vec};
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 use store::Tx;
 use store::alert_sources::AlertSource;
 use store::alerts::{Alert, Group};
@@ -55,6 +55,16 @@ impl Outcome {
             _ => None,
         }
     }
+}
+
+/// Counts what became of a payload, after the commit. `source` is the kind of the monitoring system: the names of sources
+/// belong to their organizations. Beside the words of [`Outcome`]: `invalid`, `throttled`, `failed`.
+pub fn count(source: AlertSourceKind, outcome: &str) {
+    static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
+        register_int_counter_vec!("relaydesk_alert_ingest_total", "What became of alerts", &["source", "outcome"])
+            .expect("a metric is registered once")
+    });
+    INGESTED.with_label_values(&[source.as_str(), outcome]).inc();
 }
 
 #[derive(Clone, Copy, Debug)]

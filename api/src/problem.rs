@@ -80,6 +80,11 @@ impl Problem {
         Problem::validation(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
+    /// The body was kept, and cannot be used: what is wrong, with pointers.
+    pub fn unusable_payload(errors: Vec<FieldError>, detail: impl Into<String>) -> Self {
+        Problem { errors, ..Problem::new("unusable-payload", "Unusable payload", StatusCode::BAD_REQUEST, detail) }
+    }
+
     /// No credentials, or none that are good.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
         Problem::new("unauthorized", "Not authenticated", StatusCode::UNAUTHORIZED, detail)
@@ -93,6 +98,11 @@ impl Problem {
     /// Also the answer for what belongs to another organization.
     pub fn not_found() -> Self {
         Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, "there is no such thing here")
+    }
+
+    /// The same, where it helps to say more.
+    pub fn not_found_because(detail: impl Into<String>) -> Self {
+        Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, detail)
     }
 
     pub fn conflict(detail: impl Into<String>) -> Self {

@@ -12,6 +12,8 @@ use utoipa_axum::router::OpenApiRouter;
 /// What lies under `/api/v1`. One line a noun.
 fn nouns() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
+        .merge(routes::alert_sources::router())
+        .merge(routes::alerts::router())
         .merge(routes::incidents::router())
         .merge(routes::api_tokens::router())
         .merge(routes::auth::router())
@@ -25,7 +27,7 @@ fn nouns() -> OpenApiRouter<AppState> {
 
 /// Where other systems knock: `/hooks/…`, without a login.
 fn hooks() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
+    OpenApiRouter::new().merge(routes::alert_hooks::router())
 }
 
 fn documented() -> (Router<AppState>, OpenApi) {

@@ -1,5 +1,8 @@
 //! One file per noun: parameters, bodies, responses, documentation, handlers.
 
+pub mod alert_hooks;
+pub mod alert_sources;
+pub mod alerts;
 pub mod incidents;
 pub mod api_tokens;
 pub mod auth;

@@ -1,20 +1,13 @@
 //! A kept monitoring payload opens, updates or resolves incidents; all of it in the transaction that ends the job.
 
 use crate::Shared;
-use actions::alerts::Ingested;
+use actions::alerts::{Ingested, count};
 use actions::jobs::IngestAlert;
+use domain::alert::AlertSourceKind;
 use domain::{Actor, InboxId, OrganizationId};
-use prometheus::{IntCounterVec, register_int_counter_vec};
 use queue::{JobError, JobResult, Outcome, Run, Running};
-use std::sync::LazyLock;
 use store::Tx;
 use store::inbox::{Inbox, Status};
-
-/// `source` is the kind of the monitoring system; names of sources belong to their organizations.
-static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!("relaydesk_alert_ingest_total", "What payloads did to their groups", &["source", "outcome"])
-        .expect("a metric is registered once")
-});
 
 impl Run<Shared> for IngestAlert {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
@@ -35,7 +28,7 @@ impl Run<Shared> for IngestAlert {
                 job.complete_in(&mut tx).await?;
                 tx.commit().await?;
                 for one in &done {
-                    INGESTED.with_label_values(&[&inbox.entry.source, one.outcome.as_str()]).inc();
+                    count(kind(&inbox), one.outcome.as_str());
                 }
             }
             Err(reason) => {
@@ -45,12 +38,17 @@ impl Run<Shared> for IngestAlert {
                 store::inbox::finish(&mut tx, self.inbox, Status::Failed, Some(&reason), None).await?;
                 job.complete_in(&mut tx).await?;
                 tx.commit().await?;
-                INGESTED.with_label_values(&[inbox.entry.source.as_str(), "failed"]).inc();
+                count(kind(&inbox), "failed");
                 tracing::warn!(inbox.id = %self.inbox, reason, "a monitoring payload could not be used");
             }
         }
         Ok(Outcome::Done)
     }
+}
+
+/// The inbox calls its row after the kind of the source.
+fn kind(inbox: &Inbox) -> AlertSourceKind {
+    inbox.entry.source.parse().unwrap_or(AlertSourceKind::Generic)
 }
 
 /// The inner `Err` is for good, and says why; the outer one is worth a retry.
