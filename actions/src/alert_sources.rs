@@ -1,10 +1,11 @@
 //! Setting up where alerts come from.
 
-use crate::credentials::hash_token;
+use crate::credentials::{hash_token, new_token};
 use crate::{Error, FieldError, Result};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::permission::{self, Permission};
 use domain::{Actor, AlertSourceId, TeamId};
+use secrecy::ExposeSecret;
 use store::Tx;
 use store::alert_sources::AlertSource;
 
@@ -56,10 +57,7 @@ pub struct WithToken {
     pub token: String,
 }
 
-/// 256 random bits; the prefix lets secret scanners recognise it.
-fn new_token() -> String {
-    format!("rda_{}", hex::encode(rand::random::<[u8; 32]>()))
-}
+const TOKEN_PREFIX: &str = "rda_";
 
 fn prefix(token: &str) -> String {
     token.chars().take(10).collect()
@@ -67,7 +65,7 @@ fn prefix(token: &str) -> String {
 
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<WithToken> {
     permission::check(actor, Permission::AlertSourcesManage)?;
-    let token = new_token();
+    let token = new_token(TOKEN_PREFIX).expose_secret().to_owned();
     let source = AlertSource {
         id: AlertSourceId::new(),
         organization: actor.organization,
@@ -122,7 +120,7 @@ pub async fn update(
 /// A new token; the old one stops working when the transaction commits.
 pub async fn rotate_token(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<WithToken> {
     permission::check(actor, Permission::AlertSourcesManage)?;
-    let token = new_token();
+    let token = new_token(TOKEN_PREFIX).expose_secret().to_owned();
     store::alert_sources::set_token(tx, id, &hash_token(&token), &prefix(&token)).await?;
     Ok(WithToken { source: store::alert_sources::get(tx, id).await?, token })
 }
