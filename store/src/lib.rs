@@ -17,6 +17,8 @@ pub mod events;
 pub mod guard;
 pub mod idempotency;
 pub mod inbox;
+pub mod mail_messages;
+pub mod mailboxes;
 pub mod organizations;
 pub mod priority_matrix;
 pub mod rules;

@@ -1,16 +1,17 @@
 //! Message-IDs (RFC 5322, 3.6.4), written without angle brackets.
 
-use crate::{DeliveryId, mail::Mail};
+use crate::mail::Mail;
+use uuid::Uuid;
 
 /// Longer ones are nobody's: an RFC 5322 line has at most 998 characters.
 const MAX: usize = 998;
 /// More references than this are not looked up; the newest count.
 const MAX_CANDIDATES: usize = 50;
 
-/// The Message-ID of a mail we send: the same for every attempt of one delivery, and not to be guessed, because the
-/// second half is random (`secret`, kept with it).
-pub fn outgoing(delivery: DeliveryId, secret: u64, host: &str) -> String {
-    format!("{}.{secret:016x}@{host}", delivery.0.simple())
+/// The Message-ID of a mail we send. It is made once, with the delivery, and is the same for every attempt; `random` is
+/// not to be guessed (a version 4 UUID), because who knows it may write to the ticket.
+pub fn outgoing(random: Uuid, host: &str) -> String {
+    format!("relaydesk.{}@{host}", random.simple())
 }
 
 /// Trims white space and angle brackets. `None` for what can't be one.
@@ -78,8 +79,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ours_are_found_again(delivery: u128, secret: u64, before in "[a-z @<>]{0,20}", after in "\\PC{0,20}") {
-            let id = outgoing(DeliveryId(uuid::Uuid::from_u128(delivery)), secret, "desk.example");
+        fn ours_are_found_again(random: u128, before in "[a-z @<>]{0,20}", after in r"\PC{0,20}") {
+            let id = outgoing(Uuid::from_u128(random), "desk.example");
             prop_assert_eq!(normalise(&id), Some(id.clone()));
             let found = all_in(&format!("{before}<{id}>{after}"));
             prop_assert!(found.contains(&id));

@@ -65,8 +65,6 @@ pub enum Decision {
     Comment {
         ticket: TicketId,
         visibility: Visibility,
-        /// The ticket was resolved and its requester does not agree.
-        reopen: bool,
         /// Written by somebody who is not part of the ticket.
         stranger: bool,
     },
@@ -130,7 +128,6 @@ fn answer(hit: &Hit, by_reference: bool) -> Decision {
         } else {
             Visibility::Internal
         },
-        reopen: public && !hit.staff && hit.status == Status::Resolved,
         stranger: !hit.participant,
     }
 }
@@ -166,11 +163,10 @@ mod tests {
         })
     }
 
-    fn comment(visibility: Visibility, reopen: bool, stranger: bool) -> Decision {
+    fn comment(visibility: Visibility, stranger: bool) -> Decision {
         Decision::Comment {
             ticket: hit(Status::New).ticket,
             visibility,
-            reopen,
             stranger,
         }
     }
@@ -180,9 +176,9 @@ mod tests {
         use Visibility::*;
         let ticket = hit(Status::New).ticket;
         assert_eq!(decide(&Facts::default()), Decision::Open { follows: None });
-        assert_eq!(referenced(hit(Status::New)), comment(Public, false, false));
-        assert_eq!(numbered(hit(Status::New)), comment(Public, false, false));
-        assert_eq!(referenced(hit(Status::Resolved)), comment(Public, true, false));
+        assert_eq!(referenced(hit(Status::New)), comment(Public, false));
+        assert_eq!(numbered(hit(Status::New)), comment(Public, false));
+        assert_eq!(referenced(hit(Status::Resolved)), comment(Public, false));
         assert_eq!(
             referenced(hit(Status::Closed)),
             Decision::Open {
@@ -194,7 +190,7 @@ mod tests {
                 internal: true,
                 ..hit(Status::New)
             }),
-            comment(Internal, false, false)
+            comment(Internal, false)
         );
     }
 
@@ -212,7 +208,7 @@ mod tests {
             }),
             Decision::Open { follows: None }
         );
-        assert_eq!(referenced(stranger), comment(Visibility::Internal, false, true));
+        assert_eq!(referenced(stranger), comment(Visibility::Internal, true));
         let closed = Hit {
             status: Status::Closed,
             ..stranger
@@ -226,11 +222,11 @@ mod tests {
             staff: true,
             ..hit(Status::Resolved)
         };
-        assert_eq!(referenced(staff), comment(Visibility::Public, false, false));
-        assert_eq!(numbered(staff), comment(Visibility::Internal, false, false));
+        assert_eq!(referenced(staff), comment(Visibility::Public, false));
+        assert_eq!(numbered(staff), comment(Visibility::Internal, false));
         assert_eq!(
             referenced(Hit { ours: false, ..staff }),
-            comment(Visibility::Internal, false, false)
+            comment(Visibility::Internal, false)
         );
     }
 
@@ -246,7 +242,7 @@ mod tests {
             referenced: vec![near, hit(Status::New)],
             ..Facts::default()
         };
-        assert_eq!(decide(&facts), comment(Visibility::Public, false, false));
+        assert_eq!(decide(&facts), comment(Visibility::Public, false));
     }
 
     fn any_hit() -> impl Strategy<Value = Hit> {
@@ -287,7 +283,7 @@ mod tests {
                 // Automatic answers never change a ticket.
                 Decision::Ignore { .. } => prop_assert!(kind < 3),
                 Decision::Open { .. } => prop_assert!(kind >= 3),
-                Decision::Comment { ticket, visibility, reopen, stranger } => {
+                Decision::Comment { ticket, visibility, stranger } => {
                     prop_assert!(kind >= 3);
                     let hits: Vec<&Hit> = facts.referenced.iter().chain(&facts.numbered).filter(|h| h.ticket == ticket).collect();
                     // Nothing public without a participant, nothing at all without a participant or our own secret id.
@@ -295,9 +291,6 @@ mod tests {
                     if visibility == Visibility::Public {
                         prop_assert!(hits.iter().any(|h| h.participant && !h.internal && (!h.staff || h.ours)));
                         prop_assert!(!stranger);
-                    }
-                    if reopen {
-                        prop_assert!(hits.iter().any(|h| h.status == Status::Resolved && h.participant));
                     }
                 }
             }
