@@ -76,7 +76,8 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
         ticket: Some(about.ticket),
         message_id: Some(bracketed(&message_id)),
         mail: Mail {
-            from: mailbox.map(|mailbox| mailbox.address.to_string()),
+            from: mailbox.as_ref().map(|mailbox| mailbox.address.to_string()),
+            from_name: mailbox.map(|mailbox| mailbox.name),
             to_name: (!name.is_empty()).then(|| name.to_owned()),
             in_reply_to,
             references,

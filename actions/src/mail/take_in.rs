@@ -1,17 +1,18 @@
 //! One mail, one decision, one transaction.
 
 use super::facts;
+use crate::people;
 use crate::tickets::{self, NewComment, NewTicket, StoredAttachment};
-use crate::{Error, Result};
+use crate::Result;
 use domain::mail::automatic::{self, Automatic, ReturnPath};
 use domain::mail::{Decision, Ignored, Mail, Person, decide, quote};
 use domain::ticket::{LinkKind, Source, Visibility};
-use domain::{Actor, CommentId, EmailAddress, Role, TicketId, UserId};
+use domain::{Actor, CommentId, EmailAddress, TicketId, UserId};
 use store::Tx;
 use store::inbox::{Entry, Status};
 use store::mail_messages::{Direction, NewMessage};
 use store::mailboxes::Mailbox;
-use store::users::{NewUser, User};
+use store::users::User;
 
 #[derive(Debug)]
 pub struct Incoming<'a> {
@@ -86,7 +87,7 @@ async fn open(
     let was_known = sender.is_some();
     let requester = match sender {
         Some(user) => user.id,
-        None => new_person(tx, &mail.from).await?,
+        None => people::requester_for_email(tx, actor, mail.from.address.as_str(), Some(&mail.from.name)).await?,
     };
     let mut new = NewTicket::incident(title(mail, follows.is_some()), Source::Email);
     new.description = mail.text.clone();
@@ -134,28 +135,6 @@ async fn comment(
     attach(tx, actor, ticket, Some(comment), incoming.files).await?;
     store::inbox::finish(tx, id, Status::Processed, None, Some(ticket)).await?;
     Ok(Outcome::Commented { ticket, comment })
-}
-
-/// Two mails of one new sender at once: the second finds what the first made.
-async fn new_person(tx: &mut Tx, person: &Person) -> Result<UserId> {
-    let name = if person.name.trim().is_empty() { person.address.as_str() } else { person.name.trim() };
-    let name: String = name.chars().take(200).collect();
-    let new = NewUser {
-        email: &person.address,
-        name: &name,
-        role: Role::EndUser,
-        password_hash: None,
-        department: None,
-        manager: None,
-        time_zone: None,
-        locale: None,
-        phone: None,
-    };
-    if let Some(id) = store::users::insert(tx, &new).await? {
-        return Ok(id);
-    }
-    let known = store::users::find_by_email(tx, &person.address).await?;
-    known.map(|user| user.id).ok_or(Error::NotFound)
 }
 
 /// Who else was addressed and is known here. Nobody becomes known by being named in a mail.
