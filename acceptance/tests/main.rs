@@ -1,1 +1,3 @@
 //! One binary; a module per user story. Each drives the built `relaydesk` from outside.
+
+mod house;
