@@ -6,6 +6,7 @@ mod comments;
 mod history;
 mod input;
 mod links;
+mod sla;
 mod tags;
 mod verbs;
 mod view;
@@ -59,10 +60,10 @@ async fn guarded(tx: &mut Tx, caller: &Caller, key: &str, if_match: &IfMatch) ->
 }
 
 /// Commits and answers with the incident as it is now.
-async fn answer(mut tx: Tx, caller: &Caller, ticket: Ticket) -> ApiResult<Response> {
+async fn answer(mut tx: Tx, ticket: Ticket) -> ApiResult<Response> {
     let ticket = store::tickets::get(&mut tx, ticket.id).await?;
     let version = ticket.version;
-    let view = IncidentView::of(&mut tx, caller, ticket).await?;
+    let view = IncidentView::of(&mut tx, ticket).await?;
     tx.commit().await?;
     Ok(etag::ok(version, view))
 }
@@ -228,7 +229,7 @@ async fn create(
     }
     let ticket = store::tickets::get(&mut tx, ticket.id).await?;
     let (location, version) = (format!("/api/v1/incidents/{}", ticket.id), ticket.version);
-    let view = IncidentView::of(&mut tx, &caller, ticket).await?;
+    let view = IncidentView::of(&mut tx, ticket).await?;
     tx.commit().await?;
     Ok(etag::created(&location, version, view))
 }
@@ -244,7 +245,7 @@ async fn show(
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let version = ticket.version;
-    Ok(etag::ok(version, IncidentView::of(&mut tx, &caller, ticket).await?))
+    Ok(etag::ok(version, IncidentView::of(&mut tx, ticket).await?))
 }
 
 /// What is left out stays as it is; null empties.
@@ -319,5 +320,5 @@ async fn change(
     if let Some(items) = &body.configuration_items {
         input::set_configuration_items(&mut tx, &actor, ticket.id, items).await?;
     }
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }

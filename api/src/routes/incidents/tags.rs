@@ -36,7 +36,7 @@ async fn add(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     tickets::add_tag(&mut tx, &caller.actor(), ticket.id, &body.tag).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 /// Take a tag off an incident
@@ -51,5 +51,5 @@ async fn remove(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     tickets::remove_tag(&mut tx, &caller.actor(), ticket.id, &tag).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }

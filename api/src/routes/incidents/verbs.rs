@@ -58,7 +58,7 @@ async fn assign(
     };
     let assignment = Assignment { assignee, team: body.team, reason: body.reason };
     let ticket = tickets::assign(&mut tx, &caller.actor(), ticket.id, assignment).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 /// With nothing but the reason, the priority is raised by one.
@@ -89,7 +89,7 @@ async fn escalate(
     let assignee = input::person(&mut tx, "/assignee", body.assignee.as_deref()).await?;
     let escalation = Escalation { reason: body.reason, priority: body.priority, team: body.team, assignee };
     let ticket = tickets::escalate(&mut tx, &caller.actor(), ticket.id, escalation).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -112,7 +112,7 @@ async fn resolve(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     let ticket = tickets::resolve(&mut tx, &caller.actor(), ticket.id, &body.resolution).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -138,7 +138,7 @@ async fn close(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     let ticket = tickets::close(&mut tx, &caller.actor(), ticket.id, reason(body).as_deref()).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 /// Reopen a resolved or closed incident
@@ -156,7 +156,7 @@ async fn reopen(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     let ticket = tickets::reopen(&mut tx, &caller.actor(), ticket.id, reason(body).as_deref()).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }
 
 /// Cancel an open incident
@@ -174,5 +174,5 @@ async fn cancel(
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     let ticket = tickets::cancel(&mut tx, &caller.actor(), ticket.id, reason(body).as_deref()).await?;
-    answer(tx, &caller, ticket).await
+    answer(tx, ticket).await
 }

@@ -1,6 +1,8 @@
 //! An incident as the API shows it.
 
-use crate::{ApiResult, Caller};
+use super::sla::SlaView;
+use crate::ApiResult;
+use actions::sla::TicketClocks;
 use chrono::{DateTime, Utc};
 use domain::ticket::text::truncated;
 use domain::{CiId, TeamId, TicketId, UserId};
@@ -42,6 +44,7 @@ pub struct IncidentView {
     source: &'static str,
     tags: Vec<String>,
     configuration_items: Vec<Uuid>,
+    sla: SlaView,
     resolution: Option<String>,
     /// When staff first answered in public.
     first_responded_at: Option<DateTime<Utc>>,
@@ -54,7 +57,7 @@ pub struct IncidentView {
 }
 
 impl IncidentView {
-    pub async fn of(tx: &mut Tx, _caller: &Caller, ticket: Ticket) -> ApiResult<IncidentView> {
+    pub async fn of(tx: &mut Tx, ticket: Ticket) -> ApiResult<IncidentView> {
         let mut views = Views::gather(tx, std::slice::from_ref(&ticket)).await?;
         Ok(views.whole(ticket))
     }
@@ -66,6 +69,7 @@ pub struct Views {
     teams: HashMap<TeamId, String>,
     tags: HashMap<TicketId, Vec<String>>,
     items: HashMap<TicketId, Vec<CiId>>,
+    clocks: HashMap<TicketId, TicketClocks>,
 }
 
 impl Views {
@@ -78,6 +82,7 @@ impl Views {
             teams: store::ticket_people::team_names(tx, &Vec::from_iter(teams)).await?,
             tags: store::ticket_tags::of_all(tx, &ids).await?,
             items: store::ticket_configuration_items::of_all(tx, &ids).await?,
+            clocks: actions::sla::view(tx, &ids).await?,
         })
     }
 
@@ -115,6 +120,7 @@ impl Views {
                 .into_iter()
                 .map(|id| id.0)
                 .collect(),
+            sla: self.clocks.remove(&ticket.id).unwrap_or_default().into(),
             resolution: ticket.resolution,
             first_responded_at: ticket.first_responded_at,
             resolved_at: ticket.resolved_at,
