@@ -4,6 +4,7 @@ use crate::config::Config;
 use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
+use connectors::mail::Mailer;
 use queue::{EngineConfig, LaneConfig};
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -43,6 +44,11 @@ pub fn blobs(config: &Config) -> Blobs {
     Blobs::new(config.data_dir.join("attachments"))
 }
 
+fn mailer(config: &Config) -> anyhow::Result<Option<Mailer>> {
+    let Some(url) = &config.mail_url else { return Ok(None) };
+    Ok(Some(Mailer::new(url.expose_secret()).context("RELAYDESK_MAIL_URL")?))
+}
+
 pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
     let destinations = Destinations::allowing(config.allow_private_destinations.clone());
     let settings = workers::Settings {
@@ -56,6 +62,7 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
         blobs: blobs(config),
         templates: Arc::new(Templates::new()),
         http: Client::new(destinations)?,
+        mailer: mailer(config)?,
         settings: Arc::new(settings),
     })
 }

@@ -1,6 +1,7 @@
 //! What all jobs share.
 
 use connectors::http;
+use connectors::mail::Mailer;
 use std::path::PathBuf;
 use std::sync::Arc;
 use store::Db;
@@ -14,6 +15,8 @@ pub struct Shared {
     pub blobs: Blobs,
     pub templates: Arc<Templates>,
     pub http: http::Client,
+    /// None: no relay is configured, and mail waits in the ledger.
+    pub mailer: Option<Mailer>,
     pub settings: Arc<Settings>,
 }
 
