@@ -158,6 +158,7 @@ create table events (
     payload         jsonb       not null default '{}',
     trace_parent    text,
     created_at      timestamptz not null,
+    constraint events_tenant_key unique (organization_id, id),
     constraint events_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade
 );
 create unique index events_seq_key on events (seq);

@@ -168,7 +168,8 @@ create table escalations (
     constraint escalations_next_check check ((state = 'running') = (next_at is not null)),
     constraint escalations_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade,
     constraint escalations_clock_fkey foreign key (organization_id, clock_id) references sla_clocks (organization_id, id) on delete cascade,
-    constraint escalations_event_fkey foreign key (event_id) references events (id) on delete set null,
+    constraint escalations_event_fkey foreign key (organization_id, event_id) references events (organization_id, id)
+        on delete set null (event_id),
     constraint escalations_chain_fkey foreign key (organization_id, chain_id) references escalation_chains (organization_id, id) on delete set null (chain_id)
 );
 create index escalations_next_idx on escalations (next_at) where next_at is not null;
