@@ -20,6 +20,7 @@ pub mod inbox;
 pub mod jobs;
 pub mod mail;
 pub mod mailboxes;
+pub mod operations;
 pub mod organizations;
 pub mod people;
 pub mod priority_matrix;

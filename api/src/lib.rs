@@ -10,6 +10,7 @@ mod envelope;
 pub mod etag;
 mod health;
 pub mod idempotency;
+mod live;
 mod metrics;
 mod openapi;
 mod page;

@@ -104,6 +104,13 @@ impl ListQuery {
         Ok(Some(cursor.k))
     }
 
+    /// The cursor that leads to what comes after this sort key.
+    pub fn cursor_of<K: Serialize>(&self, key: &K) -> Result<String, Problem> {
+        let cursor = Cursor { o: self.ordering.clone().unwrap_or_default(), k: key };
+        let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
+        Ok(URL_SAFE_NO_PAD.encode(json))
+    }
+
     /// Makes the page of up to [`ListQuery::limit`] rows; `key` is the sort key of a row, as [`ListQuery::after`] reads it.
     pub fn page<R, K: Serialize, T>(
         &self,
@@ -115,11 +122,7 @@ impl ListQuery {
         let more = rows.len() > size;
         rows.truncate(size);
         let next_cursor = match rows.last() {
-            Some(last) if more => {
-                let cursor = Cursor { o: self.ordering.clone().unwrap_or_default(), k: key(last) };
-                let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
-                Some(URL_SAFE_NO_PAD.encode(json))
-            }
+            Some(last) if more => Some(self.cursor_of(&key(last))?),
             _ => None,
         };
         Ok(Page { items: rows.into_iter().map(item).collect(), next_cursor })

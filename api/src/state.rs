@@ -1,11 +1,12 @@
 //! What all handlers share.
 
+use crate::live::Live;
 use actions::access::Keys;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::Db;
 use store::blobs::Blobs;
+use tokio_util::sync::CancellationToken;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
@@ -14,7 +15,8 @@ pub struct AppState {
     pub blobs: Blobs,
     pub keys: Arc<Keys>,
     pub settings: Arc<Settings>,
-    draining: Arc<AtomicBool>,
+    pub(crate) live: Live,
+    draining: CancellationToken,
 }
 
 #[derive(Clone, Debug)]
@@ -42,15 +44,22 @@ impl Default for Settings {
 
 impl AppState {
     pub fn new(db: Db, blobs: Blobs, keys: Keys, settings: Settings) -> Self {
-        AppState { db, blobs, keys: Arc::new(keys), settings: Arc::new(settings), draining: Arc::default() }
+        let draining = CancellationToken::new();
+        let live = Live::new(db.clone(), draining.clone());
+        AppState { db, blobs, keys: Arc::new(keys), settings: Arc::new(settings), live, draining }
     }
 
-    /// From now on `/readyz` says no, so that load balancers send nothing new; requests are still served.
+    /// From now on `/readyz` says no, so that load balancers send nothing new, and live streams end; requests are still
+    /// served.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.draining.cancel();
     }
 
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.draining.is_cancelled()
+    }
+
+    pub(crate) fn draining(&self) -> &CancellationToken {
+        &self.draining
     }
 }

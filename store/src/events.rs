@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::{EventId, TicketId, UserId};
+use domain::{EventId, OrganizationId, TicketId, UserId};
 use serde_json::Value;
 
 #[derive(Debug)]
@@ -66,4 +66,77 @@ pub async fn get(tx: &mut Tx, id: EventId) -> Result<Event> {
         payload: row.payload,
         created_at: row.created_at,
     })
+}
+
+/// An event with what the live stream must know to order and address it.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    pub event: Event,
+    pub organization: OrganizationId,
+    /// The oldest transaction that still ran, and the first that had not begun, when the row was read.
+    pub running_since: i64,
+    pub begun_before: i64,
+}
+
+/// Events of all organizations after a position, oldest first: needs a system transaction.
+pub async fn after(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<Recorded>> {
+    let rows = sqlx::query!(
+        r#"select id, seq, organization_id, kind, ticket_id, actor_kind, actor_id, payload, created_at,
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "running_since!",
+                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint as "begun_before!"
+           from events where seq > $1 order by seq limit $2"#,
+        seq,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let recorded = rows.into_iter().map(|row| Recorded {
+        event: Event {
+            id: row.id.into(),
+            seq: row.seq,
+            kind: row.kind,
+            ticket: row.ticket_id.map(Into::into),
+            actor_kind: row.actor_kind,
+            actor: row.actor_id.map(Into::into),
+            payload: row.payload,
+            created_at: row.created_at,
+        },
+        organization: row.organization_id.into(),
+        running_since: row.running_since,
+        begun_before: row.begun_before,
+    });
+    Ok(recorded.collect())
+}
+
+/// The organization's own events between two positions (the first exclusive, the second inclusive), oldest first.
+pub async fn between(tx: &mut Tx, after: i64, up_to: i64, limit: i64) -> Result<Vec<Event>> {
+    let rows = sqlx::query!(
+        "select id, seq, kind, ticket_id, actor_kind, actor_id, payload, created_at from events
+         where seq > $1 and seq <= $2 order by seq limit $3",
+        after,
+        up_to,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let events = rows.into_iter().map(|row| Event {
+        id: row.id.into(),
+        seq: row.seq,
+        kind: row.kind,
+        ticket: row.ticket_id.map(Into::into),
+        actor_kind: row.actor_kind,
+        actor: row.actor_id.map(Into::into),
+        payload: row.payload,
+        created_at: row.created_at,
+    });
+    Ok(events.collect())
+}
+
+/// Where a stream that begins now begins: before everything of the last ten seconds, in which transactions may still be
+/// open that took a lower position than one already seen. Needs a system transaction.
+pub async fn beginning(tx: &mut Tx) -> Result<i64> {
+    let recent = tx.now() - chrono::TimeDelta::seconds(10);
+    let rows = sqlx::query!("select seq, created_at from events order by seq desc limit 500").fetch_all(&mut **tx).await?;
+    let settled = rows.iter().find(|row| row.created_at < recent).or(rows.last());
+    Ok(settled.map_or(0, |row| row.seq))
 }

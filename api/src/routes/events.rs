@@ -1,0 +1,176 @@
+//! `events/stream`: what happens, as it happens (Server-Sent Events).
+//!
+//! Staff get every event of their organization with its payload. End users get those of the tickets they requested or watch,
+//! without payload (it may hold what is meant for staff), and none about internal notes.
+
+use crate::{ApiResult, AppState, Caller, Problem};
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::response::Sse;
+use axum::response::sse::{Event as Message, KeepAlive};
+use chrono::{DateTime, Utc};
+use domain::{Permission, permission};
+use futures::Stream;
+use serde::Serialize;
+use serde_json::Value;
+use std::convert::Infallible;
+use std::time::Duration;
+use store::events::Event;
+use tokio::sync::{broadcast, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+/// How often a listener's credentials are looked at again: a logout ends the stream within this time.
+const RECHECK: Duration = Duration::from_secs(5);
+/// How many missed events are repeated after a reconnect; who missed more begins anew.
+const REPLAY: i64 = 1000;
+/// What end users hear about.
+const PUBLIC: [&str; 7] = ["opened", "assigned", "commented", "resolved", "closed", "reopened", "status_changed"];
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(stream_events))
+}
+
+/// One message of the stream; its `id` is the position to resume from, its `event` the kind.
+#[derive(Serialize, ToSchema)]
+struct EventView {
+    id: Uuid,
+    #[schema(example = "incident.opened")]
+    kind: String,
+    ticket: Option<Uuid>,
+    created_at: DateTime<Utc>,
+    /// For staff: who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actor: Option<Uuid>,
+    /// For staff.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    payload: Option<Value>,
+}
+
+/// Follow what happens. Send `Last-Event-ID` to get what was missed
+#[utoipa::path(get, path = "/events/stream", tag = "events",
+    params(("Last-Event-ID" = Option<i64>, Header, description = "the id of the last message received")),
+    responses((status = 200, body = EventView, content_type = "text/event-stream")))]
+async fn stream_events(
+    State(state): State<AppState>,
+    caller: Caller,
+    parts: Parts,
+) -> ApiResult<Sse<impl Stream<Item = Result<Message, Infallible>>>> {
+    caller.require(Permission::EventsFollow)?;
+    let last = match parts.headers.get("last-event-id") {
+        Some(value) => {
+            let last = value.to_str().ok().and_then(|text| text.trim().parse::<i64>().ok());
+            Some(last.ok_or_else(|| Problem::bad_request("Last-Event-ID is the id of a message of this stream"))?)
+        }
+        None => None,
+    };
+    let token = crate::caller::bearer(&parts).unwrap_or_default().to_owned();
+    let (live, position) = state.live.follow().await?;
+    let missed = match last {
+        Some(last) => {
+            let mut tx = caller.begin(&state).await?;
+            store::events::between(&mut tx, last, position, REPLAY).await?
+        }
+        None => Vec::new(),
+    };
+    let (sender, receiver) = mpsc::channel(64);
+    tokio::spawn(async move {
+        let mut listener = Listener { state, caller, token, sender };
+        listener.run(missed, live, position).await;
+    });
+    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
+    Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(keep_alive))
+}
+
+struct Listener {
+    state: AppState,
+    caller: Caller,
+    token: String,
+    sender: mpsc::Sender<Result<Message, Infallible>>,
+}
+
+/// The stream is over: the client went, its credentials ended, or it is too far behind.
+struct Over;
+
+impl Listener {
+    async fn run(
+        &mut self,
+        missed: Vec<Event>,
+        mut live: broadcast::Receiver<std::sync::Arc<store::events::Recorded>>,
+        position: i64,
+    ) {
+        for event in &missed {
+            if self.tell(event).await.is_err() {
+                return;
+            }
+        }
+        let mut recheck = tokio::time::interval(RECHECK);
+        loop {
+            let told = tokio::select! {
+                received = live.recv() => match received {
+                    Ok(recorded) if recorded.event.seq <= position => Ok(()),
+                    Ok(recorded) if recorded.organization != self.caller.organization() => Ok(()),
+                    Ok(recorded) => self.tell(&recorded.event).await,
+                    // It reconnects with the last id and gets what it missed.
+                    Err(_) => Err(Over),
+                },
+                _ = recheck.tick() => self.recheck().await,
+                () = self.sender.closed() => Err(Over),
+                () = self.state.draining().cancelled() => Err(Over),
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn recheck(&mut self) -> Result<(), Over> {
+        match Caller::of_token(&self.state, &self.token).await {
+            Ok(caller) => self.caller = caller,
+            // The database may be away for a moment; the stream is not the place to fail.
+            Err(problem) if problem.status().is_server_error() => {}
+            Err(_) => return Err(Over),
+        }
+        Ok(())
+    }
+
+    async fn tell(&self, event: &Event) -> Result<(), Over> {
+        let Some(view) = self.view(event).await else { return Ok(()) };
+        let message = Message::default().id(event.seq.to_string()).event(&event.kind).json_data(view).map_err(|_| Over)?;
+        self.sender.send(Ok(message)).await.map_err(|_| Over)
+    }
+
+    async fn view(&self, event: &Event) -> Option<EventView> {
+        let view = EventView {
+            id: event.id.0,
+            kind: event.kind.clone(),
+            ticket: event.ticket.map(Into::into),
+            created_at: event.created_at,
+            actor: None,
+            payload: None,
+        };
+        if permission::sees_all_tickets(&self.caller.actor()) {
+            let (actor, payload) = (event.actor.map(Into::into), Some(event.payload.clone()));
+            return Some(EventView { actor, payload, ..view });
+        }
+        (is_public(event) && self.sees_ticket(event).await).then_some(view)
+    }
+
+    async fn sees_ticket(&self, event: &Event) -> bool {
+        let Some(ticket) = event.ticket else { return false };
+        let Ok(mut tx) = self.caller.begin(&self.state).await else { return false };
+        actions::tickets::see(&mut tx, &self.caller.actor(), ticket).await.is_ok()
+    }
+}
+
+fn is_public(event: &Event) -> bool {
+    let verb = event.kind.split_once('.').map_or("", |(_, verb)| verb);
+    let comment = event.payload.get("comment");
+    PUBLIC.contains(&verb)
+        && comment.is_none_or(|comment| comment.get("visibility").and_then(Value::as_str) == Some("public"))
+        && (verb != "commented" || comment.is_some())
+}
