@@ -25,6 +25,10 @@ fn nouns() -> OpenApiRouter<AppState> {
         .merge(routes::permissions::router())
         .merge(routes::teams::router())
         .merge(routes::users::router())
+        .merge(routes::business_calendars::router())
+        .merge(routes::escalation_chains::router())
+        .merge(routes::sla_breaches::router())
+        .merge(routes::sla_policies::router())
         .merge(routes::priority_matrix::router())
 }
 

@@ -15,3 +15,7 @@ pub mod permissions;
 pub mod teams;
 pub mod users;
 pub mod priority_matrix;
+pub mod business_calendars;
+pub mod escalation_chains;
+pub mod sla_breaches;
+pub mod sla_policies;
