@@ -216,12 +216,19 @@ pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
     Ok(Inbox { entry, raw })
 }
 
-/// The row with its bytes, locked until the end of the transaction: two runs for one row work one after the other.
-pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    sqlx::query_scalar!("select id from inbox where id = $1 for update", id.0)
+/// Holds the row until the end of the transaction, so that two runs for one row work one after the other; says where
+/// it stands now.
+pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
+    let status = sqlx::query_scalar!("select status from inbox where id = $1 for update", id.0)
         .fetch_optional(&mut **tx)
         .await?
         .ok_or(Error::NotFound)?;
+    status.parse().map_err(Error::Corrupt)
+}
+
+/// The row with its bytes, held as with [`lock`].
+pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
+    lock(tx, id).await?;
     get(tx, id).await
 }
 

@@ -6,6 +6,7 @@ pub mod jobs;
 pub mod reactions;
 mod registry;
 mod shared;
+pub mod smtp;
 
 pub use registry::registry;
 pub use shared::{Settings, Shared};

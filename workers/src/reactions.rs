@@ -3,6 +3,7 @@
 //! A reaction runs in the transaction that completes the `react` job: it changes rows and enqueues, and does nothing
 //! outside of the database.
 
+pub mod mail;
 pub mod rules;
 
 use crate::Shared;
@@ -13,7 +14,8 @@ use store::events::Event;
 pub type Reaction = for<'a> fn(&'a mut Tx, &'a Shared, &'a Event) -> BoxFuture<'a, anyhow::Result<()>>;
 
 /// Event → what is done, in this order.
-pub const REACTIONS: &[(&str, Reaction)] = &[];
+pub const REACTIONS: &[(&str, Reaction)] =
+    &[("incident.commented", mail::public_reply), ("incident.resolved", mail::resolved)];
 
 /// What is done about every event.
 pub const ALWAYS: &[Reaction] = &[|tx, _, event| Box::pin(rules::apply(tx, event))];

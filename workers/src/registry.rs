@@ -11,6 +11,7 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::CheckSla>()
         .job::<jobs::Escalate>()
         .job::<jobs::IngestAlert>()
+        .job::<jobs::IngestMail>()
         .job::<jobs::NotifyChannel>()
         .job::<jobs::React>()
         .job::<jobs::RecomputeSla>()
