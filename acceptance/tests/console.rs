@@ -1,6 +1,7 @@
 //! Story: an operator looks at the board in a browser and sees a mail become a ticket without touching anything.
 
 use fantoccini::{Client, ClientBuilder, Locator};
+use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::json;
 use std::process::Stdio;
 use std::time::Duration;
@@ -37,8 +38,7 @@ impl Browser {
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000", profile,
         ]});
         let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
-        let client = ClientBuilder::rustls()
-            .expect("TLS roots")
+        let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
