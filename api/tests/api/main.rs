@@ -2,6 +2,7 @@
 
 mod auth;
 mod foundation;
+mod live;
 mod people;
 mod incidents;
 mod support;
