@@ -6,5 +6,6 @@ pub mod demo;
 pub mod doctor;
 pub mod jobs;
 pub mod lanes;
+pub mod mail;
 pub mod migrate;
 pub mod serve;

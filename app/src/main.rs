@@ -71,7 +71,7 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
         Command::Jobs(command) => commands::jobs::run(command, &wiring::database(config)?).await,
         Command::Lanes(command) => commands::lanes::run(command, &wiring::database(config)?).await,
         Command::Admin(command) => commands::admin::run(command, &wiring::database(config)?).await,
-        Command::Mail(_) => anyhow::bail!("being wired"),
+        Command::Mail(command) => commands::mail::run(command, &wiring::database(config)?).await,
         Command::Demo(_) => unreachable!("handled before the runtime starts"),
     }
 }

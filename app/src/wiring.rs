@@ -4,7 +4,7 @@ use crate::config::Config;
 use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
-use connectors::mail::Mailer;
+use connectors::mail::{Mailer, smtp_server};
 use queue::{EngineConfig, LaneConfig};
 use secrecy::ExposeSecret;
 use std::collections::BTreeMap;
@@ -76,6 +76,14 @@ pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
     };
     let keys = actions::access::Keys::new(secret.expose_secret().as_bytes());
     Ok(AppState::new(db.clone(), blobs(config), keys, settings))
+}
+
+pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
+    smtp_server::Limits {
+        hostname: config.smtp_hostname.clone(),
+        message: config.max_message_bytes,
+        ..smtp_server::Limits::default()
+    }
 }
 
 /// `name` is for people; an identity is made anew at each start.

@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::{say, wiring};
 use anyhow::Context;
+use connectors::mail::smtp_server;
 use queue::Engine;
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -86,6 +87,8 @@ pub async fn run(
     let mut addresses = Addresses { http: None, smtp: None };
     if let Some(listener) = mail_listener {
         addresses.smtp = Some(listener.local_addr()?);
+        let reception = workers::smtp::Reception::new(db.clone(), config.smtp_hostname.clone());
+        servers.spawn(smtp_server::serve(listener, reception, wiring::smtp_limits(config), end.clone()));
     }
     if let (Some(listener), Some(state)) = (listener, &state) {
         addresses.http = Some(listener.local_addr()?);
