@@ -43,7 +43,10 @@ async fn reported_answered_escalated_resolved_reopened_closed() {
     let actions: Vec<_> = history.iter().map(|entry| entry["action"].as_str().unwrap()).collect();
     assert_eq!(
         actions,
-        ["opened", "assigned", "commented", "commented", "escalated", "resolved", "commented", "resolved", "closed"]
+        [
+            "opened", "assigned", "commented", "commented", "escalated", "resolved", "commented", "reopened", "resolved",
+            "closed"
+        ]
     );
     assert!(history.iter().all(|entry| entry["trace_id"].as_str().is_some_and(|id| id.len() == 32)));
 }

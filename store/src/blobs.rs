@@ -10,8 +10,12 @@ use sha2::{Digest, Sha256};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
+
+/// Where files lie while they are written; never the first two digits of a hash.
+const TEMPORARY: &str = "tmp";
 
 /// The folder of all blobs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -44,7 +48,7 @@ impl Blobs {
     /// For bytes that come piece by piece.
     pub async fn writer(&self, organization: OrganizationId) -> Result<BlobWriter> {
         let folder = self.dir.join(organization.to_string());
-        let temporary = folder.join("tmp");
+        let temporary = folder.join(TEMPORARY);
         fs::create_dir_all(&temporary).await?;
         let path = temporary.join(uuid::Uuid::new_v4().to_string());
         let file = File::create_new(&path).await?;
@@ -71,6 +75,28 @@ impl Blobs {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Error::NotFound),
             other => Ok(other?),
         }
+    }
+
+    /// Removes what processes that were killed in the middle of writing left behind, if it is older than `age`. How many
+    /// files it was.
+    pub async fn remove_leftovers(&self, age: Duration) -> Result<usize> {
+        let mut removed = 0;
+        let mut folders = match fs::read_dir(&*self.dir).await {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        while let Some(folder) = folders.next_entry().await? {
+            let Ok(mut files) = fs::read_dir(folder.path().join(TEMPORARY)).await else { continue };
+            while let Some(file) = files.next_entry().await? {
+                // A clock that was set back makes no age: such a file waits for the next time.
+                let old = file.metadata().await?.modified()?.elapsed().is_ok_and(|since| since > age);
+                if old && fs::remove_file(file.path()).await.is_ok() {
+                    removed += 1;
+                }
+            }
+        }
+        Ok(removed)
     }
 
     fn path(&self, organization: OrganizationId, sha256: &str) -> Result<PathBuf> {
@@ -206,6 +232,20 @@ mod tests {
         writer.write(b"half").await.unwrap();
         drop(writer);
         assert!(names(&dir.path().join(org.to_string()).join("tmp")).is_empty());
+    }
+
+    #[tokio::test]
+    async fn leftovers_of_the_killed_are_removed_when_they_are_old() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path().join("blobs")), OrganizationId::new());
+        assert_eq!(blobs.remove_leftovers(Duration::ZERO).await.unwrap(), 0);
+        let stored = blobs.put(org, b"kept").await.unwrap();
+        let mut writer = blobs.writer(org).await.unwrap();
+        writer.write(b"half").await.unwrap();
+        std::mem::forget(writer);
+        assert_eq!(blobs.remove_leftovers(Duration::from_secs(3600)).await.unwrap(), 0);
+        assert_eq!(blobs.remove_leftovers(Duration::ZERO).await.unwrap(), 1);
+        assert_eq!(blobs.read(org, &stored.sha256).await.unwrap(), b"kept");
     }
 
     #[tokio::test]

@@ -77,15 +77,19 @@ pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) 
     if is_answer && from_staff && !from_requester && before.first_responded_at.is_none() {
         after.first_responded_at = Some(tx.now());
     }
-    if is_answer && from_requester {
-        back_to_work(&mut after, tx.now())?;
-    }
     let note = note(&comment, from_staff, from_requester, new.is_automatic);
-    if after == before {
+    let told = if after == before {
         store::tickets::touch(tx, id, false).await?;
         change::tell(tx, actor, &before, note).await?;
+        before
     } else {
-        change::apply(tx, actor, before, after, note).await?;
+        change::apply(tx, actor, before, after, note).await?
+    };
+    if is_answer && from_requester {
+        // A change of its own, so that rules for reopened tickets hear of it.
+        let mut after = told.clone();
+        back_to_work(&mut after, tx.now())?;
+        change::apply(tx, actor, told, after, Note::default()).await?;
     }
     Ok(comment.id)
 }

@@ -192,6 +192,9 @@ async fn an_answer_from_staff_is_the_first_response_and_one_from_the_requester_p
     .unwrap();
     let ticket = get(&mut tx).await;
     assert_eq!((ticket.status, ticket.reopened_count), (Status::New, 1));
+    let history = store::ticket_history::list(&mut tx, id, true, None, 100).await.unwrap();
+    let actions: Vec<_> = history.iter().rev().take(2).map(|entry| entry.action.as_str()).collect();
+    assert_eq!(actions, ["reopened", "commented"]);
 }
 
 #[tokio::test]

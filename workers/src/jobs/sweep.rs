@@ -12,6 +12,8 @@ use std::collections::HashMap;
 const GRACE: TimeDelta = TimeDelta::seconds(20);
 /// The rest comes in the next sweep.
 const MOST: i64 = 1000;
+/// No upload takes this long: what is still half written was abandoned.
+const LEFTOVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
 impl Run<Shared> for Sweep {
     async fn run(self, _job: &Running, shared: &Shared) -> JobResult {
@@ -19,7 +21,8 @@ impl Run<Shared> for Sweep {
         if clocks + escalations > 0 {
             tracing::warn!(clocks, escalations, "the sweep found work whose timers were lost");
         }
-        Ok(Outcome::DoneWith(json!({"clocks": clocks, "escalations": escalations})))
+        let files = shared.blobs.remove_leftovers(LEFTOVER).await?;
+        Ok(Outcome::DoneWith(json!({"clocks": clocks, "escalations": escalations, "files": files})))
     }
 }
 
