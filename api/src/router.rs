@@ -14,6 +14,8 @@ fn nouns() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .merge(routes::alert_sources::router())
         .merge(routes::alerts::router())
+        .merge(routes::inbox::router())
+        .merge(routes::mailboxes::router())
         .merge(routes::incidents::router())
         .merge(routes::api_tokens::router())
         .merge(routes::auth::router())
@@ -37,7 +39,7 @@ fn nouns() -> OpenApiRouter<AppState> {
 
 /// Where other systems knock: `/hooks/…`, without a login.
 fn hooks() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(routes::alert_hooks::router())
+    OpenApiRouter::new().merge(routes::alert_hooks::router()).merge(routes::mail_hook::router())
 }
 
 fn documented() -> (Router<AppState>, OpenApi) {

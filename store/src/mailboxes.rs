@@ -104,6 +104,15 @@ pub async fn get(tx: &mut Tx, id: MailboxId) -> Result<Mailbox> {
     .try_into()
 }
 
+/// As [`get`], held until the end of the transaction.
+pub async fn lock(tx: &mut Tx, id: MailboxId) -> Result<Mailbox> {
+    sqlx::query_scalar!("select id from mailboxes where id = $1 for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    get(tx, id).await
+}
+
 /// In the order in which they were made.
 pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, MailboxId)>, limit: i64) -> Result<Vec<Mailbox>> {
     sqlx::query_as!(

@@ -22,3 +22,6 @@ pub mod business_calendars;
 pub mod escalation_chains;
 pub mod sla_breaches;
 pub mod sla_policies;
+pub mod inbox;
+pub mod mail_hook;
+pub mod mailboxes;
