@@ -129,13 +129,14 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
         api.create("notification-rules", json!({"event": event, "channel": channel, "conditions": conditions})).await?;
     }
     let chain = json!({"name": "Wake operations", "steps": [
-        {"kind": "assign_team", "team": operations},
-        {"kind": "notify_manager"},
-        {"kind": "raise_priority", "after_seconds": 600},
-        {"kind": "notify_channel", "channel": channel, "after_seconds": 600},
+        {"action": "assign_team", "team": operations},
+        {"action": "notify_manager"},
+        {"action": "raise_priority", "after_seconds": 600},
+        {"action": "notify_channel", "channel": channel, "after_seconds": 600},
     ]});
     let chain = api.create("escalation-chains", chain).await?;
-    let week: Vec<Value> = (1..=5)
+    let week: Vec<Value> = ["monday", "tuesday", "wednesday", "thursday", "friday"]
+        .into_iter()
         .flat_map(|weekday| {
             [("08:00", "12:00"), ("13:00", "17:30")].map(|(opens, closes)| json!({"weekday": weekday, "opens": opens, "closes": closes}))
         })
@@ -146,12 +147,12 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
     });
     let calendar = api.create("business-calendars", calendar).await?;
     let urgent = json!({
-        "name": "Around the clock", "position": 1, "conditions": {"priority": ["critical"]}, "escalation_chain": chain,
+        "name": "Around the clock", "position": 1, "conditions": {"priority": ["critical"]}, "warning_chain": null, "breach_chain": chain,
         "targets": [{"priority": "critical", "first_response_seconds": 900, "resolution_seconds": 14_400}],
     });
     api.create("sla-policies", urgent).await?;
     let office = json!({
-        "name": "Office hours", "position": 2, "calendar": calendar, "escalation_chain": chain,
+        "name": "Office hours", "position": 2, "calendar": calendar, "warning_chain": null, "breach_chain": chain,
         "targets": [
             {"priority": "high", "first_response_seconds": 3_600, "resolution_seconds": 28_800},
             {"priority": "medium", "first_response_seconds": 14_400, "resolution_seconds": 86_400},
