@@ -24,6 +24,7 @@ pub mod operations;
 pub mod organizations;
 pub mod people;
 pub mod priority_matrix;
+pub mod reports;
 pub mod rules;
 pub mod sla;
 pub mod sla_policies;

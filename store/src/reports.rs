@@ -1,4 +1,4 @@
-//! The figures of the "incidents and SLA" report, computed by the database in one snapshot.
+//! The figures of the "incidents and SLA" report, computed by the database.
 //!
 //! Times to response and resolution are calendar time, from the opening; what the SLA counts as working time shows in
 //! met and breached.

@@ -9,6 +9,7 @@ mod engine;
 mod escape;
 pub mod event;
 pub mod mail;
+pub mod report;
 
 pub use context::Context;
 pub use engine::{Error, MailWords, Templates};
@@ -17,7 +18,7 @@ pub use engine::{Error, MailWords, Templates};
 macro_rules! catalogue {
     ($visit:ident) => {
         $visit!($crate::mail::Receipt, $crate::mail::PublicReply, $crate::mail::Resolved,
-            $crate::event::Headline, $crate::event::Chat, $crate::event::Mail, $crate::event::ChatTest, $crate::event::MailTest)
+            $crate::event::Headline, $crate::event::Chat, $crate::event::Mail, $crate::event::ChatTest, $crate::event::MailTest, $crate::report::Report)
     };
 }
 pub(crate) use catalogue;

@@ -7,4 +7,7 @@ pub mod ingest_mail;
 pub mod notify_channel;
 pub mod react;
 pub mod recompute_sla;
+pub mod run_report;
+pub mod send_mail;
+pub mod start_scheduled_report;
 pub mod sweep;

@@ -5,6 +5,7 @@ mod event_message;
 pub mod jobs;
 pub mod reactions;
 mod registry;
+mod report;
 mod shared;
 pub mod smtp;
 

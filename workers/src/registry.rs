@@ -15,6 +15,9 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::NotifyChannel>()
         .job::<jobs::React>()
         .job::<jobs::RecomputeSla>()
+        .job::<jobs::RunReport>()
+        .job::<jobs::SendMail>()
+        .job::<jobs::StartScheduledReport>()
         .job::<jobs::Sweep>()
         .schedule(Schedule::every("sweep", Duration::from_secs(30), &jobs::Sweep {}).missed(Missed::RunOnce))
 }

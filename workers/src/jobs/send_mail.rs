@@ -1,0 +1,153 @@
+//! One e-mail to one recipient.
+
+use crate::delivering::{self, Claim};
+use crate::{Shared, event_message, organization_of};
+use actions::jobs::SendMail;
+use chrono::{DateTime, Utc};
+use connectors::mail::outgoing::{File, Outgoing, Refused};
+use connectors::sending::{Attempt, Outcome as Sending};
+use domain::{DeliveryId, EmailAddress, OrganizationId};
+use queue::{JobResult, Outcome, Run, Running};
+use std::time::Duration;
+use store::Tx;
+use store::deliveries::{Answer, Delivery, Words};
+use templates::event::MailTest;
+
+/// How often it is looked whether a relay has been configured meanwhile.
+const NO_RELAY: Duration = Duration::from_secs(600);
+
+impl Run<Shared> for SendMail {
+    async fn run(self, job: &Running, shared: &Shared) -> JobResult {
+        let organization = organization_of(job)?;
+        let Some(mailer) = &shared.mailer else { return wait_for_relay(shared, organization, self.delivery).await };
+        match claim(shared, organization, self.delivery).await? {
+            Claim::Settled(why) => Ok(Outcome::Cancelled(why)),
+            Claim::Impossible(delivery, why) => {
+                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why))).await
+            }
+            Claim::Ready(delivery, mail) => {
+                let attempt = match mailer.send(&mail).await {
+                    Ok(accepted) => Attempt::new(Sending::Sent).answered(accepted.code, accepted.response),
+                    Err(refused) => failed(&refused),
+                };
+                delivering::settle(shared, job, organization, &delivery, attempt).await
+            }
+        }
+    }
+}
+
+fn failed(refused: &Refused) -> Attempt {
+    let why = refused.to_string();
+    let attempt = Attempt::new(if refused.is_permanent() { Sending::GiveUp(why) } else { Sending::Retry(why) });
+    match refused {
+        Refused::Transient { code, response } | Refused::Permanent { code, response } => {
+            attempt.answered(*code, response.clone())
+        }
+        Refused::Unreachable(_) | Refused::Unsendable(_) => attempt,
+    }
+}
+
+/// Without a relay nothing is attempted; the ledger says what it waits for.
+async fn wait_for_relay(shared: &Shared, organization: OrganizationId, id: DeliveryId) -> JobResult {
+    let mut tx = shared.db.begin(organization).await?;
+    if let Err(why) = delivering::open(&mut tx, id).await? {
+        return Ok(Outcome::Cancelled(why));
+    }
+    let answer = Answer { error: Some("no mail relay is configured (RELAYDESK_MAIL_URL)"), ..Answer::default() };
+    let next = tx.now() + NO_RELAY;
+    store::deliveries::record_failed(&mut tx, id, &answer, Some(next)).await?;
+    tx.commit().await?;
+    Ok(Outcome::Snooze(NO_RELAY))
+}
+
+/// Counts the attempt and writes the mail; committed before anything leaves the house.
+async fn claim(shared: &Shared, organization: OrganizationId, id: DeliveryId) -> anyhow::Result<Claim<Outgoing>> {
+    let mut tx = shared.db.begin(organization).await?;
+    let delivery = match delivering::open(&mut tx, id).await? {
+        Ok(delivery) => delivery,
+        Err(why) => return Ok(Claim::Settled(why)),
+    };
+    let message_id = delivery.message_id.clone().unwrap_or_else(|| format!("<{id}@{}>", shared.settings.mail_domain));
+    let words = words(&mut tx, shared, &delivery).await?;
+    store::deliveries::begin_attempt(&mut tx, id, Some(&message_id), &words.subject).await?;
+    let files = files(&mut tx, &delivery).await?;
+    let claim = match outgoing(shared, organization, &delivery, message_id, words, files) {
+        Ok(mail) => Claim::Ready(delivery, mail),
+        Err(why) => Claim::Impossible(delivery, why),
+    };
+    tx.commit().await?;
+    Ok(claim)
+}
+
+async fn words(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Result<Words> {
+    if let Some(words) = delivery.mail.as_ref().and_then(|mail| mail.words.clone()) {
+        return Ok(words);
+    }
+    let words = match (delivery.message_kind.as_str(), delivery.channel_id) {
+        ("test", Some(channel)) => {
+            let channel = store::channels::get(tx, channel).await?;
+            shared.templates.render_mail(&MailTest(event_message::test(tx, &channel).await?))?
+        }
+        _ => event_message::of(tx, shared, delivery).await?.mail(&shared.templates)?,
+    };
+    Ok(Words { subject: words.subject, text: words.text, html: Some(words.html) })
+}
+
+async fn files(tx: &mut Tx, delivery: &Delivery) -> anyhow::Result<Vec<File>> {
+    let Some(report) = delivery.mail.as_ref().and_then(|mail| mail.report) else { return Ok(Vec::new()) };
+    let csv = store::report_executions::csv(tx, report).await?;
+    Ok(vec![File { name: csv.file_name, media_type: "text/csv".into(), bytes: csv.bytes }])
+}
+
+fn outgoing(
+    shared: &Shared,
+    organization: OrganizationId,
+    delivery: &Delivery,
+    message_id: String,
+    words: Words,
+    files: Vec<File>,
+) -> Result<Outgoing, String> {
+    let mail = delivery.mail.clone().unwrap_or_default();
+    let (from, from_name) = match &mail.from {
+        Some(from) => (from.as_str(), mail.from_name.as_deref().unwrap_or("Relaydesk")),
+        None => sender(&shared.settings.mail_from),
+    };
+    let address = |text: &str| EmailAddress::parse(text).map_err(|error| format!("{text:?}: {error}"));
+    let date: DateTime<Utc> = delivery.created_at;
+    Ok(Outgoing {
+        from: address(from)?,
+        from_name: from_name.to_owned(),
+        to: address(&delivery.recipient)?,
+        to_name: mail.to_name,
+        subject: words.subject,
+        text: words.text,
+        html: words.html,
+        message_id,
+        in_reply_to: mail.in_reply_to,
+        references: mail.references,
+        auto_submitted: mail.auto_submitted,
+        loop_mark: Some(organization.to_string()),
+        date,
+        files,
+    })
+}
+
+/// `Name <address>`, or an address alone.
+fn sender(configured: &str) -> (&str, &str) {
+    match configured.trim().strip_suffix('>').and_then(|rest| rest.rsplit_once('<')) {
+        Some((name, address)) => (address, name.trim().trim_matches('"')),
+        None => (configured.trim(), "Relaydesk"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_both_forms_of_the_sender() {
+        assert_eq!(sender("Relaydesk <relaydesk@localhost>"), ("relaydesk@localhost", "Relaydesk"));
+        assert_eq!(sender("\"Help, Desk\" <h@x.y>"), ("h@x.y", "Help, Desk"));
+        assert_eq!(sender("h@x.y"), ("h@x.y", "Relaydesk"));
+    }
+}
