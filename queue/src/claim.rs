@@ -1,9 +1,11 @@
 //! Claiming and giving back, as the database sees it.
 
 use crate::enqueue::CHANNEL;
+use crate::held::{Claim, StopSign};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
+use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -24,6 +26,8 @@ pub(crate) struct Envelope {
     pub trace_parent: Option<String>,
     /// JSON as it was written; decoded by the handler's side, so that a bad payload is the job's failure.
     pub args: String,
+    /// How the run is told to stop.
+    pub sign: Arc<StopSign>,
     /// The right to run; free again when the envelope is dropped.
     pub permit: Option<OwnedSemaphorePermit>,
 }
@@ -44,6 +48,7 @@ impl Envelope {
             claimed_at: row.try_get(8)?,
             trace_parent: row.try_get(9)?,
             args: row.try_get(10)?,
+            sign: StopSign::new(),
             permit: None,
         })
     }
@@ -87,10 +92,7 @@ pub(crate) async fn claim(
 }
 
 /// Gives back jobs that were claimed and not started: the claim does not count as an attempt.
-pub(crate) async fn give_back(
-    connection: &mut PgConnection,
-    jobs: &[(Uuid, i64)],
-) -> Result<(), sqlx::Error> {
+pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> Result<(), sqlx::Error> {
     sqlx::query(
         "with back as ( \
            update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null \
@@ -104,6 +106,19 @@ pub(crate) async fn give_back(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// The lane's claims of `worker`, as the database has them.
+pub(crate) async fn claims_of(
+    connection: &mut PgConnection,
+    lane: &str,
+    worker: Uuid,
+) -> Result<Vec<Claim>, sqlx::Error> {
+    sqlx::query_as("select id, run from queue.jobs where lane = $1 and state = 'ready' and worker = $2")
+        .bind(lane)
+        .bind(worker)
+        .fetch_all(connection)
+        .await
 }
 
 /// Which of the lanes have work that this process could take now.

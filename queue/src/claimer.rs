@@ -4,10 +4,11 @@
 use crate::backend::HandOver;
 use crate::claim::{self, Envelope};
 use crate::heart::Incarnation;
+use crate::held::Held;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 const BATCH: usize = 1000;
 /// With a backlog, how long a claim may wait for half of the lane to be free instead of fetching one by one.
 const GATHER: Duration = Duration::from_millis(5);
+/// After a claim whose answer was lost: for how long, and how often, to look for jobs that we hold without knowing.
+const SUSPECT: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(5);
 
 pub(crate) struct Claimer {
     pub lane: String,
@@ -22,6 +26,7 @@ pub(crate) struct Claimer {
     pub kinds: Arc<[&'static str]>,
     pub plumbing: Plumbing,
     pub incarnation: Arc<Incarnation>,
+    pub held: Arc<Held>,
     pub wake: Arc<Notify>,
     pub hand_over: HandOver,
     pub stop: CancellationToken,
@@ -32,12 +37,20 @@ impl Claimer {
         let permits = Arc::new(Semaphore::new(self.concurrency));
         let mut patience = Patience::default();
         let mut backlog = false;
+        let mut suspicion: Option<Suspicion> = None;
         loop {
             if !backlog {
                 tokio::select! {
                     () = self.stop.cancelled() => return,
                     () = self.wake.notified() => {}
+                    () = look_at(suspicion.as_ref()) => {}
                 }
+            }
+            if let Some(mut suspect) = suspicion.take_if(|suspect| suspect.look <= Instant::now())
+                && (self.return_unknown().await.is_err() || Instant::now() < suspect.until)
+            {
+                suspect.look = Instant::now() + LOOK;
+                suspicion = Some(suspect);
             }
             let Some(mut held) = self.take_permits(&permits, backlog).await else {
                 return;
@@ -54,6 +67,8 @@ impl Claimer {
                             .with_label_values(&[self.lane.as_str()])
                             .observe(waited);
                     }
+                    self.held
+                        .add(envelopes.iter().map(|e| ((e.id, e.run), e.sign.clone())));
                     if !envelopes.is_empty()
                         && let Err(unstarted) = self.hand_over.push(envelopes)
                     {
@@ -63,6 +78,11 @@ impl Claimer {
                 }
                 Err(error) => {
                     backlog = true; // unknown: look again
+                    // The claim may have been committed, or may yet be.
+                    suspicion = Some(Suspicion {
+                        look: Instant::now(),
+                        until: Instant::now() + SUSPECT,
+                    });
                     drop(held);
                     if !patience.failed("claiming jobs", &error, &self.stop).await {
                         return;
@@ -93,6 +113,32 @@ impl Claimer {
         Some(held)
     }
 
+    /// Gives back what the database says we hold and we do not know: claims whose answer never came. Nobody else would,
+    /// since our heartbeat keeps their lease.
+    async fn return_unknown(&self) -> Result<(), sqlx::Error> {
+        let (lane, worker, held) = (self.lane.clone(), self.incarnation.current(), self.held.clone());
+        let returned = self
+            .plumbing
+            .run(move |connection| {
+                Box::pin(async move {
+                    let unknown = held.unknown(claim::claims_of(connection, &lane, worker).await?);
+                    if !unknown.is_empty() {
+                        claim::give_back(connection, &unknown).await?;
+                    }
+                    Ok(unknown.len())
+                })
+            })
+            .await?;
+        if returned > 0 {
+            tracing::warn!(
+                jobs = returned,
+                lane = self.lane,
+                "claims whose answer was lost were given back"
+            );
+        }
+        Ok(())
+    }
+
     async fn claim(&self, room: usize) -> Result<Vec<Envelope>, sqlx::Error> {
         let (lane, worker, kinds) = (self.lane.clone(), self.incarnation.current(), self.kinds.clone());
         self.plumbing
@@ -100,6 +146,18 @@ impl Claimer {
                 Box::pin(async move { claim::claim(connection, &lane, worker, &kinds, room as i64).await })
             })
             .await
+    }
+}
+
+struct Suspicion {
+    look: Instant,
+    until: Instant,
+}
+
+async fn look_at(suspicion: Option<&Suspicion>) {
+    match suspicion {
+        Some(suspicion) => tokio::time::sleep_until(suspicion.look.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Writes how runs ended, many at a time. Every write names the run it ends; a run whose lease was lost changes nothing.
 
 use crate::enqueue::CHANNEL;
+use crate::held::Held;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing};
 use crate::running::FINISH;
@@ -99,6 +100,7 @@ pub(crate) enum Command {
 
 pub(crate) struct Completer {
     pub receiver: mpsc::Receiver<Command>,
+    pub held: Arc<Held>,
     pub plumbing: Plumbing,
     pub stop: CancellationToken,
 }
@@ -126,6 +128,8 @@ impl Completer {
                 match written {
                     Ok(()) => {
                         patience.reset();
+                        self.held
+                            .remove(batch.iter().map(|completion| (completion.id, completion.run)));
                         break;
                     }
                     Err(error) => {

@@ -4,7 +4,7 @@ use crate::claim::{self, Envelope};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::registry::Registry;
-use crate::runner::{Runner, RunningJobs};
+use crate::runner::Runner;
 use crate::sweep;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             runner: Runner {
                 registry: Arc::new(registry),
                 shared: Arc::new(shared),
-                jobs: Arc::new(RunningJobs::default()),
+                held: Arc::default(),
                 cancel_grace: EngineConfig::default().cancel_grace,
             },
             clock_shift: Arc::default(),

@@ -6,11 +6,12 @@ use crate::claimer::{Claimer, give_back};
 use crate::completer::{Command, Completer};
 use crate::config::EngineConfig;
 use crate::heart::{Heart, Incarnation};
+use crate::held::{Held, Stop};
 use crate::leader::{self, Leader};
 use crate::listener::{self, Wakers};
 use crate::plumbing::Plumbing;
 use crate::registry::Registry;
-use crate::runner::{Runner, RunningJobs};
+use crate::runner::Runner;
 use apalis_core::worker::builder::WorkerBuilder;
 use sqlx::PgPool;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub struct Engine {
     incarnation: Arc<Incarnation>,
-    jobs: Arc<RunningJobs>,
+    held: Arc<Held>,
     hand_overs: Vec<HandOver>,
     lanes: Vec<JoinHandle<()>>,
     claimers: Vec<JoinHandle<()>>,
@@ -44,7 +45,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts to work on the lanes of `config` with the kinds of `registry`. `pool` only tells where the database is: the
-    /// engine keeps connections of its own (four, one for the heartbeat, one that listens). Returns at once, also while
+    /// engine keeps connections of its own (six, one for the heartbeat, one that listens). Returns at once, also while
     /// the database is away.
     pub fn start<S: Send + Sync + 'static>(
         pool: &PgPool,
@@ -53,19 +54,19 @@ impl Engine {
         config: EngineConfig,
     ) -> Engine {
         let options = pool.connect_options().as_ref().clone();
-        let plumbing = Plumbing::new(&options, 4);
+        let plumbing = Plumbing::new(&options, 6);
         let heart_plumbing = Plumbing::new(&options, 1);
         let (config, registry) = (Arc::new(config), Arc::new(registry));
         let kinds: Arc<[&'static str]> = registry.kinds().into();
         let (stop_claiming, stop) = (CancellationToken::new(), CancellationToken::new());
         let incarnation = Arc::new(Incarnation::new());
-        let jobs = Arc::new(RunningJobs::default());
+        let held = Arc::new(Held::default());
         let leading = Arc::new(AtomicBool::new(false));
         let (completions, receiver) = mpsc::channel(4096);
         let runner = Arc::new(Runner {
             registry: registry.clone(),
             shared: Arc::new(shared),
-            jobs: jobs.clone(),
+            held: held.clone(),
             cancel_grace: config.cancel_grace,
         });
 
@@ -87,6 +88,7 @@ impl Engine {
                 kinds: kinds.clone(),
                 plumbing: plumbing.clone(),
                 incarnation: incarnation.clone(),
+                held: held.clone(),
                 wake: wakers.lanes[&lane.name].clone(),
                 hand_over: hand_over.clone(),
                 stop: stop_claiming.clone(),
@@ -105,6 +107,7 @@ impl Engine {
             tokio::spawn(
                 Completer {
                     receiver,
+                    held: held.clone(),
                     plumbing: plumbing.clone(),
                     stop: stop.clone(),
                 }
@@ -147,7 +150,7 @@ impl Engine {
             beat: config.beat,
             plumbing: heart_plumbing.clone(),
             incarnation: incarnation.clone(),
-            jobs: jobs.clone(),
+            held: held.clone(),
             wake: heart_wake,
             registered: wakers.lanes.values().cloned().collect(),
             stop: stop.clone(),
@@ -155,7 +158,7 @@ impl Engine {
         let heart = vec![tokio::spawn(heart.run())];
         Engine {
             incarnation,
-            jobs,
+            held,
             hand_overs,
             lanes,
             claimers,
@@ -177,7 +180,7 @@ impl Engine {
 
     /// Jobs that run now.
     pub fn running(&self) -> usize {
-        self.jobs.len()
+        self.held.running()
     }
 
     pub fn is_leading(&self) -> bool {
@@ -200,10 +203,10 @@ impl Engine {
         let mut lanes = futures::future::join_all(self.lanes.drain(..));
         if tokio::time::timeout(grace, &mut lanes).await.is_err() {
             warn!(
-                jobs = self.jobs.len(),
+                jobs = self.held.running(),
                 "grace time is over; running jobs are handed back"
             );
-            self.jobs.shut_down();
+            self.held.stop_all(Stop::Shutdown);
             let _ = tokio::time::timeout(Duration::from_secs(2), lanes).await;
         }
         let (answer, flushed) = oneshot::channel();
@@ -250,7 +253,7 @@ impl Engine {
         {
             task.abort();
         }
-        self.jobs.lose_all();
+        self.held.stop_all(Stop::Lost);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The heartbeat: keeps the lease of everything this process has claimed, and learns which jobs are to be cancelled.
 
+use crate::held::{Claim, Held, Stop};
 use crate::plumbing::{Plumbing, jittered};
-use crate::runner::RunningJobs;
 use sqlx::Row;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ pub(crate) struct Heart {
     /// A connection of its own: a busy pool must not cost leases.
     pub plumbing: Plumbing,
     pub incarnation: Arc<Incarnation>,
-    pub jobs: Arc<RunningJobs>,
+    pub held: Arc<Held>,
     /// Beat now: a cancellation was asked for.
     pub wake: Arc<Notify>,
     /// Told when the process may claim (again).
@@ -47,7 +47,7 @@ pub(crate) struct Heart {
 }
 
 enum Beat {
-    Alive { cancel: Vec<(Uuid, i64)> },
+    Alive { cancel: Vec<Claim> },
     Lost,
 }
 
@@ -76,12 +76,12 @@ impl Heart {
                     }
                     failures = 0;
                     alive_since = sent;
-                    self.jobs.cancel(&cancel);
+                    self.held.cancel(&cancel);
                     jittered(self.beat)
                 }
                 Ok(Beat::Lost) => {
                     warn!(worker = %self.incarnation.current(), "declared lost: running jobs are stopped, their results refused");
-                    self.jobs.lose_all();
+                    self.held.stop_all(Stop::Lost);
                     self.incarnation.renew();
                     registered = false;
                     Duration::ZERO
@@ -93,7 +93,7 @@ impl Heart {
                     }
                     if alive_since.elapsed() > self.lease {
                         // Others may run our jobs by now: stop having effects.
-                        self.jobs.lose_all();
+                        self.held.stop_all(Stop::Lost);
                     }
                     (self.beat / 5).min(Duration::from_secs(1))
                 }

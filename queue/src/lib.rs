@@ -11,6 +11,7 @@ mod drain;
 mod engine;
 mod enqueue;
 mod heart;
+mod held;
 mod job;
 mod leader;
 mod listener;

@@ -2,107 +2,24 @@
 
 use crate::claim::Envelope;
 use crate::completer::{Completion, End, Failure};
+use crate::held::{Held, Stop, StopSign};
 use crate::registry::{Kind, Registry};
 use crate::running::Running;
 use crate::trace::{self, TraceContext};
 use crate::{JobError, JobId, JobResult, Outcome, metrics};
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinHandle};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use uuid::Uuid;
 
 /// Error texts are kept up to this many characters.
 const ERROR_LIMIT: usize = 4000;
 
-/// Why a running job was told to stop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Stop {
-    No = 0,
-    /// Somebody cancelled the job.
-    Cancelled = 1,
-    /// Its lease is lost, or may be.
-    Lost = 2,
-    /// The process ends and the grace time is over.
-    Shutdown = 3,
-}
-
-#[derive(Debug)]
-pub(crate) struct StopSign {
-    pub token: CancellationToken,
-    why: AtomicU8,
-}
-
-impl StopSign {
-    fn new() -> Arc<Self> {
-        Arc::new(StopSign {
-            token: CancellationToken::new(),
-            why: AtomicU8::new(0),
-        })
-    }
-
-    fn stop(&self, why: Stop) {
-        // The first reason counts.
-        let _ = self
-            .why
-            .compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
-        self.token.cancel();
-    }
-
-    fn why(&self) -> Stop {
-        match self.why.load(Ordering::Acquire) {
-            1 => Stop::Cancelled,
-            2 => Stop::Lost,
-            3 => Stop::Shutdown,
-            _ => Stop::No,
-        }
-    }
-}
-
-/// What runs in this process, by id and run.
-#[derive(Debug, Default)]
-pub(crate) struct RunningJobs {
-    jobs: Mutex<HashMap<(Uuid, i64), Arc<StopSign>>>,
-}
-
-impl RunningJobs {
-    fn lock(&self) -> MutexGuard<'_, HashMap<(Uuid, i64), Arc<StopSign>>> {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub fn cancel(&self, which: &[(Uuid, i64)]) {
-        if which.is_empty() {
-            return;
-        }
-        let jobs = self.lock();
-        for key in which {
-            if let Some(sign) = jobs.get(key) {
-                sign.stop(Stop::Cancelled);
-            }
-        }
-    }
-
-    pub fn lose_all(&self) {
-        self.lock().values().for_each(|sign| sign.stop(Stop::Lost));
-    }
-
-    pub fn shut_down(&self) {
-        self.lock().values().for_each(|sign| sign.stop(Stop::Shutdown));
-    }
-
-    pub fn len(&self) -> usize {
-        self.lock().len()
-    }
-}
-
 pub(crate) struct Runner<S> {
     pub registry: Arc<Registry<S>>,
     pub shared: Arc<S>,
-    pub jobs: Arc<RunningJobs>,
+    pub held: Arc<Held>,
     pub cancel_grace: Duration,
 }
 
@@ -125,7 +42,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             attempt = envelope.attempt,
             trace_id = %context.trace_id_hex(),
         );
-        let sign = StopSign::new();
+        let sign = &envelope.sign;
         let running = Running {
             id: JobId(envelope.id),
             run: envelope.run,
@@ -141,15 +58,14 @@ impl<S: Send + Sync + 'static> Runner<S> {
             completed: AtomicBool::new(false),
         };
         let running = Arc::new(running);
-        let key = (envelope.id, envelope.run);
-        self.jobs.lock().insert(key, sign.clone());
+        let guard = self.held.run();
         let started = Instant::now();
         let end = self
-            .execute(&kind, envelope, running.clone(), context, &sign)
+            .execute(&kind, envelope, running.clone(), context)
             .instrument(span.clone())
             .await;
-        self.jobs.lock().remove(&key);
-        let end = last_word(end, envelope, &sign, running.completed.load(Ordering::Acquire));
+        drop(guard);
+        let end = last_word(end, envelope, sign, running.completed.load(Ordering::Acquire));
         metrics::DURATION
             .with_label_values(&[kind.name])
             .observe(started.elapsed().as_secs_f64());
@@ -175,8 +91,8 @@ impl<S: Send + Sync + 'static> Runner<S> {
         envelope: &Envelope,
         running: Arc<Running>,
         context: TraceContext,
-        sign: &StopSign,
     ) -> End {
+        let sign = &envelope.sign;
         let (kind_, shared, args) = (kind.clone(), self.shared.clone(), envelope.args.clone());
         // In a task of its own: a panic stays there, and a handler that never yields can be left behind.
         let work = async move {
