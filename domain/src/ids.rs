@@ -77,4 +77,6 @@ ids! {
     CiId => "ci",
     DiscoverySourceId => "discovery_source",
     DiscoveryRunId => "discovery_run",
+    CiCategoryId => "ci_category",
+    CiRelationshipId => "ci_relationship",
 }

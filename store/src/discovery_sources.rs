@@ -1,0 +1,176 @@
+//! Inventories that are read on demand or on a schedule.
+
+use crate::{Error, Result, Tx, words::word};
+use chrono::{DateTime, Utc};
+use domain::DiscoverySourceId;
+use domain::cmdb::InventoryFormat;
+use domain::inventory::InventoryOptions;
+use serde_json::Value;
+use std::fmt;
+use uuid::Uuid;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DiscoverySource {
+    pub id: DiscoverySourceId,
+    pub name: String,
+    pub format: InventoryFormat,
+    /// An http(s) address, or a path below the folder that the operator allows.
+    pub location: String,
+    /// The most trusted first.
+    pub identification_keys: Vec<String>,
+    pub options: InventoryOptions,
+    pub auth_header: Option<AuthHeader>,
+    /// A cron expression, read in `time_zone`.
+    pub schedule: Option<String>,
+    pub time_zone: String,
+    pub is_active: bool,
+    /// Counts changes; the ETag.
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// One more header of the request. Its value is a secret.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AuthHeader {
+    pub name: String,
+    pub value: String,
+}
+
+impl fmt::Debug for AuthHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: (secret)", self.name)
+    }
+}
+
+struct Row {
+    id: Uuid,
+    name: String,
+    format: String,
+    location: String,
+    identification_keys: Vec<String>,
+    options: Value,
+    auth_header_name: Option<String>,
+    auth_header_value: Option<String>,
+    schedule: Option<String>,
+    time_zone: String,
+    is_active: bool,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<Row> for DiscoverySource {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<DiscoverySource> {
+        Ok(DiscoverySource {
+            id: row.id.into(),
+            name: row.name,
+            format: word(&row.format)?,
+            location: row.location,
+            identification_keys: row.identification_keys,
+            options: serde_json::from_value(row.options)
+                .map_err(|error| Error::Corrupt(format!("options of discovery source {}: {error}", row.id)))?,
+            auth_header: row.auth_header_name.zip(row.auth_header_value).map(|(name, value)| AuthHeader { name, value }),
+            schedule: row.schedule,
+            time_zone: row.time_zone,
+            is_active: row.is_active,
+            version: row.version,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+macro_rules! select {
+    ($tail:literal $(, $argument:expr)*) => {
+        sqlx::query_as!(
+            Row,
+            "select id, name, format, location, identification_keys, options, auth_header_name, auth_header_value, schedule,
+                    time_zone, is_active, version, created_at, updated_at from discovery_sources " + $tail
+            $(, $argument)*
+        )
+    };
+}
+
+fn json(options: &InventoryOptions) -> Value {
+    serde_json::to_value(options).expect("options are JSON")
+}
+
+pub async fn get(tx: &mut Tx, id: DiscoverySourceId) -> Result<DiscoverySource> {
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+}
+
+/// Newest first, at most `limit`, after the given one.
+pub async fn list(tx: &mut Tx, after: Option<DiscoverySourceId>, limit: i64) -> Result<Vec<DiscoverySource>> {
+    let organization = tx.organization();
+    select!(
+        "where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        organization.0,
+        after.map(|id| id.0),
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+pub async fn insert(tx: &mut Tx, source: &DiscoverySource) -> Result<()> {
+    let organization = tx.organization();
+    sqlx::query!(
+        "insert into discovery_sources (id, organization_id, name, format, location, identification_keys, options,
+                                        auth_header_name, auth_header_value, schedule, time_zone, is_active, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+        source.id.0,
+        organization.0,
+        source.name,
+        source.format.as_str(),
+        source.location,
+        &source.identification_keys,
+        json(&source.options),
+        source.auth_header.as_ref().map(|header| &header.name),
+        source.auth_header.as_ref().map(|header| &header.value),
+        source.schedule,
+        source.time_zone,
+        source.is_active,
+        source.created_at,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes the row if it still has `source.version`; answers the new version.
+pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
+    let now = tx.now();
+    sqlx::query_scalar!(
+        "update discovery_sources
+            set name = $3, format = $4, location = $5, identification_keys = $6, options = $7, auth_header_name = $8,
+                auth_header_value = $9, schedule = $10, time_zone = $11, is_active = $12, updated_at = $13, version = version + 1
+          where id = $1 and version = $2 returning version",
+        source.id.0,
+        source.version,
+        source.name,
+        source.format.as_str(),
+        source.location,
+        &source.identification_keys,
+        json(&source.options),
+        source.auth_header.as_ref().map(|header| &header.name),
+        source.auth_header.as_ref().map(|header| &header.value),
+        source.schedule,
+        source.time_zone,
+        source.is_active,
+        now,
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::Stale)
+}
+
+/// Its runs go with it; its configuration items stay, and are kept by hand from then on.
+pub async fn delete(tx: &mut Tx, id: DiscoverySourceId) -> Result<()> {
+    let done = sqlx::query!("delete from discovery_sources where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
