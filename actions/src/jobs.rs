@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    DeliveryId, DiscoveryRunId, EscalationId, EventId, InboxId, ReportExecutionId, ReportScheduleId, SlaClockId,
-    TicketId,
+    DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId, ReportExecutionId, ReportScheduleId,
+    SlaClockId, TicketId,
 };
 use queue::Job;
 use serde::{Deserialize, Serialize};
@@ -134,6 +134,16 @@ impl Job for RunReport {
     const TIMEOUT: Duration = Duration::from_secs(600);
 }
 
+/// A discovery source is due: make a run of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StartDiscovery {
+    pub source: DiscoverySourceId,
+}
+impl Job for StartDiscovery {
+    const KIND: &'static str = "start_discovery";
+    const LANE: &'static str = lane::DISCOVERY;
+}
+
 /// Read one inventory and reconcile the configuration items with it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct RunDiscovery {
@@ -142,6 +152,7 @@ pub struct RunDiscovery {
 impl Job for RunDiscovery {
     const KIND: &'static str = "run_discovery";
     const LANE: &'static str = lane::DISCOVERY;
+    const MAX_ATTEMPTS: i16 = 4;
     const TIMEOUT: Duration = Duration::from_secs(1800);
 }
 

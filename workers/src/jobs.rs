@@ -10,4 +10,6 @@ pub mod recompute_sla;
 pub mod run_report;
 pub mod send_mail;
 pub mod start_scheduled_report;
+pub mod run_discovery;
+pub mod start_discovery;
 pub mod sweep;

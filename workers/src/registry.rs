@@ -12,6 +12,8 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::Escalate>()
         .job::<jobs::IngestAlert>()
         .job::<jobs::IngestMail>()
+        .job::<jobs::RunDiscovery>()
+        .job::<jobs::StartDiscovery>()
         .job::<jobs::NotifyChannel>()
         .job::<jobs::React>()
         .job::<jobs::RecomputeSla>()

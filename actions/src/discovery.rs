@@ -1,0 +1,228 @@
+//! Discovery sources: set up, run, previewed; and what a run does to the configuration items.
+
+use crate::jobs::{RunDiscovery, StartDiscovery};
+use crate::{Error, FieldError, Result, check, events};
+use chrono::TimeDelta;
+use domain::cmdb::{InventoryFormat, RunMode};
+use domain::inventory::{self, InventoryOptions};
+use domain::permission::{self, Permission};
+use domain::reconcile::{Defaults, Item, Plan, reconcile};
+use domain::{Actor, DiscoveryRunId, DiscoverySourceId, MASK};
+use queue::schedules::{self, ScheduleError};
+use queue::{JobId, NewJob, Schedule};
+use serde_json::json;
+use store::Tx;
+use store::discovery_sources::{AuthHeader, DiscoverySource};
+
+/// The class of items for which neither the inventory nor the source names one.
+const UNCLASSIFIED: &str = "unclassified";
+/// An unfinished run older than this has lost its job.
+const ABANDONED: TimeDelta = TimeDelta::hours(3);
+
+#[derive(Clone, Debug)]
+pub struct DiscoveryFields {
+    pub name: String,
+    pub format: InventoryFormat,
+    pub location: String,
+    pub identification_keys: Vec<String>,
+    pub options: InventoryOptions,
+    /// A value of [`MASK`] keeps the value that is stored.
+    pub auth_header: Option<AuthHeader>,
+    pub schedule: Option<String>,
+    pub time_zone: String,
+    pub is_active: bool,
+}
+
+const WORDS: [(&str, &str, &str); 1] = [("discovery_sources_name_key", "/name", "is taken")];
+
+pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Result<DiscoverySource> {
+    permission::check(actor, Permission::DiscoveryManage)?;
+    let now = tx.now();
+    let source = DiscoverySource {
+        id: DiscoverySourceId::new(),
+        name: fields.name,
+        format: fields.format,
+        location: fields.location,
+        identification_keys: fields.identification_keys,
+        options: fields.options,
+        auth_header: fields.auth_header,
+        schedule: fields.schedule,
+        time_zone: fields.time_zone,
+        is_active: fields.is_active,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
+    let source = checked(source)?;
+    check::constraints(store::discovery_sources::insert(tx, &source).await, &WORDS)?;
+    set_schedule(tx, actor, &source).await?;
+    Ok(source)
+}
+
+/// Writes all fields over `before`, which must not have changed since it was read.
+pub async fn update(
+    tx: &mut Tx,
+    actor: &Actor,
+    before: DiscoverySource,
+    fields: DiscoveryFields,
+) -> Result<DiscoverySource> {
+    permission::check(actor, Permission::DiscoveryManage)?;
+    let moved = before.location != fields.location;
+    let auth_header = match (fields.auth_header, before.auth_header) {
+        // Who may name another address must not learn by it what is sent to this one.
+        (Some(new), Some(old)) if new.value == MASK && !moved => Some(AuthHeader { name: new.name, value: old.value }),
+        (Some(new), _) if new.value == MASK => {
+            let detail = "give the value again: the stored one is not sent to another location";
+            return Err(Error::invalid("/auth_header/value", detail));
+        }
+        (new, _) => new,
+    };
+    let source = DiscoverySource {
+        name: fields.name,
+        format: fields.format,
+        location: fields.location,
+        identification_keys: fields.identification_keys,
+        options: fields.options,
+        auth_header,
+        schedule: fields.schedule,
+        time_zone: fields.time_zone,
+        is_active: fields.is_active,
+        updated_at: tx.now(),
+        id: before.id,
+        version: before.version,
+        created_at: before.created_at,
+    };
+    let mut source = checked(source)?;
+    source.version = check::constraints(store::discovery_sources::update(tx, &source).await, &WORDS)?;
+    set_schedule(tx, actor, &source).await?;
+    Ok(source)
+}
+
+pub async fn delete(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId) -> Result<()> {
+    permission::check(actor, Permission::DiscoveryManage)?;
+    store::discovery_sources::delete(tx, id).await?;
+    schedules::remove(tx, &schedule_key(id), Some(actor.organization.0)).await.map_err(store::Error::from)?;
+    Ok(())
+}
+
+fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
+    let mut wrong = Vec::new();
+    let mut field = |pointer: &str, detail: &str| {
+        wrong.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+    };
+    let location = source.location.trim().to_owned();
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if !(1..=2000).contains(&location.chars().count()) || location.contains('\0') {
+        field("/location", "must have 1 to 2000 characters");
+    } else if !matches!(scheme.as_deref(), None | Some("http" | "https" | "file")) {
+        field("/location", "must be an http or https address, or the path of a file below RELAYDESK_DISCOVERY_DIR");
+    }
+    let keys = &source.identification_keys;
+    if !(1..=10).contains(&keys.len()) {
+        field("/identification_keys", "must be 1 to 10, the most trusted first");
+    }
+    if keys.iter().any(|key| !(1..=100).contains(&key.trim().chars().count()) || key.contains('\0')) {
+        field("/identification_keys", "each must have 1 to 100 characters");
+    }
+    if keys.iter().enumerate().any(|(index, key)| keys[..index].contains(key)) {
+        field("/identification_keys", "names a key twice");
+    }
+    if let Err((below, detail)) = inventory::check_mapping(&source.options) {
+        field(&format!("/options{below}"), &detail);
+    }
+    if let Some(header) = &source.auth_header {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if header.name.is_empty() || header.name.len() > 100 || !header.name.chars().all(token) {
+            field("/auth_header/name", "must be the name of a header, for example Authorization");
+        }
+        if header.value.is_empty() || header.value.len() > 4000 || header.value.chars().any(char::is_control) {
+            field("/auth_header/value", "must have 1 to 4000 printable characters");
+        } else if header.value == MASK {
+            field("/auth_header/value", "is the mask that stands for a stored value: give the value itself");
+        }
+    }
+    if !wrong.is_empty() {
+        return Err(Error::Invalid(wrong));
+    }
+    let time_zone = check::time_zone("/time_zone", &source.time_zone)?;
+    let schedule = check::optional_text("/schedule", source.schedule.as_deref(), 200)?;
+    Ok(DiscoverySource { name: check::text("/name", &source.name, 200)?, location, time_zone, schedule, ..source })
+}
+
+fn schedule_key(id: DiscoverySourceId) -> String {
+    format!("discovery:{id}")
+}
+
+async fn set_schedule(tx: &mut Tx, actor: &Actor, source: &DiscoverySource) -> Result<()> {
+    let key = schedule_key(source.id);
+    let Some(expression) = source.schedule.as_ref().filter(|_| source.is_active) else {
+        schedules::remove(tx, &key, Some(actor.organization.0)).await.map_err(store::Error::from)?;
+        return Ok(());
+    };
+    let mut schedule = Schedule::cron(key, expression, &source.time_zone, &StartDiscovery { source: source.id });
+    schedule.organization = Some(actor.organization.0);
+    match schedules::upsert(tx, &schedule).await {
+        Ok(()) => Ok(()),
+        Err(ScheduleError::Invalid(error)) => Err(Error::invalid("/schedule", error.to_string())),
+        Err(ScheduleError::Database(error)) => Err(store::Error::from(error).into()),
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub run: DiscoveryRunId,
+    pub job: JobId,
+}
+
+/// Asks for a run or a preview. One at a time for each source.
+pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunMode) -> Result<Started> {
+    permission::check(actor, Permission::DiscoveryRun)?;
+    let source = store::discovery_sources::get(tx, id).await?;
+    if !source.is_active {
+        return Err(Error::conflict("this discovery source is switched off"));
+    }
+    let before = tx.now() - ABANDONED;
+    store::discovery_runs::abandon(tx, id, before).await?;
+    let busy = |run: Option<DiscoveryRunId>| match run {
+        Some(run) => Error::conflict(format!("run {run} of this source has not ended yet")),
+        None => Error::conflict("another run of this source has just been started"),
+    };
+    if let Some(run) = store::discovery_runs::unfinished(tx, id).await? {
+        return Err(busy(Some(run)));
+    }
+    let run = DiscoveryRunId::new();
+    match store::discovery_runs::insert(tx, run, id, mode, actor.user_id()).await {
+        Err(error) if error.constraint() == Some("discovery_runs_unfinished_key") => return Err(busy(None)),
+        result => result?,
+    }
+    let job = NewJob::of(&RunDiscovery { run }).organization(actor.organization);
+    let jobs = queue::enqueue(tx, &[job]).await?;
+    let job = *jobs.first().ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
+    store::discovery_runs::set_job(tx, run, job.0).await?;
+    Ok(Started { run, job })
+}
+
+/// What the inventory means for the configuration items as they are now; nothing is changed.
+pub async fn plan(tx: &mut Tx, source: &DiscoverySource, items: &[Item]) -> Result<Plan> {
+    let known = store::reconciliation::known(tx, source.id, &source.identification_keys).await?;
+    let class = source.options.default_class.clone().unwrap_or_else(|| UNCLASSIFIED.to_owned());
+    Ok(reconcile(items, &known, &Defaults { class }))
+}
+
+/// Plans and carries out, one organization's run at a time.
+pub async fn synchronize(tx: &mut Tx, actor: &Actor, source: &DiscoverySource, items: &[Item]) -> Result<Plan> {
+    permission::check(actor, Permission::DiscoveryRun)?;
+    store::reconciliation::lock(tx).await?;
+    let plan = plan(tx, source, items).await?;
+    store::reconciliation::apply(tx, source.id, &plan).await?;
+    let payload = json!({
+        "discovery_source": source.id,
+        "name": source.name,
+        "created": plan.created.len(),
+        "updated": plan.updated.len(),
+        "unchanged": plan.unchanged.len(),
+        "missing": plan.missing.len(),
+    });
+    events::record(tx, actor, "discovery.finished", None, payload).await?;
+    Ok(plan)
+}
