@@ -16,6 +16,8 @@ use store::discovery_sources::{AuthHeader, DiscoverySource};
 
 /// The class of items for which neither the inventory nor the source names one.
 const UNCLASSIFIED: &str = "unclassified";
+/// More items than these do not go missing all at once: an inventory that lists nothing is broken.
+const ALL_AT_ONCE: usize = 10;
 /// An unfinished run older than this has lost its job.
 const ABANDONED: TimeDelta = TimeDelta::hours(3);
 
@@ -214,6 +216,10 @@ pub async fn synchronize(tx: &mut Tx, actor: &Actor, source: &DiscoverySource, i
     permission::check(actor, Permission::DiscoveryRun)?;
     store::reconciliation::lock(tx).await?;
     let plan = plan(tx, source, items).await?;
+    if items.is_empty() && plan.missing.len() > ALL_AT_ONCE {
+        let missing = plan.missing.len();
+        return Err(Error::conflict(format!("the inventory lists nothing, and {missing} items would go missing: nothing was changed")));
+    }
     store::reconciliation::apply(tx, source.id, &plan).await?;
     let payload = json!({
         "discovery_source": source.id,

@@ -3,6 +3,10 @@
 pub mod alert_hooks;
 pub mod alert_sources;
 pub mod alerts;
+pub mod ci_categories;
+pub mod ci_relationships;
+pub mod configuration_items;
+pub mod discovery_sources;
 pub mod incidents;
 pub mod api_tokens;
 pub mod auth;

@@ -34,7 +34,13 @@ impl Run<Shared> for RunDiscovery {
         tx.commit().await?;
 
         match inventory(shared, &source).await {
-            Ok(inventory) => work(job, shared, organization, &run, &source, &inventory).await,
+            Ok(inventory) => match work(job, shared, organization, &run, &source, &inventory).await {
+                Err(JobError::GiveUp(error)) => fail(job, shared, organization, &run, &error.to_string()).await,
+                Err(JobError::Retry(error)) if job.attempt >= job.max_attempts => {
+                    fail(job, shared, organization, &run, &error.to_string()).await
+                }
+                result => result,
+            },
             Err(Failure::Later(error)) if job.attempt < job.max_attempts => match error.retry_after() {
                 Some(after) => Err(JobError::RetryIn(after, error.into())),
                 None => Err(error.into()),
@@ -76,7 +82,10 @@ async fn work(
     let actor = Actor::system(organization, "run_discovery");
     let mut tx = shared.db.begin(organization).await?;
     let plan = match run.mode {
-        RunMode::Run => actions::discovery::synchronize(&mut tx, &actor, source, &inventory.items).await?,
+        RunMode::Run => match actions::discovery::synchronize(&mut tx, &actor, source, &inventory.items).await {
+            Err(error @ actions::Error::Conflict(_)) => return Err(JobError::GiveUp(error.into())),
+            result => result?,
+        },
         RunMode::Preview => {
             let plan = actions::discovery::plan(&mut tx, source, &inventory.items).await?;
             // Whatever it did is undone: what a preview writes is its own record.
