@@ -1,0 +1,133 @@
+//! `report-executions`: every run of a report and what came out of it.
+
+use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use chrono::{DateTime, Utc};
+use domain::{Permission, ReportExecutionId, ReportKind, ReportScheduleId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::report_executions::{self, Execution, Status};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(csv))
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct ExecutionView {
+    #[schema(value_type = Uuid)]
+    id: ReportExecutionId,
+    #[schema(value_type = Option<Uuid>)]
+    schedule: Option<ReportScheduleId>,
+    #[schema(value_type = String, example = "incidents_and_sla")]
+    kind: ReportKind,
+    /// `queued`, `done` or `failed`.
+    #[schema(example = "done")]
+    status: &'static str,
+    from: DateTime<Utc>,
+    to: DateTime<Utc>,
+    time_zone: String,
+    recipients: Vec<String>,
+    /// The figures, once it is done. Times are in seconds.
+    #[schema(value_type = Option<Object>)]
+    summary: Option<Value>,
+    /// How many incidents are in the file.
+    incidents: Option<i64>,
+    csv_bytes: Option<i32>,
+    error: Option<String>,
+    job: Option<Uuid>,
+    #[schema(value_type = Option<Uuid>)]
+    requested_by: Option<UserId>,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<Execution> for ExecutionView {
+    fn from(execution: Execution) -> Self {
+        ExecutionView {
+            id: execution.id,
+            schedule: execution.schedule,
+            kind: execution.kind,
+            status: execution.status.as_str(),
+            from: execution.from,
+            to: execution.to,
+            time_zone: execution.time_zone,
+            recipients: execution.recipients,
+            summary: execution.summary,
+            incidents: execution.csv_rows,
+            csv_bytes: execution.csv_bytes,
+            error: execution.error,
+            job: execution.job,
+            requested_by: execution.requested_by,
+            created_at: execution.created_at,
+            finished_at: execution.finished_at,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct ExecutionFilters {
+    #[param(value_type = Option<Uuid>)]
+    schedule: Option<ReportScheduleId>,
+    /// `queued`, `done` or `failed`.
+    status: Option<String>,
+}
+
+/// List report executions
+#[utoipa::path(get, path = "/report-executions", tag = "reports", params(ListQuery, ExecutionFilters),
+    responses((status = 200, body = Page<ExecutionView>)))]
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    query: ListQuery,
+    Filters(filters): Filters<ExecutionFilters>,
+) -> ApiResult<Json<Page<ExecutionView>>> {
+    caller.require(Permission::ReportsRun)?;
+    query.ordering(&["created_at"], "-created_at")?;
+    let after = query.after()?;
+    let status: Option<Status> = match filters.status {
+        Some(text) => Some(text.parse().map_err(|detail: String| Problem::invalid("/status", detail))?),
+        None => None,
+    };
+    let mut tx = caller.begin(&state).await?;
+    let executions = report_executions::list(&mut tx, filters.schedule, status, after, query.limit()).await?;
+    Ok(Json(query.page(executions, |execution| (execution.created_at, execution.id.0), ExecutionView::from)?))
+}
+
+/// Show a report execution
+#[utoipa::path(get, path = "/report-executions/{id}", tag = "reports", params(("id" = Uuid, Path)),
+    responses((status = 200, body = ExecutionView), (status = 404, body = Problem)))]
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ReportExecutionId>,
+) -> ApiResult<Json<ExecutionView>> {
+    caller.require(Permission::ReportsRun)?;
+    let mut tx = caller.begin(&state).await?;
+    Ok(Json(report_executions::get(&mut tx, id).await?.into()))
+}
+
+/// Download the incidents of a report
+#[utoipa::path(get, path = "/report-executions/{id}/csv", tag = "reports", params(("id" = Uuid, Path)),
+    responses((status = 200, body = String, content_type = "text/csv"), (status = 404, body = Problem)))]
+async fn csv(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ReportExecutionId>,
+) -> ApiResult<Response> {
+    caller.require(Permission::ReportsRun)?;
+    let mut tx = caller.begin(&state).await?;
+    let csv = report_executions::csv(&mut tx, id).await?;
+    let disposition = format!("attachment; filename=\"{}\"", csv.file_name);
+    let disposition = HeaderValue::from_str(&disposition).map_err(|error| Problem::internal(&error))?;
+    let media_type = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
+    Ok(([(header::CONTENT_TYPE, media_type), (header::CONTENT_DISPOSITION, disposition)], csv.bytes).into_response())
+}

@@ -1,0 +1,89 @@
+//! `reports`: run one now.
+
+use crate::{ApiJson, ApiResult, AppState, Caller, Page, Problem};
+use actions::reports::{self, ReportRequest};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use domain::{Permission, ReportExecutionId, ReportKind};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+use uuid::Uuid;
+
+pub fn router() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(list, run))
+}
+
+/// A report that there is.
+#[derive(Debug, Serialize, ToSchema)]
+struct ReportView {
+    #[schema(value_type = String, example = "incidents_and_sla")]
+    kind: ReportKind,
+    title: &'static str,
+    description: &'static str,
+}
+
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReportInput {
+    #[schema(value_type = String, example = "incidents_and_sla")]
+    kind: ReportKind,
+    from: DateTime<Utc>,
+    /// Not part of the period.
+    to: DateTime<Utc>,
+    /// IANA zone in which days are shown; UTC if it is left out.
+    #[schema(example = "Europe/Berlin")]
+    time_zone: Option<String>,
+    /// E-mail addresses. None: the result is kept, to be fetched from `report-executions`.
+    #[serde(default)]
+    #[schema(example = json!(["boss@example.org"]))]
+    recipients: Vec<String>,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+struct Started {
+    job: Uuid,
+    #[schema(value_type = Uuid)]
+    execution: ReportExecutionId,
+}
+
+/// List the reports there are
+#[utoipa::path(get, path = "/reports", tag = "reports", responses((status = 200, body = Page<ReportView>)))]
+async fn list(caller: Caller) -> ApiResult<Json<Page<ReportView>>> {
+    caller.require(Permission::ReportsRun)?;
+    let view = |kind: &ReportKind| match kind {
+        ReportKind::IncidentsAndSla => ReportView {
+            kind: *kind,
+            title: "Incidents and SLA",
+            description: "What was opened, resolved and left open, times to response and resolution, targets met and \
+                          breached, and the list of incidents",
+        },
+    };
+    Ok(Json(Page { items: ReportKind::ALL.iter().map(view).collect(), next_cursor: None }))
+}
+
+/// Run a report
+///
+/// It is made by a job, kept as an execution, and mailed to the recipients with the list of incidents as CSV.
+#[utoipa::path(post, path = "/reports", tag = "reports", request_body = ReportInput,
+    responses((status = 202, body = Started), (status = 422, body = Problem)))]
+async fn run(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<ReportInput>,
+) -> ApiResult<(StatusCode, Json<Started>)> {
+    let request = ReportRequest {
+        kind: body.kind,
+        from: body.from,
+        to: body.to,
+        time_zone: body.time_zone.unwrap_or_else(|| "UTC".into()),
+        recipients: body.recipients,
+    };
+    let mut tx = caller.begin(&state).await?;
+    let started = reports::request(&mut tx, &caller.actor(), request).await?;
+    tx.commit().await?;
+    Ok((StatusCode::ACCEPTED, Json(Started { job: started.job.0, execution: started.execution })))
+}
