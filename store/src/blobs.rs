@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(blobs.put(org, b"abc").await.unwrap(), stored);
         let folder = dir.path().join("blobs").join(org.to_string());
         assert_eq!(names(&folder), ["ba", "tmp"]);
-        assert_eq!(names(&folder.join("ba")), [stored.sha256.clone()]);
+        assert_eq!(names(&folder.join("ba")), [stored.sha256.as_str()]);
         assert!(names(&folder.join("tmp")).is_empty());
     }
 
