@@ -1,7 +1,9 @@
 //! Finding the programs of PostgreSQL on this machine.
 
 use crate::account::Account;
+use nix::unistd::Uid;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -66,12 +68,22 @@ pub fn find_binaries(explicit: Option<&Path>, packs: &[PathBuf]) -> Result<Binar
 
 /// Where `script/setup` unpacks the programs when there is no package manager to install them.
 pub fn usual_packs() -> Vec<PathBuf> {
-    let cache = std::env::home_dir().map(|home| home.join(".cache/relaydesk/postgresql"));
-    [".relaydesk/postgresql", "/var/lib/relaydesk/postgresql"]
-        .into_iter()
-        .map(PathBuf::from)
-        .chain(cache)
-        .collect()
+    let here = std::env::current_dir().unwrap_or_default();
+    // A test runs in the folder of its crate, the pack lies in that of the workspace.
+    let mut packs: Vec<PathBuf> = here
+        .ancestors()
+        .map(|folder| folder.join(".relaydesk/postgresql"))
+        .collect();
+    packs.extend(std::env::home_dir().map(|home| home.join(".cache/relaydesk/postgresql")));
+    packs.push(PathBuf::from("/var/lib/relaydesk/postgresql"));
+    packs.retain(|pack| is_trusted(pack));
+    packs
+}
+
+/// Folders above the current one may be anybody's: programs are only run when they are our own or root's.
+fn is_trusted(pack: &Path) -> bool {
+    pack.metadata()
+        .is_ok_and(|found| found.uid() == 0 || found.uid() == Uid::effective().as_raw())
 }
 
 /// All usable programs, best first.

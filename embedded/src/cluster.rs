@@ -1,6 +1,6 @@
 //! A running cluster, and what can be chosen about it.
 
-use crate::binaries::candidates;
+use crate::binaries::{candidates, usual_packs};
 use crate::error::Context;
 use crate::folder::Folder;
 use crate::initialize::initialize;
@@ -36,7 +36,7 @@ impl Options {
         Options {
             dir: dir.into(),
             binaries: None,
-            packs: Vec::new(),
+            packs: usual_packs(),
             database: "relaydesk".to_owned(),
             fresh: false,
             throw_away: false,

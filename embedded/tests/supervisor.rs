@@ -22,11 +22,7 @@ fn folder() -> (TempDir, PathBuf) {
 }
 
 fn start(dir: &Path) -> Cluster {
-    Cluster::start(Options {
-        packs: embedded::usual_packs(),
-        ..Options::new(dir)
-    })
-    .unwrap()
+    Cluster::start(Options::new(dir)).unwrap()
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -347,7 +343,12 @@ fn what_is_wrong_is_said_in_one_line() {
     );
     fs::write(
         dir.join("data/PG_VERSION"),
-        format!("{}\n", embedded::find_binaries(None, &[]).unwrap().major),
+        format!(
+            "{}\n",
+            embedded::find_binaries(None, &embedded::usual_packs())
+                .unwrap()
+                .major
+        ),
     )
     .unwrap();
 

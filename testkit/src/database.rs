@@ -1,7 +1,7 @@
 //! One PostgreSQL per run, one migrated template in it, one clone of that per test.
 
 use crate::install_crypto;
-use embedded::{Cluster, Options, sweep_leftovers, usual_packs};
+use embedded::{Cluster, Options, sweep_leftovers};
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::path::{Path, PathBuf};
@@ -118,15 +118,11 @@ fn urls() -> &'static Urls {
 fn start() -> Cluster {
     let parent = Path::new("/tmp");
     sweep_leftovers(parent, PREFIX);
-    // The repository's own pack, wherever in it the test runs.
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let packs = usual_packs().into_iter().map(|pack| root.join(pack)).collect();
     Cluster::start(Options {
         throw_away: true,
         binaries: std::env::var_os("RELAYDESK_POSTGRES_BIN")
             .filter(|folder| !folder.is_empty())
             .map(PathBuf::from),
-        packs,
         settings: vec![("max_connections".to_owned(), "300".to_owned())],
         ..Options::new(parent.join(format!("{PREFIX}{}", std::process::id())))
     })

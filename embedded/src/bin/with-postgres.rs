@@ -10,7 +10,7 @@
 //! Without `--durable` nothing is synced to disk. With `--data` the cluster in that folder is used, and stays: fully durable,
 //! with passwords, `DATABASE_URL` being its owner's. `RELAYDESK_POSTGRES_BIN` may name the folder of the programs.
 
-use embedded::{Cluster, Options, sweep_leftovers, usual_packs};
+use embedded::{Cluster, Options, sweep_leftovers};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -72,11 +72,7 @@ fn with_cluster(
     let binaries = std::env::var_os("RELAYDESK_POSTGRES_BIN")
         .filter(|folder| !folder.is_empty())
         .map(PathBuf::from);
-    let cluster = Cluster::start(Options {
-        binaries,
-        packs: usual_packs(),
-        ..options
-    })?;
+    let cluster = Cluster::start(Options { binaries, ..options })?;
     command.env("RELAYDESK_TEST_CLUSTER", cluster.owner_url("postgres"));
     if let Some(folder) = migrations {
         migrate(&cluster, folder)?;
