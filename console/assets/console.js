@@ -66,7 +66,7 @@ function span(seconds) {
   if (s < 5400) return `${Math.round(s / 60)} min`;
   return s < 129600 ? `${Math.round(s / 3600)} h` : `${Math.round(s / 86400)} d`;
 }
-const priorityTone = { critical: "bad", high: "warn", medium: "", low: "soft" };
+const priorityTone = { critical: "bad", high: "warn", medium: "plain", low: "soft" };
 const stateTone = { sent: "good", done: "good", given_up: "bad", dead: "bad", failed: "bad", pending: "warn", retry: "warn" };
 
 function slaCell(sla) {
@@ -99,7 +99,7 @@ async function showLanes() {
 async function showDeliveries() {
   const list = await items("/notifications?page_size=12");
   fill("deliveries", list.map((d) => ({ key: d.id, stamp: d.status, cells: [
-    cell(clock(d.sent_at ?? d.created_at), "t"), cell(d.kind), cell(d.recipient), cell(d.subject ?? d.template), cell(d.status.replace("_", " "), "", stateTone[d.status]),
+    cell(clock(d.sent_at ?? d.created_at), "t"), cell(d.kind), cell(d.recipient), cell(d.subject ?? d.message), cell(d.status.replace("_", " "), "", stateTone[d.status]),
   ] })));
 }
 async function showJobs() {
