@@ -6,3 +6,4 @@ mod live;
 mod people;
 mod incidents;
 mod support;
+mod tenants;

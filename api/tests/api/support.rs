@@ -45,6 +45,12 @@ impl Answer {
         assert_eq!(self.status.as_u16(), status, "{}", self.text);
         self
     }
+
+    #[track_caller]
+    pub fn expect_success(self) -> Self {
+        assert!(self.status.is_success(), "{}: {}", self.status, self.text);
+        self
+    }
 }
 
 impl Api {

@@ -1,0 +1,225 @@
+//! One object of each noun in an organization, made through the API where that is possible.
+
+use crate::support::{Api, request};
+use axum::http::Method;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use sqlx::PgConnection;
+use testkit::Organization;
+use uuid::Uuid;
+
+/// What an organization has, by the path that leads to it: `/api/v1/incidents/{id}`.
+pub struct Objects {
+    pub token: String,
+    by_path: BTreeMap<&'static str, String>,
+    /// A word that stands in all texts of the organization.
+    word: &'static str,
+}
+
+/// Fields of bodies and parameters that look like references and are none, as `METHOD path field`.
+pub const NOT_REFERENCES: [&str; 0] = [];
+
+impl Objects {
+    fn put(&mut self, path: &'static str, id: &Value) {
+        let id = id.as_str().unwrap_or_else(|| panic!("{path}: {id} is no id")).to_owned();
+        self.by_path.insert(path, id);
+    }
+
+    fn get(&self, path: &str) -> &str {
+        self.by_path.get(path).unwrap_or_else(|| panic!("no {path}"))
+    }
+
+    /// A path with all its parameters filled, or the part that is not known.
+    pub fn fill(&self, template: &str) -> Result<String, String> {
+        let mut filled = String::new();
+        let mut prefix = String::new();
+        for part in template.split('/').skip(1) {
+            prefix = format!("{prefix}/{part}");
+            if part.starts_with('{') {
+                let id = self.by_path.get(prefix.as_str()).ok_or_else(|| prefix.clone())?;
+                filled = format!("{filled}/{id}");
+            } else {
+                filled = format!("{filled}/{part}");
+            }
+        }
+        Ok(filled)
+    }
+
+    /// What a field or parameter of this name refers to.
+    pub fn named(&self, field: &str) -> Option<&str> {
+        let path = match field {
+            "user" | "manager" | "requester" | "assignee" | "author" | "watchers" => "/api/v1/users/{id}",
+            "team" => "/api/v1/teams/{id}",
+            "department" | "parent" => "/api/v1/departments/{id}",
+            "ticket" | "incident" => "/api/v1/incidents/{id}",
+            "source" => "/api/v1/alert-sources/{id}",
+            "calendar" => "/api/v1/business-calendars/{id}",
+            "escalation_chain" | "chain" | "warning_chain" | "breach_chain" => "/api/v1/escalation-chains/{id}",
+            "event" => "event",
+            "policy" => "/api/v1/sla-policies/{id}",
+            "channel" => "/api/v1/notification-channels/{id}",
+            "rule" => "/api/v1/notification-rules/{id}",
+            "schedule" => "/api/v1/report-schedules/{id}",
+            "configuration_items" | "configuration_item" => "/api/v1/configuration-items/{id}",
+            _ => return None,
+        };
+        self.by_path.get(path).map(String::as_str)
+    }
+
+    /// The first of our things that shows in a text which answers `asked`.
+    pub fn leak_in(&self, text: &str, asked: &str) -> Option<&str> {
+        let ids = self.by_path.iter().filter(|(path, _)| !path.starts_with("/api/v1/lanes/")).map(|(_, id)| id.as_str());
+        // What was asked for may be repeated.
+        ids.chain([self.word]).find(|known| text.contains(known) && !asked.contains(known))
+    }
+}
+
+/// Bodies for operations whose schema alone does not tell a good one.
+pub fn body(operation: &str, objects: &Objects) -> Option<Value> {
+    let user = || objects.get("/api/v1/users/{id}");
+    Some(match operation {
+        "POST /api/v1/teams/{id}/members" | "POST /api/v1/incidents/{id}/watchers" => json!({"user": user()}),
+        "POST /api/v1/incidents/{id}/assign" => json!({"assignee": user()}),
+        "POST /api/v1/incidents/{id}/links" => json!({"kind": "relates_to", "ticket": objects.get("/api/v1/incidents/{id}")}),
+        "POST /api/v1/incidents" => json!({"title": "no network"}),
+        _ => return None,
+    })
+}
+
+/// References that lie deeper in a body than its own fields: they must be refused too.
+pub fn nested(ours: &Objects, theirs: &Objects) -> Vec<(Method, String, Value)> {
+    let (team, channel) = (ours.get("/api/v1/teams/{id}"), ours.get("/api/v1/notification-channels/{id}"));
+    let chain = format!("/api/v1/escalation-chains/{}", theirs.get("/api/v1/escalation-chains/{id}"));
+    let mut all = Vec::new();
+    for step in [json!({"action": "assign_team", "team": team}), json!({"action": "notify_channel", "channel": channel})] {
+        let body = json!({"name": "x", "steps": [step]});
+        all.push((Method::POST, "/api/v1/escalation-chains".to_owned(), body.clone()));
+        all.push((Method::PATCH, chain.clone(), body));
+    }
+    all
+}
+
+/// A multipart body with a small file.
+pub fn upload() -> (&'static str, String) {
+    let part = "--x\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.txt\"\r\ncontent-type: text/plain\r\n\r\nhello\r\n--x--\r\n";
+    ("multipart/form-data; boundary=x", part.to_owned())
+}
+
+pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'static str) -> Objects {
+    let mut objects = Objects { token: token.to_owned(), by_path: BTreeMap::new(), word };
+    let text = |text: &str| format!("{text} {word}");
+    let made = async |path: &str, body: Value| api.post(path, token, body).await.expect(201).json;
+    let agent = organization.agent.user_id().unwrap();
+
+    objects.put("/api/v1/organizations/{id}", &json!(organization.id));
+    objects.put("/api/v1/users/{id}", &json!(agent));
+    objects.put("/api/v1/lanes/{name}", &json!("outbound"));
+    let department = made("/api/v1/departments", json!({"name": text("IT")})).await;
+    objects.put("/api/v1/departments/{id}", &department["id"]);
+    let team = made("/api/v1/teams", json!({"name": text("Network")})).await;
+    objects.put("/api/v1/teams/{id}", &team["id"]);
+    let members = format!("/api/v1/teams/{}/members", team["id"].as_str().unwrap());
+    api.post(&members, token, json!({"user": agent})).await.expect_success();
+    objects.put("/api/v1/teams/{id}/members/{user}", &json!(agent));
+    objects.put("/api/v1/api-tokens/{id}", &made("/api/v1/api-tokens", json!({"name": text("export")})).await["id"]);
+    incident(api, token, word, agent, &mut objects).await;
+    objects.put("/api/v1/jobs/{id}", &api.get("/api/v1/jobs", token).await.expect(200).json["items"][0]["id"]);
+
+    let calendar = json!({"name": text("Office"), "time_zone": "Europe/Berlin",
+                          "windows": [{"weekday": "monday", "opens": "08:00", "closes": "12:00"}]});
+    objects.put("/api/v1/business-calendars/{id}", &made("/api/v1/business-calendars", calendar).await["id"]);
+    let chain = json!({"name": text("Up"), "steps": [{"action": "assign_team", "team": team["id"]}]});
+    objects.put("/api/v1/escalation-chains/{id}", &made("/api/v1/escalation-chains", chain).await["id"]);
+    let policy = json!({"name": text("Gold"), "targets": [{"priority": "high", "resolution_seconds": 3600}]});
+    objects.put("/api/v1/sla-policies/{id}", &made("/api/v1/sla-policies", policy).await["id"]);
+    let channel = json!({"kind": "email", "name": text("post"), "config": {"to": [format!("ops@{word}.example")]}});
+    let channel = made("/api/v1/notification-channels", channel).await;
+    objects.put("/api/v1/notification-channels/{id}", &channel["id"]);
+    let rule = json!({"name": text("all"), "event": "incident.opened", "channel": channel["id"]});
+    objects.put("/api/v1/notification-rules/{id}", &made("/api/v1/notification-rules", rule).await["id"]);
+    let source = json!({"kind": "generic", "name": text("probe")});
+    objects.put("/api/v1/alert-sources/{id}", &made("/api/v1/alert-sources", source).await["id"]);
+    let mut owner = api.test_db.owner().await;
+    behind_the_scenes(&mut owner, organization, word, &mut objects).await;
+    objects
+}
+
+/// What only jobs make.
+async fn behind_the_scenes(owner: &mut PgConnection, organization: &Organization, word: &str, objects: &mut Objects) {
+    let organization = organization.id.0;
+    let ticket: Uuid = objects.get("/api/v1/incidents/{id}").parse().unwrap();
+    let source: Uuid = objects.get("/api/v1/alert-sources/{id}").parse().unwrap();
+    let event: Uuid = sqlx::query_scalar("select id from events where organization_id = $1 limit 1")
+        .bind(organization)
+        .fetch_one(&mut *owner)
+        .await
+        .unwrap();
+    objects.put("event", &json!(event));
+    for (path, sql) in [
+        (
+            "clock",
+            "insert into sla_clocks (id, organization_id, ticket_id, metric, phase, phase_since, started_at, armed_at)
+             values ($1, $2, $3, 'resolution', 'running', now(), now(), now())
+             on conflict (ticket_id, metric) do update set id = excluded.id",
+        ),
+        (
+            "/api/v1/sla-breaches/{id}",
+            "insert into sla_breaches (id, organization_id, clock_id, generation, ticket_id, metric, policy_name, priority,
+                                       target_seconds, breached_at, detected_at)
+             select $1, $2, id, 1, $3, 'resolution', $5, 'high', 60, now(), now() from sla_clocks
+             where ticket_id = $3 and metric = 'resolution'",
+        ),
+        (
+            "/api/v1/notifications/{id}",
+            "insert into deliveries (id, organization_id, unique_key, channel, ticket_id, message_kind, recipient, created_at, updated_at)
+             select $1, $2, $5, 'email', $3, 'test', 'x@' || $5 || '.example', now(), now()",
+        ),
+        (
+            "/api/v1/configuration-items/{id}",
+            "insert into configuration_items (id, organization_id, name, class, status, created_at, updated_at)
+             values ($1, $2, $5, 'server', 'active', now(), now())",
+        ),
+        (
+            "group",
+            "insert into alert_groups (id, organization_id, source_id, group_key, last_received_at, created_at)
+             select $1, $2, $4, $5, now(), now()",
+        ),
+        (
+            "/api/v1/alerts/{id}",
+            "insert into alerts (id, organization_id, source_id, group_id, fingerprint, status, severity, title, starts_at,
+                                 latest_start_at, first_received_at, last_received_at)
+             select $1, $2, $4, id, $5, 'firing', 'critical', $5, now(), now(), now(), now()
+             from alert_groups where source_id = $4",
+        ),
+    ] {
+        let id = Uuid::now_v7();
+        // Every statement gets all values, whether it needs them or not.
+        let sql = format!("with given as (select $1::uuid, $2::uuid, $3::uuid, $4::uuid, $5::text) {sql}");
+        let made = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id).bind(organization).bind(ticket).bind(source).bind(word);
+        let made = made.execute(&mut *owner).await.unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(made.rows_affected(), 1, "{path}");
+        objects.put(path, &json!(id));
+    }
+}
+
+async fn incident(api: &Api, token: &str, word: &str, agent: domain::UserId, objects: &mut Objects) {
+    let title = format!("printer on fire {word}");
+    let incident = api.post("/api/v1/incidents", token, json!({"title": title})).await.expect(201).json;
+    objects.put("/api/v1/incidents/{id}", &incident["id"]);
+    let path = format!("/api/v1/incidents/{}", incident["id"].as_str().unwrap());
+    api.post(&format!("{path}/tags"), token, json!({"tag": word})).await.expect_success();
+    objects.put("/api/v1/incidents/{id}/tags/{tag}", &json!(word));
+    api.post(&format!("{path}/watchers"), token, json!({"user": agent})).await.expect_success();
+    objects.put("/api/v1/incidents/{id}/watchers/{user}", &json!(agent));
+    let other = api.post("/api/v1/incidents", token, json!({"title": title})).await.expect(201).json;
+    let link = json!({"kind": "relates_to", "ticket": other["id"]});
+    let links = api.post(&format!("{path}/links"), token, link).await.expect_success().json;
+    objects.put("/api/v1/incidents/{id}/links/{link}", &links["items"][0]["id"]);
+    let (media_type, bytes) = upload();
+    let mut request = request(Method::POST, &format!("{path}/attachments"), token, None);
+    request.headers_mut().insert("content-type", media_type.parse().unwrap());
+    *request.body_mut() = bytes.into();
+    let attached = api.send(request).await.expect_success().json;
+    let id = if attached["items"].is_array() { &attached["items"][0]["id"] } else { &attached["id"] };
+    objects.put("/api/v1/incidents/{id}/attachments/{attachment}", id);
+}
