@@ -1,12 +1,15 @@
 //! Is anybody still working on this data?
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Every PostgreSQL process changes into its data folder, so a process whose working folder it is uses the data.
-/// `None` when that cannot be told (no /proc).
+/// `None` when that cannot be told.
 pub(crate) fn working_in(data: &Path) -> Option<Vec<u32>> {
     let data = fs::canonicalize(data).ok()?;
+    let owner = data.metadata().ok()?.uid();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").ok()?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
@@ -15,9 +18,13 @@ pub(crate) fn working_in(data: &Path) -> Option<Vec<u32>> {
         match fs::read_link(entry.path().join("cwd")) {
             Ok(folder) if folder == data => found.push(pid),
             Ok(_) => {}
-            // Somebody else's process: if it is a PostgreSQL we cannot exclude that it is on our data.
-            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-                if fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim() == "postgres") {
+            // The folder lets nobody in but its owner, so another account's PostgreSQL cannot be in there.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                let same_account = entry.metadata().is_ok_and(|process| process.uid() == owner);
+                if same_account
+                    && fs::read_to_string(entry.path().join("comm"))
+                        .is_ok_and(|name| name.trim() == "postgres")
+                {
                     return None;
                 }
             }
