@@ -100,6 +100,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "the commands are named `create-…`; others will follow")]
 pub enum AdminCommand {
     /// Create an organization (a tenant)
     #[command(after_help = "Example: relaydesk admin create-organization --name 'Acme GmbH' --slug acme")]

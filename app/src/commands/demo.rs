@@ -27,9 +27,8 @@ pub fn prepare(demo: &cli::Demo, mut values: Values) -> anyhow::Result<Prepared>
         .mode(0o755) // the database's account must be able to pass
         .create(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
-    let postgres_bin = values.get("RELAYDESK_POSTGRES_BIN").to_owned();
     let cluster = Cluster::start(Options {
-        binaries: (!postgres_bin.is_empty()).then(|| postgres_bin.into()),
+        binaries: values.understand()?.postgres_bin,
         packs: embedded::usual_packs(),
         fresh: demo.fresh,
         ..Options::new(folder.join("postgres"))
