@@ -1,0 +1,6 @@
+//! What leaves the house, from the event to the peer: real PostgreSQL, real jobs, real sockets.
+
+mod chat;
+mod mail;
+mod reports;
+mod world;

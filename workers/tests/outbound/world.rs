@@ -1,0 +1,95 @@
+//! An organization whose jobs run when the test says so.
+
+use actions::channels::NewChannel;
+use actions::rules::NewRule;
+use actions::tickets::NewTicket;
+use connectors::http::{Client, Destinations};
+use connectors::mail::Mailer;
+use domain::ticket::Source;
+use domain::{ChannelId, ChannelKind, DeliveryId};
+use queue::{Drain, DrainError, Drained};
+use serde_json::Value;
+use std::sync::Arc;
+use store::deliveries::{Delivery, Filter};
+use store::tickets::Ticket;
+use store::{Tx, blobs::Blobs};
+use testkit::{Organization, TestDb};
+use workers::{Settings, Shared};
+
+pub struct World {
+    pub test: TestDb,
+    pub organization: Organization,
+    pub shared: Shared,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    /// `relay`: the URL of the SMTP sink; `allowed`: where connections may go.
+    pub async fn new(relay: Option<String>, allowed: &str) -> World {
+        let test = testkit::database().await;
+        let organization = testkit::organization(&test, "acme").await;
+        let folder = tempfile::tempdir().unwrap();
+        let nets = allowed.split(',').filter(|net| !net.is_empty()).map(|net| net.parse().unwrap());
+        let shared = Shared {
+            db: test.db.clone(),
+            blobs: Blobs::new(folder.path()),
+            templates: Arc::new(templates::Templates::new()),
+            http: Client::new(Destinations::allowing(nets)).unwrap(),
+            mailer: relay.map(|url| Mailer::new(&url).unwrap()),
+            settings: Arc::new(Settings {
+                base_url: "https://desk.example".into(),
+                mail_domain: "desk.example".into(),
+                mail_from: "Relaydesk <relaydesk@desk.example>".into(),
+                discovery_dir: None,
+            }),
+        };
+        World { test, organization, shared, _folder: folder }
+    }
+
+    pub async fn open() -> World {
+        World::new(None, "127.0.0.0/8").await
+    }
+
+    pub async fn begin(&self) -> Tx {
+        self.test.db.begin(self.organization.id).await.unwrap()
+    }
+
+    pub async fn channel(&self, kind: ChannelKind, config: Value) -> ChannelId {
+        let mut tx = self.begin().await;
+        let new = NewChannel { kind, name: format!("{kind} {}", DeliveryId::new()), config, is_active: true };
+        let channel = actions::channels::create(&mut tx, &self.organization.admin, new).await.unwrap();
+        tx.commit().await.unwrap();
+        channel.id
+    }
+
+    pub async fn rule(&self, event: &str, channel: ChannelId, conditions: Value) {
+        let mut tx = self.begin().await;
+        let new = NewRule { name: None, event: event.into(), channel, conditions, is_active: true };
+        actions::rules::create(&mut tx, &self.organization.admin, new).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    pub async fn incident(&self, title: &str) -> Ticket {
+        let mut tx = self.begin().await;
+        let new = NewTicket::incident(title, Source::Api);
+        let ticket = actions::tickets::open(&mut tx, &self.organization.end_user, new).await.unwrap();
+        tx.commit().await.unwrap();
+        ticket
+    }
+
+    /// Runs all that is pending; what failed and may be tried again is tried again at once.
+    pub async fn drain(&self) -> Result<Drained, DrainError> {
+        Drain::new(workers::registry(), self.shared.clone()).with_retries().run(self.test.db.pool()).await
+    }
+
+    pub async fn deliveries(&self) -> Vec<Delivery> {
+        let mut tx = self.begin().await;
+        store::deliveries::list(&mut tx, &Filter::default(), None, 100).await.unwrap()
+    }
+
+    pub async fn delivery(&self) -> Delivery {
+        let mut all = self.deliveries().await;
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
+    }
+}
