@@ -8,7 +8,7 @@ use domain::{
 };
 use queue::{JobId, NewJob, Unique};
 use store::Tx;
-use store::deliveries::{Mail, NewDelivery};
+use store::deliveries::{Answer, Mail, NewDelivery, Status};
 
 /// One mail to one recipient.
 #[derive(Clone, Debug, Default)]
@@ -122,13 +122,21 @@ pub async fn retry(tx: &mut Tx, actor: &Actor, id: DeliveryId) -> Result<JobId> 
     enqueue(tx, actor.organization, id, delivery.channel).await
 }
 
-/// Asks again for a delivery whose job got lost. For the sweep.
-pub async fn rescue(tx: &mut Tx, organization: OrganizationId, delivery: DeliveryId) -> Result<()> {
-    let delivery = store::deliveries::lock(tx, delivery).await?;
-    if delivery.status == store::deliveries::Status::Pending {
-        enqueue(tx, organization, delivery.id, delivery.channel).await?;
+/// A delivery whose job was lost that often takes its job down with it.
+const MOST_ATTEMPTS: i32 = 30;
+
+/// Asks again for a delivery whose job got lost, or gives it up. For the sweep.
+pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -> Result<()> {
+    let delivery = store::deliveries::lock(tx, id).await?;
+    if delivery.status != Status::Pending {
+        return Ok(());
     }
-    Ok(())
+    if delivery.attempts >= MOST_ATTEMPTS {
+        let answer = Answer { error: Some("its job did not end, again and again"), ..Answer::default() };
+        return Ok(store::deliveries::record_failed(tx, id, &answer, None).await?);
+    }
+    enqueue(tx, organization, id, delivery.channel).await?;
+    Ok(store::deliveries::touch(tx, id).await?)
 }
 
 async fn queue(tx: &mut Tx, organization: OrganizationId, delivery: NewDelivery) -> Result<Queued> {

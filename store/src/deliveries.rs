@@ -333,6 +333,15 @@ pub async fn record_failed(
     Ok(())
 }
 
+/// Its next attempt is now.
+pub async fn touch(tx: &mut Tx, id: DeliveryId) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!("update deliveries set next_attempt_at = $2, updated_at = $2 where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// A delivery that was given up is tried again; false when it was not in that state.
 pub async fn reopen(tx: &mut Tx, id: DeliveryId) -> Result<bool> {
     let now = tx.now();

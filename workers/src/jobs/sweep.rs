@@ -10,6 +10,8 @@ use std::collections::HashMap;
 
 /// What is late by this much has lost its timer; the usual lag is far below a second.
 const GRACE: TimeDelta = TimeDelta::seconds(20);
+/// Longer than the longest backoff of a delivery.
+const DELIVERY_GRACE: TimeDelta = TimeDelta::minutes(15);
 /// The rest comes in the next sweep.
 const MOST: i64 = 1000;
 /// No upload takes this long: what is still half written was abandoned.
@@ -18,11 +20,14 @@ const LEFTOVER: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 impl Run<Shared> for Sweep {
     async fn run(self, _job: &Running, shared: &Shared) -> JobResult {
         let (clocks, escalations) = (clocks(shared).await?, self::escalations(shared).await?);
-        if clocks + escalations > 0 {
-            tracing::warn!(clocks, escalations, "the sweep found work whose timers were lost");
+        let deliveries = self::deliveries(shared).await?;
+        if clocks + escalations + deliveries > 0 {
+            tracing::warn!(clocks, escalations, deliveries, "the sweep found work whose jobs were lost");
         }
         let files = shared.blobs.remove_leftovers(LEFTOVER).await?;
-        Ok(Outcome::DoneWith(json!({"clocks": clocks, "escalations": escalations, "files": files})))
+        Ok(Outcome::DoneWith(json!({
+            "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "files": files
+        })))
     }
 }
 
@@ -49,6 +54,20 @@ async fn escalations(shared: &Shared) -> anyhow::Result<usize> {
         (organization, job)
     });
     ask_again(shared, jobs).await
+}
+
+/// A delivery whose attempt is long overdue has no job any more: its job crashed for good, or was discarded.
+async fn deliveries(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - DELIVERY_GRACE;
+    let stranded = store::deliveries::stranded(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    for (organization, delivery) in &stranded {
+        let mut tx = shared.db.begin(*organization).await?;
+        actions::deliveries::rescue(&mut tx, *organization, *delivery).await?;
+        tx.commit().await?;
+    }
+    Ok(stranded.len())
 }
 
 /// Rows are found over all organizations, but written in one at a time.

@@ -68,3 +68,21 @@ async fn queue(world: &World, key: &str) {
     queue_mail(&mut tx, world.organization.id, mail).await.unwrap();
     tx.commit().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_delivery_whose_job_was_lost_is_found_by_the_sweep() {
+    let sink = SmtpSink::start().await;
+    let world = World::new(Some(sink.url()), "").await;
+    queue(&world, "k1").await;
+    let mut owner = world.test.owner().await;
+    sqlx::query("delete from queue.jobs where kind = 'send_mail'").execute(&mut owner).await.unwrap();
+    sqlx::query("update deliveries set updated_at = now() - interval '1 hour', next_attempt_at = now() - interval '1 hour'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let mut connection = world.test.db.pool().acquire().await.unwrap();
+    queue::enqueue(&mut connection, &[queue::NewJob::of(&actions::jobs::Sweep {})]).await.unwrap();
+    drop(connection);
+    world.drain().await.unwrap();
+    assert_eq!((sink.mails().len(), world.delivery().await.status), (1, Status::Sent));
+}
