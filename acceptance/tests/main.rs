@@ -1,4 +1,6 @@
 //! One binary; a module per user story. Each drives the built `relaydesk` from outside.
 
+mod alerts_to_incidents;
+mod discovery_sync;
 mod house;
 mod incidents;
