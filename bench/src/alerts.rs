@@ -18,7 +18,10 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Value> {
     let demo = Demo::start().await?;
-    let hook = demo.facts["hooks"]["alertmanager"].as_str().context("no alertmanager hook in demo.json")?.to_owned();
+    let hook = demo.facts["hooks"]["alertmanager"]
+        .as_str()
+        .context("no alertmanager hook in demo.json")?
+        .to_owned();
     let before = opened(&demo).await?;
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
@@ -42,7 +45,10 @@ pub async fn run(args: Args) -> Result<Value> {
     }
     let accepted = began.elapsed();
     while opened(&demo).await? - before < args.count as f64 {
-        ensure!(began.elapsed() < Duration::from_secs(600), "not all alerts became incidents within ten minutes");
+        ensure!(
+            began.elapsed() < Duration::from_secs(600),
+            "not all alerts became incidents within ten minutes"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let done = began.elapsed();

@@ -23,5 +23,7 @@ pub async fn run(args: Args) -> Result<Value> {
         .context("no VmRSS")?;
     let ready = demo.ready_after;
     demo.stop().await?;
-    Ok(json!({"bench": "idle", "resident_mb": kib as f64 / 1024.0, "ready_after_ms": ready.as_millis() as u64}))
+    Ok(
+        json!({"bench": "idle", "resident_mb": kib as f64 / 1024.0, "ready_after_ms": ready.as_millis() as u64}),
+    )
 }

@@ -22,7 +22,10 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Value> {
     let demo = Demo::start().await?;
-    let mailbox = demo.facts["mailboxes"][0].as_str().context("no mailbox in demo.json")?.to_owned();
+    let mailbox = demo.facts["mailboxes"][0]
+        .as_str()
+        .context("no mailbox in demo.json")?
+        .to_owned();
     let before = tickets(&demo).await?;
     let began = Instant::now();
     let sessions: Vec<_> = (0..args.connections)
@@ -37,7 +40,10 @@ pub async fn run(args: Args) -> Result<Value> {
     }
     let accepted = began.elapsed();
     while tickets(&demo).await? - before < args.count as f64 {
-        ensure!(began.elapsed() < Duration::from_secs(600), "not all mails became tickets within ten minutes");
+        ensure!(
+            began.elapsed() < Duration::from_secs(600),
+            "not all mails became tickets within ten minutes"
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let done = began.elapsed();
@@ -58,7 +64,12 @@ async fn send(smtp: SocketAddr, mailbox: &str, numbers: &[usize], size: usize) -
     expect(&mut stream, "220").await?;
     command(&mut stream, "EHLO bench.example", "250").await?;
     for number in numbers {
-        command(&mut stream, &format!("MAIL FROM:<user{number}@bench.example>"), "250").await?;
+        command(
+            &mut stream,
+            &format!("MAIL FROM:<user{number}@bench.example>"),
+            "250",
+        )
+        .await?;
         command(&mut stream, &format!("RCPT TO:<{mailbox}>"), "250").await?;
         command(&mut stream, "DATA", "354").await?;
         command(&mut stream, &message(mailbox, *number, size), "250").await?;

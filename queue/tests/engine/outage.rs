@@ -125,7 +125,14 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
     // As after a claim that was committed while its connection broke: the row says we hold it, we do not know.
     let mut owner = bench.db.owner().await;
     let mut tx = owner.begin().await.unwrap();
-    let id = queue::enqueue(&mut tx, &[NewJob::of(&Scripted { steps: vec![Step::Done] })]).await.unwrap()[0];
+    let id = queue::enqueue(
+        &mut tx,
+        &[NewJob::of(&Scripted {
+            steps: vec![Step::Done],
+        })],
+    )
+    .await
+    .unwrap()[0];
     sqlx::query("update queue.jobs set worker = $1, run = 1, attempt = 1, claimed_at = now()")
         .bind(engine.worker_id())
         .execute(&mut *tx)
@@ -134,10 +141,19 @@ async fn a_claim_whose_answer_was_lost_is_given_back() {
     tx.commit().await.unwrap();
     // And a claim that breaks: it waits for the table, then its connection is cut.
     let mut tx = owner.begin().await.unwrap();
-    sqlx::query("lock table queue.jobs in access exclusive mode").execute(&mut *tx).await.unwrap();
-    sqlx::query("select pg_notify('relaydesk_jobs', 'test')").execute(&mut *tx).await.unwrap();
+    sqlx::query("lock table queue.jobs in access exclusive mode")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    sqlx::query("select pg_notify('relaydesk_jobs', 'test')")
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     let mut other = bench.db.owner().await;
-    sqlx::query("select pg_notify('relaydesk_jobs', 'test')").execute(&mut other).await.unwrap();
+    sqlx::query("select pg_notify('relaydesk_jobs', 'test')")
+        .execute(&mut other)
+        .await
+        .unwrap();
     eventually("a claim that waits", || async {
         let cut = bench
             .count("select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and query like '%for key share%'")
