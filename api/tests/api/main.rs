@@ -5,5 +5,6 @@ mod foundation;
 mod live;
 mod people;
 mod incidents;
+mod sla;
 mod support;
 mod tenants;
