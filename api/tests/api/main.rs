@@ -6,5 +6,7 @@ mod live;
 mod people;
 mod incidents;
 mod sla;
+mod notifications;
+mod reports;
 mod support;
 mod tenants;

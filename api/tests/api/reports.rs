@@ -1,0 +1,78 @@
+//! Reports, their schedules and executions from outside the router.
+
+use crate::support::Api;
+use serde_json::json;
+
+const SCHEDULES: &str = "/api/v1/report-schedules";
+const EXECUTIONS: &str = "/api/v1/report-executions";
+
+#[tokio::test]
+async fn a_report_is_asked_for_and_kept() {
+    let api = Api::start().await;
+    let listed = api.get("/api/v1/reports", &api.admin).await.expect(200).json;
+    assert_eq!(listed["items"][0]["kind"], "incidents_and_sla");
+    let body = json!({
+        "kind": "incidents_and_sla", "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z",
+        "time_zone": "Europe/Berlin", "recipients": ["boss@acme.example"]
+    });
+    api.post("/api/v1/reports", &api.agent, body.clone()).await.expect(403);
+    let started = api.post("/api/v1/reports", &api.admin, body.clone()).await.expect(202).json;
+    let path = format!("{EXECUTIONS}/{}", started["execution"].as_str().unwrap());
+    let execution = api.get(&path, &api.admin).await.expect(200).json;
+    assert_eq!((&execution["status"], &execution["job"]), (&json!("queued"), &started["job"]));
+    api.get(&format!("{path}/csv"), &api.admin).await.expect(404);
+    assert_eq!(api.get(&format!("{EXECUTIONS}?status=queued"), &api.admin).await.json["items"][0], execution);
+    api.get(&format!("{EXECUTIONS}?status=lost"), &api.admin).await.expect(422);
+
+    for (field, value, pointer) in [
+        ("to", json!("2026-11-01T00:00:00Z"), "/to"),
+        ("time_zone", json!("Middle/Earth"), "/time_zone"),
+        ("recipients", json!(["a@b.example", "nobody"]), "/recipients/1"),
+        ("kind", json!("weather"), "/kind"),
+    ] {
+        let mut wrong = body.clone();
+        wrong[field] = value;
+        let answer = api.post("/api/v1/reports", &api.admin, wrong).await.expect(422);
+        assert_eq!(answer.json["errors"][0]["pointer"], pointer);
+    }
+}
+
+#[tokio::test]
+async fn schedules_are_told_to_the_queue() {
+    let api = Api::start().await;
+    let body = json!({
+        "name": "Every morning", "kind": "incidents_and_sla", "cron": "0 7 * * 1-5", "time_zone": "Europe/Berlin",
+        "period": {"kind": "previous_day"}, "recipients": ["boss@acme.example"]
+    });
+    let created = api.post(SCHEDULES, &api.admin, body.clone()).await.expect(201).json;
+    assert_eq!(created["period"], json!({"kind": "previous_day"}));
+    let scheduled = async || -> i64 {
+        let mut owner = api.test_db.owner().await;
+        sqlx::query_scalar("select count(*) from queue.schedules where kind = 'start_scheduled_report'")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap()
+    };
+    assert_eq!(scheduled().await, 1);
+    api.post(SCHEDULES, &api.admin, body.clone()).await.expect(409);
+    for (field, value, pointer) in [
+        ("cron", json!("every morning"), "/cron"),
+        ("cron", json!("0 7 30 2 *"), "/cron"),
+        ("time_zone", json!("Mars/Base"), "/time_zone"),
+        ("period", json!({"kind": "last_n_days"}), "/period/count"),
+        ("period", json!({"kind": "previous_day", "count": 2}), "/period/count"),
+        ("recipients", json!([]), "/recipients"),
+    ] {
+        let mut wrong = body.clone();
+        (wrong[field], wrong["name"]) = (value, "Other".into());
+        let answer = api.post(SCHEDULES, &api.admin, wrong).await.expect(422);
+        assert_eq!(answer.json["errors"][0]["pointer"], pointer);
+    }
+    let path = format!("{SCHEDULES}/{}", created["id"].as_str().unwrap());
+    let off = api.patch(&path, &api.admin, json!({"is_active": false})).await.expect(200).json;
+    assert_eq!((&off["is_active"], scheduled().await), (&json!(false), 0));
+    api.patch(&path, &api.admin, json!({"is_active": true, "period": {"kind": "last_n_minutes", "count": 5}})).await.expect(200);
+    assert_eq!(scheduled().await, 1);
+    api.delete(&path, &api.admin).await.expect(204);
+    assert_eq!(scheduled().await, 0);
+}
