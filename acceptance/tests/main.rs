@@ -1,6 +1,9 @@
 //! One binary; a module per user story. Each drives the built `relaydesk` from outside.
 
 mod alerts_to_incidents;
+mod console;
+mod demo;
 mod discovery_sync;
 mod house;
 mod incidents;
+mod power_cut;
