@@ -145,6 +145,15 @@ impl Server {
     /// After a crash of everything the old processes may need a moment to disappear.
     fn launch_patiently(&self, shared: &Shared) -> Launched {
         let begun = Instant::now();
+        // A killed run's server goes on until its last session has ended. It still answers on the socket and writes to the
+        // log, and both would be taken for our own server's.
+        while processes::working_in(&self.folder.data()).is_some_and(|pids| !pids.is_empty())
+            && begun.elapsed() < PATIENCE_WITH_REMAINS
+        {
+            if shared.stopping_within(Duration::from_millis(50)) {
+                return Launched::Stopped;
+            }
+        }
         loop {
             let failed = match self.launch(shared) {
                 Launched::Failed(error) => error,
