@@ -269,3 +269,23 @@ impl<T> OnConstraint<T> for Result<T, actions::Error> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn the_documented_types_are_the_real_ones() {
+        let page = include_str!("../../docs/problems.md");
+        let documented: BTreeSet<&str> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")).filter_map(|rest| rest.split('`').next()).collect();
+        let source = include_str!("problem.rs");
+        let (code, _) = source.split_once("#[cfg(test)]").unwrap();
+        let made: BTreeSet<&str> = code
+            .split("Problem::new(")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').nth(1))
+            .collect();
+        assert_eq!(documented, made);
+    }
+}

@@ -148,7 +148,8 @@ async fn foreign_ids_are_not_found() {
         if operation.method == Method::GET {
             let token = test.ours.token.clone();
             let own = test.call(&operation, &path, &token, None).await;
-            if !own.status.is_success() {
+            // 409: it is there, but not in a state in which this can be shown.
+            if !own.status.is_success() && own.status != 409 {
                 test.fail(format!("{operation} ({path}) answers its owner {}: {}", own.status, own.text));
             }
         }
@@ -178,7 +179,7 @@ async fn lists_hold_nothing_foreign() {
         for parameter in operation.description["parameters"].as_array().into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap();
             if parameter["in"] == "query" && sample::is_id(&test.document, &parameter["schema"]) {
-                match test.ours.named(name) {
+                match test.ours.named(&operation.path, name) {
                     Some(id) => paths.push(format!("{}?{name}={id}", operation.path)),
                     None => test.fail(format!("{operation}: fixtures.rs must know what the parameter {name} names")),
                 }
@@ -207,11 +208,11 @@ async fn bodies_cannot_name_foreign_things() {
     for operation in test.operations() {
         let Some(schema) = operation.body().cloned() else { continue };
         let Ok(path) = test.theirs.fill(&operation.path) else { continue };
-        for (field, is_list) in sample::references(&test.document, &schema, &|name| test.ours.named(name).is_some()) {
+        for (field, is_list) in sample::references(&test.document, &schema, &|name| test.ours.named(&operation.path, name).is_some()) {
             if fixtures::NOT_REFERENCES.contains(&format!("{operation} {field}").as_str()) {
                 continue;
             }
-            let Some(id) = test.ours.named(&field) else {
+            let Some(id) = test.ours.named(&operation.path, &field) else {
                 test.fail(format!("{operation}: fixtures.rs must know what the field {field} names"));
                 continue;
             };

@@ -46,8 +46,14 @@ impl Objects {
     }
 
     /// What a field or parameter of this name refers to.
-    pub fn named(&self, field: &str) -> Option<&str> {
+    pub fn named(&self, operation: &str, field: &str) -> Option<&str> {
         let path = match field {
+            "parent" | "category" if operation.contains("/ci-") || operation.contains("/configuration-items") => {
+                "/api/v1/ci-categories/{id}"
+            }
+            "from" | "to" | "item" if operation.contains("/ci-relationships") => "/api/v1/configuration-items/{id}",
+            "discovery_source" => "/api/v1/discovery-sources/{id}",
+            "mailbox" => "/api/v1/mailboxes/{id}",
             "user" | "manager" | "requester" | "assignee" | "author" | "watchers" => "/api/v1/users/{id}",
             "team" => "/api/v1/teams/{id}",
             "department" | "parent" => "/api/v1/departments/{id}",
@@ -137,6 +143,21 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     objects.put("/api/v1/notification-channels/{id}", &channel["id"]);
     let rule = json!({"name": text("all"), "event": "incident.opened", "channel": channel["id"]});
     objects.put("/api/v1/notification-rules/{id}", &made("/api/v1/notification-rules", rule).await["id"]);
+    let mailbox = json!({"address": format!("support@{word}.example"), "name": text("Support")});
+    objects.put("/api/v1/mailboxes/{id}", &made("/api/v1/mailboxes", mailbox).await["mailbox"]["id"]);
+    let schedule = json!({"name": text("daily"), "kind": "incidents_and_sla", "cron": "0 7 * * *",
+                          "period": {"kind": "previous_day"}, "recipients": [format!("boss@{word}.example")]});
+    objects.put("/api/v1/report-schedules/{id}", &made("/api/v1/report-schedules", schedule).await["id"]);
+    let category = made("/api/v1/ci-categories", json!({"name": text("Servers")})).await;
+    objects.put("/api/v1/ci-categories/{id}", &category["id"]);
+    let item = |name: &str| json!({"name": text(name), "class": "server"});
+    let (one, two) = (made("/api/v1/configuration-items", item("one")).await, made("/api/v1/configuration-items", item("two")).await);
+    objects.put("/api/v1/configuration-items/{id}", &one["id"]);
+    let relation = json!({"from": one["id"], "to": two["id"], "kind": "depends_on"});
+    objects.put("/api/v1/ci-relationships/{id}", &made("/api/v1/ci-relationships", relation).await["id"]);
+    let inventory = json!({"name": text("inventory"), "format": "json", "identification_keys": ["serial"],
+                           "location": format!("https://inventory.{word}.example/hosts.json")});
+    objects.put("/api/v1/discovery-sources/{id}", &made("/api/v1/discovery-sources", inventory).await["id"]);
     let source = json!({"kind": "generic", "name": text("probe")});
     objects.put("/api/v1/alert-sources/{id}", &made("/api/v1/alert-sources", source).await["id"]);
     let mut owner = api.test_db.owner().await;
@@ -175,9 +196,20 @@ async fn behind_the_scenes(owner: &mut PgConnection, organization: &Organization
              select $1, $2, $5, 'email', $3, 'test', 'x@' || $5 || '.example', now(), now()",
         ),
         (
-            "/api/v1/configuration-items/{id}",
-            "insert into configuration_items (id, organization_id, name, class, status, created_at, updated_at)
-             values ($1, $2, $5, 'server', 'active', now(), now())",
+            "/api/v1/inbox/{id}",
+            "insert into inbox (id, organization_id, source, channel_id, unique_key, content_type, raw, received_at, status, reason)
+             values ($1, $2, 'mail', $3, $5, 'message/rfc822', 'garbage', now(), 'failed', $5)",
+        ),
+        (
+            "/api/v1/report-executions/{id}",
+            "insert into report_executions (id, organization_id, start_key, kind, time_zone, period_from, period_to, recipients,
+                                            created_at)
+             values ($1, $2, $5, 'incidents_and_sla', 'UTC', now() - interval '1 day', now(), array[$5], now())",
+        ),
+        (
+            "/api/v1/discovery-sources/{id}/runs/{run}",
+            "insert into discovery_runs (id, organization_id, source_id, mode, status, created_at)
+             select $1, $2, id, 'preview', 'succeeded', now() from discovery_sources where organization_id = $2",
         ),
         (
             "group",
