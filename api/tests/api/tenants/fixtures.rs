@@ -144,7 +144,7 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     let rule = json!({"name": text("all"), "event": "incident.opened", "channel": channel["id"]});
     objects.put("/api/v1/notification-rules/{id}", &made("/api/v1/notification-rules", rule).await["id"]);
     let mailbox = json!({"address": format!("support@{word}.example"), "name": text("Support")});
-    objects.put("/api/v1/mailboxes/{id}", &made("/api/v1/mailboxes", mailbox).await["mailbox"]["id"]);
+    objects.put("/api/v1/mailboxes/{id}", &made("/api/v1/mailboxes", mailbox).await["id"]);
     let schedule = json!({"name": text("daily"), "kind": "incidents_and_sla", "cron": "0 7 * * *",
                           "period": {"kind": "previous_day"}, "recipients": [format!("boss@{word}.example")]});
     objects.put("/api/v1/report-schedules/{id}", &made("/api/v1/report-schedules", schedule).await["id"]);
@@ -203,8 +203,8 @@ async fn behind_the_scenes(owner: &mut PgConnection, organization: &Organization
         (
             "/api/v1/report-executions/{id}",
             "insert into report_executions (id, organization_id, start_key, kind, time_zone, period_from, period_to, recipients,
-                                            created_at)
-             values ($1, $2, $5, 'incidents_and_sla', 'UTC', now() - interval '1 day', now(), array[$5], now())",
+                                            created_at, status, csv, csv_rows)
+             values ($1, $2, $5, 'incidents_and_sla', 'UTC', now() - interval '1 day', now(), array[$5], now(), 'failed', 'x', 1)",
         ),
         (
             "/api/v1/discovery-sources/{id}/runs/{run}",
