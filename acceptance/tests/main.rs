@@ -6,4 +6,5 @@ mod demo;
 mod discovery_sync;
 mod house;
 mod incidents;
+mod mail_to_ticket;
 mod power_cut;

@@ -157,16 +157,31 @@ async fn set_aside(
     Ok(Outcome::Done)
 }
 
-/// True for what time mends: no database, a deadlock, a lock that somebody holds.
+/// True for what time mends: no database, a deadlock, a full disk. False for what this mail does wrong each time.
 fn is_passing(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<store::Error>().is_some_and(store::Error::is_unavailable)
-            || cause.downcast_ref::<queue::CompleteError>().is_some()
-            || cause.downcast_ref::<sqlx::Error>().is_some_and(|error| match error {
-                sqlx::Error::Database(db) => {
-                    db.code().is_some_and(|code| ["40001", "40P01", "55P03", "57014"].contains(&&*code))
-                }
-                _ => true,
-            })
-    })
+    if let Some(error) = error.downcast_ref::<actions::Error>() {
+        return match error {
+            actions::Error::Store(error) => is_passing_in_store(error),
+            actions::Error::Invalid(_)
+            | actions::Error::Conflict(_)
+            | actions::Error::Forbidden(_)
+            | actions::Error::NotFound => false,
+            _ => true,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<store::Error>() {
+        return is_passing_in_store(error);
+    }
+    error.downcast_ref::<queue::CompleteError>().is_some()
+}
+
+fn is_passing_in_store(error: &store::Error) -> bool {
+    match error {
+        store::Error::Constraint { .. } | store::Error::Corrupt(_) | store::Error::NotFound => false,
+        // Classes 22 and 54: data that PostgreSQL does not take, or too much of it.
+        store::Error::Database(sqlx::Error::Database(error)) => {
+            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+        }
+        _ => true,
+    }
 }
