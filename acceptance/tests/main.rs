@@ -8,3 +8,4 @@ mod house;
 mod incidents;
 mod mail_to_ticket;
 mod power_cut;
+mod sla_and_escalation;
