@@ -246,7 +246,7 @@ impl<'a> Working<'a> {
         source: &AlertSource,
         notification: &Notification,
     ) -> Result<Vec<Ingested>> {
-        let mut done = Vec::new();
+        let (mut done, mut incidents) = (Vec::new(), Vec::new());
         for concern in self.groups.values() {
             let group = concern.group.id;
             let firing = self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
@@ -261,7 +261,7 @@ impl<'a> Working<'a> {
             if moved.incident != concern.group.incident
                 && let Some(incident) = moved.incident
             {
-                store::alerts::set_incident(tx, group, incident).await?;
+                incidents.push((group, incident));
             }
             if concern.is_concerned() {
                 done.push(moved);
@@ -269,7 +269,7 @@ impl<'a> Working<'a> {
         }
         let changed: Vec<Alert> =
             self.alerts.into_iter().zip(self.changed).filter(|(_, changed)| *changed).map(|(alert, _)| alert).collect();
-        store::alerts::save(tx, &changed).await?;
+        store::alerts::save(tx, &changed, &incidents).await?;
         Ok(done)
     }
 }

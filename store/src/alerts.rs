@@ -116,11 +116,6 @@ pub async fn lock_groups(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Group>> {
     Ok(rows.into_iter().map(|row| Group { id: row.id, incident: row.incident_id.map(Into::into) }).collect())
 }
 
-pub async fn set_incident(tx: &mut Tx, group: Uuid, incident: TicketId) -> Result<()> {
-    sqlx::query!("update alert_groups set incident_id = $2 where id = $1", group, incident.0).execute(&mut **tx).await?;
-    Ok(())
-}
-
 /// The latest episode of each fingerprint, and all that fires in the groups.
 pub async fn current(
     tx: &mut Tx,
@@ -153,17 +148,22 @@ pub async fn current(
     .collect()
 }
 
-/// Writes new and changed episodes. That an alert fires twice at once is refused by `alerts_open_key`.
-pub async fn save(tx: &mut Tx, alerts: &[Alert]) -> Result<()> {
-    if alerts.is_empty() {
+/// Writes new and changed episodes, and the incidents that groups have from now on. That an alert fires twice at once is
+/// refused by `alerts_open_key`.
+pub async fn save(tx: &mut Tx, alerts: &[Alert], incidents: &[(Uuid, TicketId)]) -> Result<()> {
+    if alerts.is_empty() && incidents.is_empty() {
         return Ok(());
     }
+    let (groups, incidents): (Vec<Uuid>, Vec<Uuid>) = incidents.iter().map(|(group, ticket)| (*group, ticket.0)).unzip();
     fn column<T>(alerts: &[Alert], value: impl Fn(&Alert) -> T) -> Vec<T> {
         alerts.iter().map(value).collect()
     }
     let organization = tx.organization();
     sqlx::query!(
-        "insert into alerts (id, organization_id, source_id, group_id, fingerprint, status, severity, title, description,
+        "with moved as (
+             update alert_groups g set incident_id = u.incident_id
+               from unnest($19::uuid[], $20::uuid[]) as u(group_id, incident_id) where g.id = u.group_id)
+         insert into alerts (id, organization_id, source_id, group_id, fingerprint, status, severity, title, description,
                              labels, source_url, starts_at, latest_start_at, ends_at, received_count, first_received_at,
                              last_received_at, incident_id)
          select u.id, $1, u.source_id, u.group_id, u.fingerprint, u.status, u.severity, u.title, u.description, u.labels,
@@ -198,6 +198,8 @@ pub async fn save(tx: &mut Tx, alerts: &[Alert]) -> Result<()> {
         &column(alerts, |a| a.first_received_at),
         &column(alerts, |a| a.last_received_at),
         &column(alerts, |a| a.incident.map(|id| id.0)) as &[Option<Uuid>],
+        &groups,
+        &incidents,
     )
     .execute(&mut **tx)
     .await?;

@@ -207,13 +207,60 @@ pub async fn entry(tx: &mut Tx, id: InboxId) -> Result<Entry> {
     .try_into()
 }
 
+/// A row of the table with its bytes.
+struct WholeRow {
+    id: Uuid,
+    source: String,
+    channel_id: Uuid,
+    unique_key: String,
+    content_type: String,
+    headers: Value,
+    raw: Vec<u8>,
+    received_at: DateTime<Utc>,
+    status: String,
+    reason: Option<String>,
+    ticket_id: Option<Uuid>,
+    processed_at: Option<DateTime<Utc>>,
+    replays: i32,
+}
+
+impl TryFrom<WholeRow> for Inbox {
+    type Error = Error;
+    fn try_from(row: WholeRow) -> Result<Inbox> {
+        let entry = Entry {
+            id: row.id.into(),
+            source: row.source,
+            channel_id: row.channel_id,
+            unique_key: row.unique_key,
+            content_type: row.content_type,
+            headers: row.headers,
+            size_bytes: row.raw.len() as i64,
+            received_at: row.received_at,
+            status: row.status.parse().map_err(Error::Corrupt)?,
+            reason: row.reason,
+            ticket: row.ticket_id.map(Into::into),
+            processed_at: row.processed_at,
+            replays: row.replays,
+        };
+        Ok(Inbox { entry, raw: row.raw })
+    }
+}
+
+macro_rules! select_whole {
+    ($tail:literal, $id:expr) => {
+        sqlx::query_as!(
+            WholeRow,
+            "select id, source, channel_id, unique_key, content_type, headers, raw, received_at, status, reason, ticket_id,
+                    processed_at, replays
+               from inbox where id = $1" + $tail,
+            $id
+        )
+    };
+}
+
 /// The row with its bytes.
 pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    let entry = entry(tx, id).await?;
-    let raw = sqlx::query_scalar!("select raw from inbox where id = $1", id.0)
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(Inbox { entry, raw })
+    select_whole!("", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Holds the row until the end of the transaction, so that two runs for one row work one after the other; says where
@@ -228,8 +275,7 @@ pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
 
 /// The row with its bytes, held as with [`lock`].
 pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    lock(tx, id).await?;
-    get(tx, id).await
+    select_whole!(" for update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Newest first.
