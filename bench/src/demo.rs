@@ -74,17 +74,6 @@ impl Demo {
         self.child.id().unwrap_or_default()
     }
 
-    pub async fn get(&self, path: &str) -> Result<Value> {
-        Ok(self
-            .http
-            .get(format!("{}{path}", self.api))
-            .send()
-            .await?
-            .error_for_status()?
-            .json()
-            .await?)
-    }
-
     /// The value of a counter or gauge in `/metrics`, summed over its label sets that contain `with`.
     pub async fn metric(&self, name: &str, with: &str) -> Result<f64> {
         let text = self
