@@ -373,7 +373,7 @@ pub async fn retry(
     .fetch_optional(&mut *connection)
     .await?;
     match lane {
-        Some(lane) => Ok(notify(connection, &lane).await?),
+        Some(lane) => Ok(notify(connection, &format!("~{lane}")).await?),
         None => Err(refuse(
             connection,
             id,
@@ -405,7 +405,7 @@ pub async fn retry_all(
     .await?;
     let count = lanes.len() as u64;
     for lane in std::collections::BTreeSet::from_iter(lanes) {
-        notify(connection, &lane).await?;
+        notify(connection, &format!("~{lane}")).await?;
     }
     Ok(count)
 }
@@ -570,7 +570,7 @@ pub async fn pause(connection: &mut PgConnection, lane: &str) -> Result<bool, sq
 pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
     let there = set_paused(connection, lane, false).await?;
     if there {
-        notify(connection, lane).await?;
+        notify(connection, &format!("~{lane}")).await?;
     }
     Ok(there)
 }

@@ -54,7 +54,7 @@ impl Envelope {
     }
 }
 
-/// Takes up to `room` jobs of the lane for `worker`, highest priority first, then oldest. Takes nothing while the lane
+/// Takes up to `room` jobs of the lane with ids above `floor` for `worker`, highest priority first, then oldest. Takes nothing while the lane
 /// is paused, or when the worker's row is gone (it was declared lost): the row is share-locked against that.
 pub(crate) async fn claim(
     connection: &mut PgConnection,
@@ -62,12 +62,13 @@ pub(crate) async fn claim(
     worker: Uuid,
     kinds: &[&str],
     room: i64,
+    floor: Uuid,
 ) -> Result<Vec<Envelope>, sqlx::Error> {
     let rows = sqlx::query(
         "with me as materialized (select id from queue.workers where id = $2 for key share), \
          picked as materialized ( \
            select ctid from queue.jobs \
-           where lane = $1 and state = 'ready' and worker is null and kind = any($3) and exists (select from me) \
+           where lane = $1 and state = 'ready' and worker is null and kind = any($3) and id > $5 and exists (select from me) \
              and not exists (select from queue.lanes where name = $1 and paused) \
            order by priority desc, id limit $4 for update skip locked) \
          update queue.jobs j \
@@ -81,6 +82,7 @@ pub(crate) async fn claim(
     .bind(worker)
     .bind(kinds)
     .bind(room)
+    .bind(floor)
     .fetch_all(connection)
     .await?;
     let mut envelopes = rows
@@ -98,7 +100,7 @@ pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> 
            update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null \
            from unnest($1::uuid[], $2::int8[]) as u(id, run) \
            where j.id = u.id and j.run = u.run and j.worker is not null returning j.lane) \
-         select pg_notify($3, lane) from (select distinct lane from back) lanes",
+         select pg_notify($3, '~' || lane) from (select distinct lane from back) lanes",
     )
     .bind(jobs.iter().map(|job| job.0).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.1).collect::<Vec<_>>())

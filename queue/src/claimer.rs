@@ -5,12 +5,14 @@ use crate::backend::HandOver;
 use crate::claim::{self, Envelope};
 use crate::heart::Incarnation;
 use crate::held::Held;
+use crate::listener::Waker;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Rows taken in one claim at most.
 const BATCH: usize = 1000;
@@ -27,7 +29,7 @@ pub(crate) struct Claimer {
     pub plumbing: Plumbing,
     pub incarnation: Arc<Incarnation>,
     pub held: Arc<Held>,
-    pub wake: Arc<Notify>,
+    pub wake: Arc<Waker>,
     pub hand_over: HandOver,
     pub stop: CancellationToken,
 }
@@ -38,11 +40,15 @@ impl Claimer {
         let mut patience = Patience::default();
         let mut backlog = false;
         let mut suspicion: Option<Suspicion> = None;
+        // Jobs with smaller ids need not be looked for: there was none when we last looked, and those that become ready
+        // again are announced as older. Otherwise a claim would step over the dead index entries of all jobs that finished
+        // while some long transaction keeps vacuum from removing them.
+        let mut floor = Uuid::nil();
         loop {
             if !backlog {
                 tokio::select! {
                     () = self.stop.cancelled() => return,
-                    () = self.wake.notified() => {}
+                    () = self.wake.woken() => {}
                     () = look_at(suspicion.as_ref()) => {}
                 }
             }
@@ -56,10 +62,16 @@ impl Claimer {
                 return;
             };
             let room = held.num_permits();
-            match self.claim(room).await {
+            if self.wake.take_older() {
+                floor = Uuid::nil();
+            }
+            match self.claim(room, floor).await {
                 Ok(mut envelopes) => {
                     patience.reset();
                     backlog = envelopes.len() == room;
+                    if !backlog {
+                        floor = a_minute_ago();
+                    }
                     for envelope in &mut envelopes {
                         envelope.permit = held.split(1);
                         let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
@@ -78,6 +90,7 @@ impl Claimer {
                 }
                 Err(error) => {
                     backlog = true; // unknown: look again
+                    floor = Uuid::nil();
                     // The claim may have been committed, or may yet be.
                     suspicion = Some(Suspicion {
                         look: Instant::now(),
@@ -139,14 +152,23 @@ impl Claimer {
         Ok(())
     }
 
-    async fn claim(&self, room: usize) -> Result<Vec<Envelope>, sqlx::Error> {
+    async fn claim(&self, room: usize, floor: Uuid) -> Result<Vec<Envelope>, sqlx::Error> {
         let (lane, worker, kinds) = (self.lane.clone(), self.incarnation.current(), self.kinds.clone());
         self.plumbing
             .run(move |connection| {
-                Box::pin(async move { claim::claim(connection, &lane, worker, &kinds, room as i64).await })
+                Box::pin(
+                    async move { claim::claim(connection, &lane, worker, &kinds, room as i64, floor).await },
+                )
             })
             .await
     }
+}
+
+/// The smallest UUIDv7 of a minute ago: clocks that differ by less, and transactions that take less, are covered; the
+/// poll looks without a floor and covers the rest.
+fn a_minute_ago() -> Uuid {
+    let now = Uuid::now_v7().as_u128() >> 80; // milliseconds
+    Uuid::from_u128(now.saturating_sub(60_000) << 80)
 }
 
 struct Suspicion {

@@ -274,7 +274,7 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
            select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
                   coalesce(u.error, '') \
            from given u join back on back.id = u.id where u.outcome is not null), \
-         told as (select pg_notify($12, lane) from (select distinct lane from back where state = 'ready') lanes) \
+         told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
          select id from back, (select count(*) from told) t",
     )
     .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())

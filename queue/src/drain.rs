@@ -131,7 +131,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
         .await?;
         let mut batch = Vec::new();
         for lane in lanes {
-            batch.extend(claim::claim(&mut tx, &lane, worker, &kinds, BATCH).await?);
+            batch.extend(claim::claim(&mut tx, &lane, worker, &kinds, BATCH, Uuid::nil()).await?);
         }
         tx.commit().await?;
         Ok(batch)

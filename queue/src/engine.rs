@@ -73,10 +73,7 @@ impl Engine {
         let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let heart_wake = Arc::new(Notify::new());
         let wakers = Arc::new(Wakers {
-            lanes: names
-                .iter()
-                .map(|name| (name.clone(), Arc::new(Notify::new())))
-                .collect(),
+            lanes: names.iter().map(|name| (name.clone(), Arc::default())).collect(),
             heart: heart_wake.clone(),
         });
         let (mut lanes, mut claimers, mut hand_overs) = (Vec::new(), Vec::new(), Vec::new());

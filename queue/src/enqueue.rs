@@ -9,7 +9,8 @@ use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The channel on which workers are told of new work; the payload is the lane.
+/// The channel on which workers are told of work: the payload is the lane for new jobs, `~` and the lane for older ones that
+/// are ready again (see `Claimer::floor`).
 pub(crate) const CHANNEL: &str = "relaydesk_jobs";
 /// Rows sent in one statement.
 const BATCH: usize = 1000;

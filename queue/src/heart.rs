@@ -1,6 +1,7 @@
 //! The heartbeat: keeps the lease of everything this process has claimed, and learns which jobs are to be cancelled.
 
 use crate::held::{Claim, Held, Stop};
+use crate::listener::Waker;
 use crate::plumbing::{Plumbing, jittered};
 use sqlx::Row;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -42,7 +43,7 @@ pub(crate) struct Heart {
     /// Beat now: a cancellation was asked for.
     pub wake: Arc<Notify>,
     /// Told when the process may claim (again).
-    pub registered: Vec<Arc<Notify>>,
+    pub registered: Vec<Arc<Waker>>,
     pub stop: CancellationToken,
 }
 
@@ -69,10 +70,10 @@ impl Heart {
                     if !registered {
                         registered = true;
                         info!(worker = %self.incarnation.current(), lanes = ?self.lanes, "worker registered");
-                        self.registered.iter().for_each(|lane| lane.notify_one());
+                        self.registered.iter().for_each(|lane| lane.wake(true));
                     }
                     if failures > 0 {
-                        self.registered.iter().for_each(|lane| lane.notify_one());
+                        self.registered.iter().for_each(|lane| lane.wake(true));
                     }
                     failures = 0;
                     alive_since = sent;

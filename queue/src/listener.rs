@@ -6,6 +6,7 @@ use crate::plumbing::{Patience, Plumbing, jittered};
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -13,8 +14,34 @@ use tokio_util::sync::CancellationToken;
 /// Payload that asks heartbeats to look for cancellations now. No lane can have this name.
 pub(crate) const CANCELLATIONS: &str = "!cancel";
 
+/// How a lane's claimer is woken.
+#[derive(Debug, Default)]
+pub(crate) struct Waker {
+    notify: Notify,
+    older: AtomicBool,
+}
+
+impl Waker {
+    /// There may be work. `older`: also work that is not new.
+    pub fn wake(&self, older: bool) {
+        if older {
+            self.older.store(true, Ordering::Release);
+        }
+        self.notify.notify_one();
+    }
+
+    pub async fn woken(&self) {
+        self.notify.notified().await;
+    }
+
+    /// Whether older work was announced since this was last asked.
+    pub fn take_older(&self) -> bool {
+        self.older.swap(false, Ordering::AcqRel)
+    }
+}
+
 pub(crate) struct Wakers {
-    pub lanes: HashMap<String, Arc<Notify>>,
+    pub lanes: HashMap<String, Arc<Waker>>,
     pub heart: Arc<Notify>,
 }
 
@@ -22,8 +49,10 @@ impl Wakers {
     fn told(&self, payload: &str) {
         if payload == CANCELLATIONS {
             self.heart.notify_one();
+        } else if let Some(lane) = payload.strip_prefix('~').and_then(|lane| self.lanes.get(lane)) {
+            lane.wake(true);
         } else if let Some(lane) = self.lanes.get(payload) {
-            lane.notify_one();
+            lane.wake(false);
         }
     }
 }
@@ -59,7 +88,7 @@ async fn listen_once(options: &PgConnectOptions, wakers: &Wakers, patience: &mut
     }
     patience.reset();
     // What was sent before we listened is gone: look once.
-    wakers.lanes.values().for_each(|lane| lane.notify_one());
+    wakers.lanes.values().for_each(|lane| lane.wake(true));
     loop {
         match listener.try_recv().await {
             Ok(Some(notification)) => wakers.told(notification.payload()),
@@ -92,7 +121,10 @@ pub(crate) async fn poll(
         match found {
             Ok(found) => {
                 patience.reset();
-                found.iter().for_each(|lane| wakers.told(lane));
+                found
+                    .iter()
+                    .filter_map(|lane| wakers.lanes.get(lane))
+                    .for_each(|lane| lane.wake(true));
             }
             Err(error) => {
                 if !patience.failed("looking for work", &error, &stop).await {

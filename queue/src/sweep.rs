@@ -23,7 +23,7 @@ pub(crate) async fn promote(
            order by due_at limit $2 for update skip locked), \
          up as (update queue.jobs j set state = 'ready' \
                 where j.ctid = any(array(select ctid from due)) and j.state = 'scheduled' returning j.lane), \
-         told as (select pg_notify($3, lane) from (select distinct lane from up) lanes) \
+         told as (select pg_notify($3, '~' || lane) from (select distinct lane from up) lanes) \
          select count(*) + 0 * (select count(*) from told) from up",
     )
     .bind(shift_ms as f64 / 1000.0)
@@ -78,7 +78,7 @@ pub(crate) async fn rescue(
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
            select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
                   'lost', $3 from lost join back on back.id = lost.id), \
-         told as (select pg_notify($4, lane) from (select distinct lane from back where state = 'ready') lanes) \
+         told as (select pg_notify($4, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
          select kind, state = 'dead', count(*) + 0 * (select count(*) from told) from back group by 1, 2",
     )
     .bind(&lost)

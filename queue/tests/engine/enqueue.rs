@@ -205,3 +205,19 @@ async fn a_tenant_sees_only_its_jobs() {
     let lanes = admin::lanes(&mut connection, Some(ours)).await.unwrap();
     assert_eq!(lanes.iter().map(|lane| lane.ready).sum::<i64>(), 2);
 }
+
+#[tokio::test]
+async fn a_job_of_a_very_long_transaction_is_found() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let first = bench.enqueue(done()).await;
+    bench.reaches(first, JobState::Done).await;
+    // Enqueued an hour ago, committed now: below the floor from which claims look.
+    let mut tx = bench.pool().begin().await.unwrap();
+    queue::enqueue(&mut tx, &[done()]).await.unwrap();
+    let old = Uuid::from_u128(first.0.as_u128() - (3_600_000 << 80));
+    sqlx::query("update queue.jobs set id = $1").bind(old).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    bench.reaches(old.into(), JobState::Done).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
