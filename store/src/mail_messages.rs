@@ -62,7 +62,8 @@ pub async fn insert(tx: &mut Tx, message: &NewMessage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The messages with these ids: those of tickets' conversations, and whatever else we sent about a ticket.
+/// The messages with these ids: those of tickets' conversations, and whatever else we sent about a ticket. What went to a
+/// notification channel is talk among staff: an answer to it is internal.
 pub async fn known(tx: &mut Tx, message_ids: &[String]) -> Result<Vec<Known>> {
     if message_ids.is_empty() {
         return Ok(Vec::new());
@@ -75,7 +76,7 @@ pub async fn known(tx: &mut Tx, message_ids: &[String]) -> Result<Vec<Known>> {
            where organization_id = $1 and md5(message_id) in (select md5(id) from unnest($2::text[]) as id)
              and message_id = any($2)
            union
-           select trim(both '<>' from message_id), ticket_id, true, recipient, false
+           select trim(both '<>' from message_id), ticket_id, true, recipient, channel_id is not null
            from deliveries
            where organization_id = $1 and ticket_id is not null and channel = 'email'
              and message_id in (select '<' || id || '>' from unnest($2::text[]) as id)"#,

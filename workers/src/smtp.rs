@@ -3,28 +3,54 @@
 use actions::inbox::MailEnvelope;
 use connectors::mail::smtp_server::{Deliver, Envelope, Verdict};
 use domain::{EmailAddress, InboxId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use store::Db;
 use store::mailboxes::Found;
+
+/// Between RCPT and the end of the message an address is not looked up again.
+const REMEMBERED: Duration = Duration::from_secs(60);
+const MOST_REMEMBERED: usize = 1_000;
 
 /// Keeps messages in the inbox of the organizations whose mailboxes they are for.
 #[derive(Clone, Debug)]
 pub struct Reception {
     db: Db,
     hostname: String,
+    /// What RCPT found, for the DATA that follows.
+    lately: Arc<Mutex<HashMap<EmailAddress, (Found, Instant)>>>,
 }
 
 impl Reception {
     /// `hostname`: how the Received header names us.
     pub fn new(db: Db, hostname: impl Into<String>) -> Self {
-        Reception { db, hostname: hostname.into() }
+        Reception { db, hostname: hostname.into(), lately: Arc::default() }
     }
 
     async fn find(&self, address: &EmailAddress) -> Result<Option<Found>, store::Error> {
         let mut tx = self.db.begin_presenting(address.as_str()).await?;
         let found = store::mailboxes::by_address(&mut tx, address).await?;
         tx.rollback().await?;
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= MOST_REMEMBERED {
+            lately.clear();
+        }
+        match found {
+            Some(found) => lately.insert(address.clone(), (found, Instant::now())),
+            None => lately.remove(address),
+        };
         Ok(found)
+    }
+
+    /// Where mail for an address goes that RCPT has accepted. A mailbox that was deleted since then does no harm: the
+    /// message is kept, and set aside.
+    async fn found(&self, address: &EmailAddress) -> Result<Option<Found>, store::Error> {
+        let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied();
+        match lately {
+            Some((found, at)) if at.elapsed() < REMEMBERED => Ok(Some(found)),
+            _ => self.find(address).await,
+        }
     }
 
     /// One transaction for all recipients: kept for every one of them, or for none.
@@ -32,7 +58,7 @@ impl Reception {
         let mut mailboxes = Vec::new();
         for recipient in &envelope.recipients {
             // One that was deleted since RCPT is no longer there to keep anything for.
-            if let Some(found) = self.find(recipient).await?
+            if let Some(found) = self.found(recipient).await?
                 && !mailboxes.contains(&found)
             {
                 mailboxes.push(found);

@@ -216,7 +216,9 @@ async fn the_same_mail_is_one_and_another_text_is_another() {
     desk.run().await;
     let comments = desk.comments(tickets[3].id).await.len() + desk.comments(tickets[4].id).await.len();
     assert_eq!((comments, desk.tickets().await.len()), (1, 5));
-    assert_eq!(desk.inbox().await.last().unwrap().status, Kept::Ignored);
+    // Whichever copy was worked second.
+    let inbox = desk.inbox().await;
+    assert_eq!(inbox.iter().filter(|entry| entry.status == Kept::Ignored).count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

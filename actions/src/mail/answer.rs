@@ -2,7 +2,7 @@
 
 use crate::Result;
 use crate::deliveries::{self, NewMail};
-use domain::mail::message_id;
+use domain::mail::{automatic, message_id};
 use domain::{CommentId, EmailAddress, TicketId};
 use std::time::Duration;
 use store::Tx;
@@ -56,7 +56,7 @@ pub async fn about_ticket(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, nam
 
 async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, words: Words) -> Result<bool> {
     // Mail between our own mailboxes would be a loop.
-    if store::mailboxes::addresses(tx).await?.contains(to) {
+    if automatic::nobody(to) || store::mailboxes::addresses(tx).await?.contains(to) {
         return Ok(false);
     }
     let mailbox = store::mailboxes::for_ticket(tx, about.ticket).await?;

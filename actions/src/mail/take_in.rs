@@ -59,8 +59,8 @@ pub async fn take_in(tx: &mut Tx, actor: &Actor, incoming: Incoming<'_>) -> Resu
             Ok(Outcome::Ignored { why: why.reason(), label: why.outcome(), ticket: about })
         }
         Decision::Comment { ticket, visibility, stranger } => {
-            let author = sender.filter(|_| !stranger);
-            comment(tx, actor, incoming, ticket, visibility, author).await
+            let from = Writer { user: sender.filter(|_| !stranger).map(|user| user.id), stranger };
+            comment(tx, actor, incoming, ticket, visibility, from).await
         }
         Decision::Open { follows } => {
             let outcome = open(tx, actor, &incoming, &own, sender, follows, facts.automatic.as_ref()).await?;
@@ -102,13 +102,19 @@ async fn open(
     Ok(Outcome::Opened { ticket: ticket.id, number: ticket.number, answer })
 }
 
+/// Whose words a comment is made of.
+struct Writer {
+    user: Option<UserId>,
+    stranger: bool,
+}
+
 async fn comment(
     tx: &mut Tx,
     actor: &Actor,
     incoming: Incoming<'_>,
     ticket: TicketId,
     visibility: Visibility,
-    author: Option<User>,
+    from: Writer,
 ) -> Result<Outcome> {
     let (mail, id) = (incoming.mail, incoming.entry.id);
     // Before looking: the same mail through another of our mailboxes waits here for its twin.
@@ -119,14 +125,16 @@ async fn comment(
         return Ok(Outcome::Ignored { why, label: "duplicate", ticket: Some(ticket) });
     }
     let (fresh, _) = quote::split(&mail.text);
-    let body = match &author {
-        Some(_) => fresh.trim().to_owned(),
-        None => format!("{} wrote, who is not part of this ticket:\n\n{}", signature(&mail.from), fresh.trim()),
+    let (fresh, name) = (fresh.trim(), signature(&mail.from));
+    let body = match from {
+        Writer { stranger: true, .. } => format!("{name} wrote, who is not part of this ticket:\n\n{fresh}"),
+        Writer { user: None, .. } => format!("{name} wrote:\n\n{fresh}"),
+        Writer { user: Some(_), .. } => fresh.to_owned(),
     };
     let is_internal = visibility == Visibility::Internal;
     let new = NewComment {
         body_html: mail.html.clone(),
-        author: author.map(|user| user.id),
+        author: from.user,
         visibility,
         ..NewComment::public(body, Source::Email)
     };

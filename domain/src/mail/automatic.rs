@@ -199,8 +199,8 @@ const OUT_OF_OFFICE: [&str; 13] = [
     "risposta automatica",
 ];
 
-/// Addresses behind which nobody reads.
-fn nobody(address: &EmailAddress) -> bool {
+/// Addresses behind which nobody reads: they get no mail from us.
+pub fn nobody(address: &EmailAddress) -> bool {
     let local = address.local_part().replace(['-', '_', '.'], "");
     matches!(
         local.as_str(),
