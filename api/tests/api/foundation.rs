@@ -99,3 +99,37 @@ async fn permissions_are_listed_for_the_caller() {
     };
     assert!(allowed("tickets.create") && !allowed("people.manage"));
 }
+
+/// A handler runs to its commit although the client hangs up, and the pool gets its connections back clean.
+#[tokio::test]
+async fn a_storm_of_disconnects_harms_nobody() {
+    let api = Api::start().await;
+    for round in 0..60_u64 {
+        let body = serde_json::json!({"name": format!("Team {round}")});
+        let call = api.send(request(Method::POST, "/api/v1/teams", &api.admin, Some(body)));
+        // The future is dropped when the time is over, wherever it is.
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(round * 150), call).await;
+    }
+    // Every request that began is in the end either wholly there or not at all, and all connections work.
+    for _ in 0..20 {
+        let answers = (0..8).map(|_| api.get("/api/v1/teams?page_size=200", &api.admin));
+        for answer in futures::future::join_all(answers).await {
+            answer.expect(200);
+        }
+    }
+    let mut owner = api.test_db.owner().await;
+    let stuck: i64 = sqlx::query_scalar(
+        "select count(*) from pg_stat_activity where datname = current_database() and state like 'idle in transaction%'",
+    )
+    .fetch_one(&mut owner)
+    .await
+    .unwrap();
+    let torn: i64 = sqlx::query_scalar(
+        "select count(*) from teams t where not exists (select from events e where e.kind = 'team.created'
+                                                         and e.payload ->> 'team' = t.id::text)",
+    )
+    .fetch_one(&mut owner)
+    .await
+    .unwrap();
+    assert_eq!((stuck, torn), (0, 0));
+}
