@@ -197,7 +197,9 @@ impl Server {
                 }
                 Err(error) => return Launched::Failed(self.failure(&error.to_string())),
             }
-            if wire::is_ready(&socket, OWNER) {
+            // The pid file says whose answer it is: the server of a killed run may not be quite gone.
+            let ours = processes::recorded_pid(&self.folder.data()) == Some(child.id());
+            if ours && wire::is_ready(&socket, OWNER) {
                 return Launched::Ready(child);
             }
             if begun.elapsed() > PATIENCE_WITH_RECOVERY {
