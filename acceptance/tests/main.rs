@@ -9,3 +9,5 @@ mod incidents;
 mod mail_to_ticket;
 mod power_cut;
 mod sla_and_escalation;
+mod notifications;
+mod reports;
