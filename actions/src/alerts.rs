@@ -7,7 +7,9 @@ mod incident;
 
 use crate::Result;
 use chrono::{DateTime, Utc};
-use domain::alert::{AlertSourceKind, AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide};
+use domain::alert::{
+    AlertSourceKind, AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide,
+};
 use domain::{Actor, AlertId, TicketId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use std::collections::{BTreeMap, HashMap};
@@ -49,8 +51,12 @@ impl Outcome {
     pub fn reason(self) -> Option<&'static str> {
         match self {
             Outcome::Ignored(Why::UnknownResolve) => Some("the end of an alert that was never known to fire"),
-            Outcome::Ignored(Why::OlderThanResolve) => Some("it fired before it was last resolved: too late to matter"),
-            Outcome::Ignored(Why::OlderThanFiring) => Some("the end of an earlier episode: it fires again since"),
+            Outcome::Ignored(Why::OlderThanResolve) => {
+                Some("it fired before it was last resolved: too late to matter")
+            }
+            Outcome::Ignored(Why::OlderThanFiring) => {
+                Some("the end of an earlier episode: it fires again since")
+            }
             Outcome::Ignored(Why::AlreadyResolved) => Some("already resolved"),
             _ => None,
         }
@@ -61,8 +67,12 @@ impl Outcome {
 /// belong to their organizations. Beside the words of [`Outcome`]: `invalid`, `throttled`, `failed`.
 pub fn count(source: AlertSourceKind, outcome: &str) {
     static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-        register_int_counter_vec!("relaydesk_alert_ingest_total", "What became of alerts", &["source", "outcome"])
-            .expect("a metric is registered once")
+        register_int_counter_vec!(
+            "relaydesk_alert_ingest_total",
+            "What became of alerts",
+            &["source", "outcome"]
+        )
+        .expect("a metric is registered once")
     });
     INGESTED.with_label_values(&[source.as_str(), outcome]).inc();
 }
@@ -136,11 +146,24 @@ impl<'a> Working<'a> {
             repeated: false,
             ignored: None,
         };
-        let groups = groups.into_iter().map(|group| (group.id, concern(group))).collect();
+        let groups = groups
+            .into_iter()
+            .map(|group| (group.id, concern(group)))
+            .collect();
         // Ordered by id, so that the latest episode of a fingerprint is the last to be put in.
-        let latest = alerts.iter().enumerate().map(|(index, alert)| (alert.fingerprint.clone(), index)).collect();
+        let latest = alerts
+            .iter()
+            .enumerate()
+            .map(|(index, alert)| (alert.fingerprint.clone(), index))
+            .collect();
         let changed = vec![false; alerts.len()];
-        Ok(Working { own: own.id, groups, alerts, latest, changed })
+        Ok(Working {
+            own: own.id,
+            groups,
+            alerts,
+            latest,
+            changed,
+        })
     }
 
     fn apply(&mut self, source: &AlertSource, signal: &'a Signal, received_at: DateTime<Utc>) {
@@ -148,8 +171,14 @@ impl<'a> Working<'a> {
         let known = index.map(|index| self.alerts[index].episode());
         let decision = decide(known.as_ref(), signal);
         // A resolved episode of a group that is not ours says nothing about that group any more.
-        let home = index.map(|index| self.alerts[index].group).filter(|group| self.groups.contains_key(group));
-        let home = if decision == Decision::Start { self.own } else { home.unwrap_or(self.own) };
+        let home = index
+            .map(|index| self.alerts[index].group)
+            .filter(|group| self.groups.contains_key(group));
+        let home = if decision == Decision::Start {
+            self.own
+        } else {
+            home.unwrap_or(self.own)
+        };
         match (decision, index) {
             (Decision::Start, _) => {
                 let id = self.begin(source, signal, received_at, None);
@@ -184,13 +213,20 @@ impl<'a> Working<'a> {
             }
             (Decision::Ignore(why, episode), index) => {
                 match index {
-                    None => drop(self.begin(source, signal, received_at, episode.and_then(|episode| episode.ends_at))),
+                    None => drop(self.begin(
+                        source,
+                        signal,
+                        received_at,
+                        episode.and_then(|episode| episode.ends_at),
+                    )),
                     Some(index) => {
                         let episode = episode.unwrap_or_else(|| self.alerts[index].episode());
                         self.touch(index, received_at, episode);
                     }
                 }
-                self.groups.entry(home).and_modify(|concern| concern.ignored = Some(why));
+                self.groups
+                    .entry(home)
+                    .and_modify(|concern| concern.ignored = Some(why));
             }
             // The rules repeat and resolve only what is known.
             (Decision::Repeat(_) | Decision::Resolve(_), None) => {}
@@ -212,7 +248,11 @@ impl<'a> Working<'a> {
             source: source.id,
             group: self.own,
             fingerprint: signal.fingerprint.clone(),
-            status: if ends_at.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing },
+            status: if ends_at.is_some() {
+                AlertStatus::Resolved
+            } else {
+                AlertStatus::Firing
+            },
             severity: signal.severity.clone(),
             title: signal.title.clone(),
             description: signal.description.clone(),
@@ -249,11 +289,18 @@ impl<'a> Working<'a> {
         let (mut done, mut incidents) = (Vec::new(), Vec::new());
         for concern in self.groups.values() {
             let group = concern.group.id;
-            let firing = self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
+            let firing = self
+                .alerts
+                .iter()
+                .filter(|a| a.group == group && a.status == AlertStatus::Firing)
+                .count();
             let moved = incident::settle(tx, actor, source, notification, concern, firing).await?;
             let started: Vec<AlertId> = concern.started.iter().map(|(id, _)| *id).collect();
             // What began and was over in one payload belongs to no incident.
-            if matches!(moved.outcome, Outcome::Opened | Outcome::Reopened | Outcome::Joined) {
+            if matches!(
+                moved.outcome,
+                Outcome::Opened | Outcome::Reopened | Outcome::Joined
+            ) {
                 for alert in self.alerts.iter_mut().filter(|alert| started.contains(&alert.id)) {
                     alert.incident = moved.incident;
                 }
@@ -267,8 +314,13 @@ impl<'a> Working<'a> {
                 done.push(moved);
             }
         }
-        let changed: Vec<Alert> =
-            self.alerts.into_iter().zip(self.changed).filter(|(_, changed)| *changed).map(|(alert, _)| alert).collect();
+        let changed: Vec<Alert> = self
+            .alerts
+            .into_iter()
+            .zip(self.changed)
+            .filter(|(_, changed)| *changed)
+            .map(|(alert, _)| alert)
+            .collect();
         store::alerts::save(tx, &changed, &incidents).await?;
         Ok(done)
     }

@@ -27,7 +27,12 @@ impl World {
         let source = alert_sources::create(&mut tx, &actor, new).await.unwrap().source;
         let now = tx.now();
         tx.commit().await.unwrap();
-        World { test, organization, source, now }
+        World {
+            test,
+            organization,
+            source,
+            now,
+        }
     }
 
     fn at(&self, second: i64) -> DateTime<Utc> {
@@ -49,7 +54,11 @@ impl World {
     }
 
     fn ends(&self, fingerprint: &str, start: i64, end: i64) -> Signal {
-        Signal { status: AlertStatus::Resolved, ends_at: Some(self.at(end)), ..self.fires(fingerprint, "warning", start) }
+        Signal {
+            status: AlertStatus::Resolved,
+            ends_at: Some(self.at(end)),
+            ..self.fires(fingerprint, "warning", start)
+        }
     }
 
     async fn send(&self, group: &str, signals: Vec<Signal>) -> Vec<Ingested> {
@@ -64,12 +73,17 @@ impl World {
 
     async fn ticket(&self, id: Option<TicketId>) -> store::tickets::Ticket {
         let mut tx = self.test.db.begin(self.organization.id).await.unwrap();
-        store::tickets::get(&mut tx, id.expect("an incident")).await.unwrap()
+        store::tickets::get(&mut tx, id.expect("an incident"))
+            .await
+            .unwrap()
     }
 
     async fn incidents(&self) -> i64 {
         let mut owner = self.test.owner().await;
-        sqlx::query_scalar("select count(*) from tickets").fetch_one(&mut owner).await.unwrap()
+        sqlx::query_scalar("select count(*) from tickets")
+            .fetch_one(&mut owner)
+            .await
+            .unwrap()
     }
 
     async fn comments(&self, id: Option<TicketId>) -> Vec<String> {
@@ -109,32 +123,65 @@ async fn one_group_lives_from_firing_to_resolved() {
     let opened = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
     assert_eq!(opened.outcome, Outcome::Opened);
     let ticket = world.ticket(opened.incident).await;
-    assert_eq!((ticket.status, ticket.priority, ticket.source), (Status::New, Priority::Medium, Source::Alert));
+    assert_eq!(
+        (ticket.status, ticket.priority, ticket.source),
+        (Status::New, Priority::Medium, Source::Alert)
+    );
     assert_eq!(ticket.title, "db1 is down");
-    assert!(ticket.description.contains("instance: db1"), "{}", ticket.description);
+    assert!(
+        ticket.description.contains("instance: db1"),
+        "{}",
+        ticket.description
+    );
 
     let repeated = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
-    assert_eq!((repeated.outcome, repeated.incident), (Outcome::Repeated, opened.incident));
+    assert_eq!(
+        (repeated.outcome, repeated.incident),
+        (Outcome::Repeated, opened.incident)
+    );
     assert!(world.comments(opened.incident).await.is_empty());
 
-    let joined = world.one("g", vec![world.fires("db1", "warning", 0), world.fires("db2", "critical", 5)]).await;
-    assert_eq!((joined.outcome, joined.incident), (Outcome::Joined, opened.incident));
+    let joined = world
+        .one(
+            "g",
+            vec![
+                world.fires("db1", "warning", 0),
+                world.fires("db2", "critical", 5),
+            ],
+        )
+        .await;
+    assert_eq!(
+        (joined.outcome, joined.incident),
+        (Outcome::Joined, opened.incident)
+    );
     assert_eq!(world.ticket(opened.incident).await.priority, Priority::Critical);
     let comments = world.comments(opened.incident).await;
     assert_eq!(comments.len(), 1);
-    assert!(comments[0].contains("new alert: db2 is down") && comments[0].contains("priority raised from medium to critical"));
+    assert!(
+        comments[0].contains("new alert: db2 is down")
+            && comments[0].contains("priority raised from medium to critical")
+    );
 
-    let noted = world.one("g", vec![world.ends("db1", 0, 10), world.fires("db2", "critical", 5)]).await;
+    let noted = world
+        .one(
+            "g",
+            vec![world.ends("db1", 0, 10), world.fires("db2", "critical", 5)],
+        )
+        .await;
     assert_eq!(noted.outcome, Outcome::Noted);
     assert!(world.ticket(opened.incident).await.status.is_open());
 
-    let resolved = world.one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)]).await;
+    let resolved = world
+        .one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)])
+        .await;
     assert_eq!(resolved.outcome, Outcome::Resolved);
     let ticket = world.ticket(opened.incident).await;
     assert_eq!(ticket.status, Status::Resolved);
     assert!(ticket.resolution.unwrap().contains("prometheus"));
 
-    let again = world.one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)]).await;
+    let again = world
+        .one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)])
+        .await;
     assert_eq!(again.outcome, Outcome::Ignored(Why::AlreadyResolved));
     let late = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
     assert_eq!(late.outcome, Outcome::Ignored(Why::OlderThanResolve));
@@ -149,7 +196,10 @@ async fn one_group_lives_from_firing_to_resolved() {
 async fn the_end_of_something_unknown_opens_nothing_and_is_remembered() {
     let world = World::new().await;
     let done = world.one("g", vec![world.ends("db1", 0, 10)]).await;
-    assert_eq!((done.outcome, done.incident), (Outcome::Ignored(Why::UnknownResolve), None));
+    assert_eq!(
+        (done.outcome, done.incident),
+        (Outcome::Ignored(Why::UnknownResolve), None)
+    );
     let late = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
     assert_eq!(late.outcome, Outcome::Ignored(Why::OlderThanResolve));
     assert_eq!(world.incidents().await, 0);
@@ -161,7 +211,10 @@ async fn twenty_at_once_make_one_incident() {
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (db, source) = (world.test.db.clone(), world.source.clone());
-            let signals = vec![world.fires("db1", "critical", 0), world.fires("db2", "warning", 0)];
+            let signals = vec![
+                world.fires("db1", "critical", 0),
+                world.fires("db2", "warning", 0),
+            ];
             tokio::spawn(async move { send(&db, &source, "g", signals).await.unwrap()[0] })
         })
         .collect();
@@ -172,7 +225,10 @@ async fn twenty_at_once_make_one_incident() {
     assert_eq!((opened, world.incidents().await), (1, 1));
     let mut owner = world.test.owner().await;
     let rows: Vec<(String, i64)> =
-        sqlx::query_as("select fingerprint, received_count from alerts order by 1").fetch_all(&mut owner).await.unwrap();
+        sqlx::query_as("select fingerprint, received_count from alerts order by 1")
+            .fetch_all(&mut owner)
+            .await
+            .unwrap();
     assert_eq!(rows, [("db1".to_owned(), 20), ("db2".to_owned(), 20)]);
 }
 
@@ -181,9 +237,15 @@ async fn an_alert_that_the_sender_regroups_stays_one_incident() {
     let world = World::new().await;
     let opened = world.one("old", vec![world.fires("db1", "critical", 0)]).await;
     let moved = world.one("new", vec![world.fires("db1", "critical", 0)]).await;
-    assert_eq!((moved.outcome, moved.incident), (Outcome::Repeated, opened.incident));
+    assert_eq!(
+        (moved.outcome, moved.incident),
+        (Outcome::Repeated, opened.incident)
+    );
     let resolved = world.one("new", vec![world.ends("db1", 0, 5)]).await;
-    assert_eq!((resolved.outcome, resolved.incident), (Outcome::Resolved, opened.incident));
+    assert_eq!(
+        (resolved.outcome, resolved.incident),
+        (Outcome::Resolved, opened.incident)
+    );
     assert_eq!(world.incidents().await, 1);
 }
 
@@ -197,7 +259,12 @@ async fn settings_of_the_source_hold() {
     assert!(world.ticket(opened.incident).await.status.is_open());
 
     world.source.grouping = Grouping::Alert;
-    let done = world.send("h", vec![world.fires("web1", "info", 0), world.fires("web2", "info", 0)]).await;
+    let done = world
+        .send(
+            "h",
+            vec![world.fires("web1", "info", 0), world.fires("web2", "info", 0)],
+        )
+        .await;
     assert!(done.iter().all(|one| one.outcome == Outcome::Opened));
     assert_eq!(world.incidents().await, 3);
     assert_eq!(world.ticket(done[0].incident).await.priority, Priority::Low);
@@ -227,13 +294,23 @@ async fn repetitions_do_not_argue_with_people() {
     assert_eq!(world.ticket(opened.incident).await.priority, Priority::Medium);
 
     let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
-    actions::tickets::resolve(&mut tx, &actor, id, "we know").await.unwrap();
+    actions::tickets::resolve(&mut tx, &actor, id, "we know")
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     let repeated = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
     assert_eq!(repeated.outcome, Outcome::Repeated);
     assert_eq!(world.incidents().await, 1);
     // Another alert of the group is news.
-    let news = world.one("g", vec![world.fires("db1", "critical", 0), world.fires("db2", "critical", 9)]).await;
+    let news = world
+        .one(
+            "g",
+            vec![
+                world.fires("db1", "critical", 0),
+                world.fires("db2", "critical", 9),
+            ],
+        )
+        .await;
     assert_eq!(news.outcome, Outcome::Opened);
 }
 
@@ -245,7 +322,18 @@ async fn another_organization_sees_nothing_of_it() {
     let mut tx = world.test.db.begin(other.id).await.unwrap();
     assert!(store::alert_sources::get(&mut tx, world.source.id).await.is_err());
     let filter = store::alerts::AlertFilter::default();
-    assert!(store::alerts::list(&mut tx, &filter, None, 10).await.unwrap().is_empty());
+    assert!(
+        store::alerts::list(&mut tx, &filter, None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
-    assert_eq!(store::alerts::list(&mut tx, &filter, None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store::alerts::list(&mut tx, &filter, None, 10)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }

@@ -36,7 +36,11 @@ fn summary(faults: &[Fault]) -> String {
 }
 
 /// Reads a payload of `kind`. `received_at` stands in for times that the sender does not give.
-pub fn parse(kind: AlertSourceKind, body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, InvalidPayload> {
+pub fn parse(
+    kind: AlertSourceKind,
+    body: &[u8],
+    received_at: DateTime<Utc>,
+) -> Result<Notification, InvalidPayload> {
     match kind {
         AlertSourceKind::Alertmanager => alertmanager::parse(body, received_at),
         AlertSourceKind::Generic => generic::parse(body, received_at),

@@ -56,7 +56,8 @@ impl CiStatus {
         match word.trim().to_lowercase().replace([' ', '-'], "_").as_str() {
             "planned" | "ordered" | "staged" | "provisioning" => CiStatus::Planned,
             "maintenance" | "in_maintenance" | "repair" => CiStatus::Maintenance,
-            "inactive" | "offline" | "stopped" | "off" | "poweredoff" | "powered_off" | "disabled" | "down" => CiStatus::Inactive,
+            "inactive" | "offline" | "stopped" | "off" | "poweredoff" | "powered_off" | "disabled"
+            | "down" => CiStatus::Inactive,
             "retired" | "decommissioned" | "disposed" | "obsolete" => CiStatus::Retired,
             _ => CiStatus::Active,
         }
@@ -67,9 +68,30 @@ impl CiStatus {
 /// number "To be filled by O.E.M." are not one machine).
 pub fn identifies(value: &str) -> bool {
     const PLACEHOLDERS: [&str; 24] = [
-        "", "-", "--", ".", "0", "none", "null", "nil", "n/a", "na", "not available", "not applicable", "not specified",
-        "unknown", "undefined", "default", "default string", "to be filled by o.e.m.", "to be filled by oem", "system serial number",
-        "serial number", "invalid", "00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff",
+        "",
+        "-",
+        "--",
+        ".",
+        "0",
+        "none",
+        "null",
+        "nil",
+        "n/a",
+        "na",
+        "not available",
+        "not applicable",
+        "not specified",
+        "unknown",
+        "undefined",
+        "default",
+        "default string",
+        "to be filled by o.e.m.",
+        "to be filled by oem",
+        "system serial number",
+        "serial number",
+        "invalid",
+        "00:00:00:00:00:00",
+        "ff:ff:ff:ff:ff:ff",
     ];
     let value = value.trim().to_lowercase();
     !PLACEHOLDERS.contains(&value.as_str())
@@ -86,7 +108,15 @@ mod tests {
 
     #[test]
     fn placeholders_identify_nothing() {
-        for value in ["", " N/A ", "To Be Filled By O.E.M.", "0000000", "00000000-0000-0000-0000-000000000000", "XXXXXXX", "None"] {
+        for value in [
+            "",
+            " N/A ",
+            "To Be Filled By O.E.M.",
+            "0000000",
+            "00000000-0000-0000-0000-000000000000",
+            "XXXXXXX",
+            "None",
+        ] {
             assert!(!identifies(value), "{value:?}");
         }
         for value in ["SN-0001", "db1.example.com", "52:54:00:12:34:56", "7"] {

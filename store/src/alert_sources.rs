@@ -60,8 +60,9 @@ impl TryFrom<Row> for AlertSource {
             name: row.name,
             token_prefix: row.token_prefix,
             team: row.team_id.map(Into::into),
-            severity_map: serde_json::from_value(row.severity_map)
-                .map_err(|error| Error::Corrupt(format!("severity map of alert source {}: {error}", row.id)))?,
+            severity_map: serde_json::from_value(row.severity_map).map_err(|error| {
+                Error::Corrupt(format!("severity map of alert source {}: {error}", row.id))
+            })?,
             grouping: word(&row.grouping)?,
             auto_resolve: row.auto_resolve,
             reopen_within_seconds: row.reopen_within_seconds,
@@ -92,11 +93,19 @@ fn json(map: &SeverityMap) -> Value {
 
 /// The source whose token has this hash (hex SHA-256), in a transaction that presents it.
 pub async fn by_token_hash(tx: &mut Tx, token_hash: &str) -> Result<AlertSource> {
-    select!("where token_hash = $1", token_hash).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where token_hash = $1", token_hash)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
-    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where id = $1", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 /// Newest first, at most `limit`, after the given one.
@@ -178,11 +187,21 @@ pub async fn set_token(tx: &mut Tx, id: AlertSourceId, token_hash: &str, token_p
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::NotFound)
+    }
 }
 
 /// Its alerts go with it; their incidents stay.
 pub async fn delete(tx: &mut Tx, id: AlertSourceId) -> Result<()> {
-    let done = sqlx::query!("delete from alert_sources where id = $1", id.0).execute(&mut **tx).await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+    let done = sqlx::query!("delete from alert_sources where id = $1", id.0)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::NotFound)
+    }
 }

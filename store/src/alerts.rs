@@ -38,7 +38,10 @@ pub struct Alert {
 
 impl Alert {
     pub fn episode(&self) -> Episode {
-        Episode { latest_start_at: self.latest_start_at, ends_at: self.ends_at }
+        Episode {
+            latest_start_at: self.latest_start_at,
+            ends_at: self.ends_at,
+        }
     }
 }
 
@@ -105,15 +108,27 @@ pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Resul
     )
     .fetch_one(&mut **tx)
     .await?;
-    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into) })
+    Ok(Group {
+        id: row.id,
+        incident: row.incident_id.map(Into::into),
+    })
 }
 
 /// Locks further groups, in one order for everybody.
 pub async fn lock_groups(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Group>> {
-    let rows = sqlx::query!("select id, incident_id from alert_groups where id = any($1) order by id for update", ids)
-        .fetch_all(&mut **tx)
-        .await?;
-    Ok(rows.into_iter().map(|row| Group { id: row.id, incident: row.incident_id.map(Into::into) }).collect())
+    let rows = sqlx::query!(
+        "select id, incident_id from alert_groups where id = any($1) order by id for update",
+        ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Group {
+            id: row.id,
+            incident: row.incident_id.map(Into::into),
+        })
+        .collect())
 }
 
 /// The latest episode of each fingerprint, and all that fires in the groups.
@@ -154,7 +169,8 @@ pub async fn save(tx: &mut Tx, alerts: &[Alert], incidents: &[(Uuid, TicketId)])
     if alerts.is_empty() && incidents.is_empty() {
         return Ok(());
     }
-    let (groups, incidents): (Vec<Uuid>, Vec<Uuid>) = incidents.iter().map(|(group, ticket)| (*group, ticket.0)).unzip();
+    let (groups, incidents): (Vec<Uuid>, Vec<Uuid>) =
+        incidents.iter().map(|(group, ticket)| (*group, ticket.0)).unzip();
     fn column<T>(alerts: &[Alert], value: impl Fn(&Alert) -> T) -> Vec<T> {
         alerts.iter().map(value).collect()
     }
@@ -216,7 +232,12 @@ pub struct AlertFilter {
 }
 
 /// Newest episodes first, at most `limit`, after the given one.
-pub async fn list(tx: &mut Tx, filter: &AlertFilter, after: Option<AlertId>, limit: i64) -> Result<Vec<Alert>> {
+pub async fn list(
+    tx: &mut Tx,
+    filter: &AlertFilter,
+    after: Option<AlertId>,
+    limit: i64,
+) -> Result<Vec<Alert>> {
     let organization = tx.organization();
     sqlx::query_as!(
         Row,

@@ -71,11 +71,15 @@ pub async fn list(
 }
 
 pub async fn get(tx: &mut Tx, id: CiRelationshipId) -> Result<CiRelationship> {
-    sqlx::query_as!(Row, "select id, from_id, to_id, kind, created_at from ci_relationships where id = $1", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    sqlx::query_as!(
+        Row,
+        "select id, from_id, to_id, kind, created_at from ci_relationships where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
 }
 
 pub async fn insert(tx: &mut Tx, relationship: &CiRelationship) -> Result<()> {
@@ -95,6 +99,12 @@ pub async fn insert(tx: &mut Tx, relationship: &CiRelationship) -> Result<()> {
 }
 
 pub async fn delete(tx: &mut Tx, id: CiRelationshipId) -> Result<()> {
-    let done = sqlx::query!("delete from ci_relationships where id = $1", id.0).execute(&mut **tx).await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+    let done = sqlx::query!("delete from ci_relationships where id = $1", id.0)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::NotFound)
+    }
 }

@@ -69,9 +69,13 @@ impl TryFrom<Row> for DiscoverySource {
             format: word(&row.format)?,
             location: row.location,
             identification_keys: row.identification_keys,
-            options: serde_json::from_value(row.options)
-                .map_err(|error| Error::Corrupt(format!("options of discovery source {}: {error}", row.id)))?,
-            auth_header: row.auth_header_name.zip(row.auth_header_value).map(|(name, value)| AuthHeader { name, value }),
+            options: serde_json::from_value(row.options).map_err(|error| {
+                Error::Corrupt(format!("options of discovery source {}: {error}", row.id))
+            })?,
+            auth_header: row
+                .auth_header_name
+                .zip(row.auth_header_value)
+                .map(|(name, value)| AuthHeader { name, value }),
             schedule: row.schedule,
             time_zone: row.time_zone,
             is_active: row.is_active,
@@ -98,7 +102,11 @@ fn json(options: &InventoryOptions) -> Value {
 }
 
 pub async fn get(tx: &mut Tx, id: DiscoverySourceId) -> Result<DiscoverySource> {
-    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where id = $1", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 /// Newest first, at most `limit`, after the given one.
@@ -171,6 +179,12 @@ pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
 
 /// Its runs go with it; its configuration items stay, and are kept by hand from then on.
 pub async fn delete(tx: &mut Tx, id: DiscoverySourceId) -> Result<()> {
-    let done = sqlx::query!("delete from discovery_sources where id = $1", id.0).execute(&mut **tx).await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+    let done = sqlx::query!("delete from discovery_sources where id = $1", id.0)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 1 {
+        Ok(())
+    } else {
+        Err(Error::NotFound)
+    }
 }

@@ -260,7 +260,11 @@ macro_rules! select_whole {
 
 /// The row with its bytes.
 pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!("", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select_whole!("", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 /// Holds the row until the end of the transaction, so that two runs for one row work one after the other; says where
@@ -275,7 +279,11 @@ pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
 
 /// The row with its bytes, held as with [`lock`].
 pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!(" for update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select_whole!(" for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 /// Newest first.

@@ -43,7 +43,8 @@ pub async fn known(tx: &mut Tx, source: DiscoverySourceId, keys: &[String]) -> R
     .await?;
     rows.into_iter()
         .map(|row| {
-            let corrupt = |error: serde_json::Error| Error::Corrupt(format!("configuration item {}: {error}", row.id));
+            let corrupt =
+                |error: serde_json::Error| Error::Corrupt(format!("configuration item {}: {error}", row.id));
             Ok(Known {
                 id: row.id.into(),
                 name: row.name,
@@ -82,14 +83,24 @@ pub async fn apply(tx: &mut Tx, source: DiscoverySourceId, plan: &Plan) -> Resul
     for chunk in updated.chunks(CHUNK) {
         update(tx, source, chunk).await?;
     }
-    for chunk in created.iter().chain(&updated).copied().collect::<Vec<_>>().chunks(CHUNK) {
+    for chunk in created
+        .iter()
+        .chain(&updated)
+        .copied()
+        .collect::<Vec<_>>()
+        .chunks(CHUNK)
+    {
         identify(tx, chunk).await?;
     }
     let now = tx.now();
     let ids = |list: &[domain::CiId]| list.iter().map(|id| id.0).collect::<Vec<_>>();
-    sqlx::query!("update configuration_items set last_seen_at = $2 where id = any($1)", &ids(&plan.unchanged), now)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "update configuration_items set last_seen_at = $2 where id = any($1)",
+        &ids(&plan.unchanged),
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
     sqlx::query!(
         "update configuration_items set missing_since = $2, version = version + 1, updated_at = $2 where id = any($1)",
         &ids(&plan.missing),
@@ -105,7 +116,10 @@ async fn free_identifiers(tx: &mut Tx, plan: &Plan) -> Result<()> {
     let (mut ids, mut keys) = (Vec::new(), Vec::new());
     for update in &plan.updated {
         for difference in &update.differences {
-            if let (Some(key), false) = (difference.field.strip_prefix("identifiers."), difference.from.is_null()) {
+            if let (Some(key), false) = (
+                difference.field.strip_prefix("identifiers."),
+                difference.from.is_null(),
+            ) {
                 ids.push(update.after.id.0);
                 keys.push(key.to_owned());
             }

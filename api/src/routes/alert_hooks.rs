@@ -68,13 +68,19 @@ async fn receive(
     }
     within_rate(&source)?;
     tx.enter(source.organization).await?;
-    let payload = Payload { source: &source, headers: &headers, body: &body };
+    let payload = Payload {
+        source: &source,
+        headers: &headers,
+        body: &body,
+    };
     if let Err(invalid) = connectors::monitoring::parse(kind, &body, tx.now()) {
         return Err(refuse(tx, &payload, invalid).await?);
     }
     let id = keep(&mut tx, &payload).await?;
     let job = queue::NewJob::of(&IngestAlert { inbox: id }).organization(source.organization);
-    let jobs = queue::enqueue(&mut tx, &[job]).await.map_err(actions::Error::from)?;
+    let jobs = queue::enqueue(&mut tx, &[job])
+        .await
+        .map_err(actions::Error::from)?;
     tx.commit().await?;
     let job = jobs.first().map_or_else(Uuid::nil, |job| job.0);
     Ok((StatusCode::ACCEPTED, Json(AlertAccepted { inbox: id.0, job })))
@@ -89,7 +95,8 @@ struct Payload<'a> {
 fn known(kind: &str) -> ApiResult<AlertSourceKind> {
     kind.parse().map_err(|_| {
         if PLANNED.contains(&kind) {
-            let detail = format!("the hook {kind} does not exist yet: send its alerts to a source of kind generic");
+            let detail =
+                format!("the hook {kind} does not exist yet: send its alerts to a source of kind generic");
             Problem::not_found_because(detail)
         } else {
             nobody()
@@ -98,7 +105,9 @@ fn known(kind: &str) -> ApiResult<AlertSourceKind> {
 }
 
 fn nobody() -> Problem {
-    Problem::not_found_because("there is no alert source of this kind with this token: its hook URL is shown when it is made")
+    Problem::not_found_because(
+        "there is no alert source of this kind with this token: its hook URL is shown when it is made",
+    )
 }
 
 /// Every payload is a row of its own: the same bytes may come again later and mean something then. What has no effect twice
@@ -125,14 +134,22 @@ async fn refuse(mut tx: Tx, payload: &Payload<'_>, invalid: InvalidPayload) -> A
     inbox::finish(&mut tx, id, Status::Failed, Some(&reason), None).await?;
     tx.commit().await?;
     count(payload.source.kind, "invalid");
-    let errors = invalid.faults.into_iter().map(|fault| FieldError { pointer: fault.pointer, detail: fault.detail });
-    Ok(Problem::unusable_payload(errors.collect(), format!("{reason} (kept in the inbox as {id})")))
+    let errors = invalid.faults.into_iter().map(|fault| FieldError {
+        pointer: fault.pointer,
+        detail: fault.detail,
+    });
+    Ok(Problem::unusable_payload(
+        errors.collect(),
+        format!("{reason} (kept in the inbox as {id})"),
+    ))
 }
 
 /// A bucket that fills evenly, for each source and process.
 fn within_rate(source: &AlertSource) -> ApiResult<()> {
     static BUCKETS: LazyLock<Mutex<HashMap<Uuid, (f64, Instant)>>> = LazyLock::new(Mutex::default);
-    let Some(max) = source.max_per_minute.map(f64::from) else { return Ok(()) };
+    let Some(max) = source.max_per_minute.map(f64::from) else {
+        return Ok(());
+    };
     let mut buckets = BUCKETS.lock().unwrap_or_else(PoisonError::into_inner);
     let (level, at) = buckets.entry(source.id.0).or_insert((max, Instant::now()));
     *level = (*level + at.elapsed().as_secs_f64() * max / 60.0).min(max);

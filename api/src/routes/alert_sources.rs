@@ -18,7 +18,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove)).routes(routes!(rotate))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(rotate))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -77,16 +80,28 @@ impl From<AlertSource> for AlertSourceView {
 }
 
 fn secret(state: &AppState, made: WithToken) -> AlertSourceSecret {
-    let hook_url = format!("{}/hooks/{}/{}", state.settings.base_url, made.source.kind, made.token);
-    AlertSourceSecret { source: made.source.into(), token: made.token, hook_url }
+    let hook_url = format!(
+        "{}/hooks/{}/{}",
+        state.settings.base_url, made.source.kind, made.token
+    );
+    AlertSourceSecret {
+        source: made.source.into(),
+        token: made.token,
+        hook_url,
+    }
 }
 
 /// List alert sources
 #[utoipa::path(get, path = "/alert-sources", tag = "alerts", params(ListQuery), responses((status = 200, body = Page<AlertSourceView>)))]
-async fn list(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<AlertSourceView>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<AlertSourceView>>> {
     caller.require(Permission::AlertsRead)?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::alert_sources::list(&mut tx, list.after::<Uuid>()?.map(AlertSourceId), list.limit()).await?;
+    let rows =
+        store::alert_sources::list(&mut tx, list.after::<Uuid>()?.map(AlertSourceId), list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, AlertSourceView::from)?))
 }
 
@@ -135,7 +150,10 @@ async fn create(
     };
     let made = alert_sources::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
-    let (location, version) = (format!("/api/v1/alert-sources/{}", made.source.id), made.source.version);
+    let (location, version) = (
+        format!("/api/v1/alert-sources/{}", made.source.id),
+        made.source.version,
+    );
     let mut response = etag::created(&location, version, secret(&state, made));
     response.extensions_mut().insert(HoldsSecret);
     Ok(response)
@@ -144,7 +162,11 @@ async fn create(
 /// Show an alert source
 #[utoipa::path(get, path = "/alert-sources/{id}", tag = "alerts", params(("id" = Uuid, Path)),
     responses((status = 200, body = AlertSourceView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::AlertsRead)?;
     let mut tx = caller.begin(&state).await?;
     let source = store::alert_sources::get(&mut tx, id.into()).await?;
@@ -172,7 +194,9 @@ struct AlertSourceChange {
 }
 
 /// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -197,7 +221,8 @@ async fn change(
         max_per_minute: body.max_per_minute,
         is_active: body.is_active,
     };
-    let source = alert_sources::update(&mut tx, &caller.actor(), id.into(), if_match.version()?, patch).await?;
+    let source =
+        alert_sources::update(&mut tx, &caller.actor(), id.into(), if_match.version()?, patch).await?;
     tx.commit().await?;
     Ok(etag::ok(source.version, AlertSourceView::from(source)))
 }
@@ -207,7 +232,11 @@ async fn change(
 /// The old hook URL stops working at once.
 #[utoipa::path(post, path = "/alert-sources/{id}/rotate_token", tag = "alerts", params(("id" = Uuid, Path)),
     responses((status = 200, body = AlertSourceSecret)))]
-async fn rotate(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn rotate(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let made = alert_sources::rotate_token(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
@@ -220,7 +249,11 @@ async fn rotate(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiP
 ///
 /// Its alerts go with it, its incidents stay.
 #[utoipa::path(delete, path = "/alert-sources/{id}", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     alert_sources::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

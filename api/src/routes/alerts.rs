@@ -94,13 +94,18 @@ async fn list(
         fingerprint: filters.fingerprint,
         incident: filters.incident.map(TicketId),
     };
-    let rows = store::alerts::list(&mut tx, &filter, list.after::<Uuid>()?.map(AlertId), list.limit()).await?;
+    let rows =
+        store::alerts::list(&mut tx, &filter, list.after::<Uuid>()?.map(AlertId), list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, AlertView::from)?))
 }
 
 /// Show an alert
 #[utoipa::path(get, path = "/alerts/{id}", tag = "alerts", params(("id" = Uuid, Path)), responses((status = 200, body = AlertView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Json<AlertView>> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Json<AlertView>> {
     caller.require(Permission::AlertsRead)?;
     let mut tx = caller.begin(&state).await?;
     Ok(Json(store::alerts::get(&mut tx, id.into()).await?.into()))

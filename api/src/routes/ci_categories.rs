@@ -16,7 +16,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -44,10 +46,15 @@ impl From<CiCategory> for CiCategoryView {
 
 /// List categories of configuration items, newest first
 #[utoipa::path(get, path = "/ci-categories", tag = "cmdb", params(ListQuery), responses((status = 200, body = Page<CiCategoryView>)))]
-async fn list(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<CiCategoryView>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<CiCategoryView>>> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::ci_categories::list(&mut tx, list.after::<Uuid>()?.map(CiCategoryId), list.limit()).await?;
+    let rows =
+        store::ci_categories::list(&mut tx, list.after::<Uuid>()?.map(CiCategoryId), list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, CiCategoryView::from)?))
 }
 
@@ -71,17 +78,29 @@ async fn create(
     ApiJson(body): ApiJson<NewCiCategory>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let fields = CategoryFields { name: body.name, description: body.description, parent: body.parent };
+    let fields = CategoryFields {
+        name: body.name,
+        description: body.description,
+        parent: body.parent,
+    };
     let category = cmdb::create_category(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
     let location = format!("/api/v1/ci-categories/{}", category.id);
-    Ok(etag::created(&location, category.updated_at, CiCategoryView::from(category)))
+    Ok(etag::created(
+        &location,
+        category.updated_at,
+        CiCategoryView::from(category),
+    ))
 }
 
 /// Show a category
 #[utoipa::path(get, path = "/ci-categories/{id}", tag = "cmdb", params(("id" = Uuid, Path)),
     responses((status = 200, body = CiCategoryView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
     let category = store::ci_categories::get(&mut tx, id.into()).await?;
@@ -100,7 +119,9 @@ struct CiCategoryChange {
 }
 
 /// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -129,7 +150,11 @@ async fn change(
 
 /// Delete a category
 #[utoipa::path(delete, path = "/ci-categories/{id}", tag = "cmdb", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     cmdb::delete_category(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

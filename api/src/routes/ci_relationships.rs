@@ -16,7 +16,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -63,7 +65,10 @@ async fn list(
 ) -> ApiResult<Json<Page<CiRelationshipView>>> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
-    let filter = RelationFilter { item: filters.item.map(CiId), kind: filters.kind };
+    let filter = RelationFilter {
+        item: filters.item.map(CiId),
+        kind: filters.kind,
+    };
     let after = list.after::<Uuid>()?.map(CiRelationshipId);
     let rows = store::ci_relationships::list(&mut tx, filter, after, list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, CiRelationshipView::from)?))
@@ -92,7 +97,11 @@ async fn create(
     let relationship = cmdb::relate(&mut tx, &caller.actor(), body.from, body.to, body.kind).await?;
     tx.commit().await?;
     let location = format!("/api/v1/ci-relationships/{}", relationship.id);
-    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(relationship.into())))
+    Ok((
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        Json(relationship.into()),
+    ))
 }
 
 /// Show a relationship
@@ -105,12 +114,18 @@ async fn show(
 ) -> ApiResult<Json<CiRelationshipView>> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(store::ci_relationships::get(&mut tx, id.into()).await?.into()))
+    Ok(Json(
+        store::ci_relationships::get(&mut tx, id.into()).await?.into(),
+    ))
 }
 
 /// Delete a relationship
 #[utoipa::path(delete, path = "/ci-relationships/{id}", tag = "cmdb", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     cmdb::unrelate(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

@@ -19,7 +19,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -103,7 +105,9 @@ async fn list(
         identifier: filters.identifier,
         q: list.q.clone(),
     };
-    let rows = store::configuration_items::list(&mut tx, &filter, list.after::<Uuid>()?.map(CiId), list.limit()).await?;
+    let rows =
+        store::configuration_items::list(&mut tx, &filter, list.after::<Uuid>()?.map(CiId), list.limit())
+            .await?;
     Ok(Json(list.page(rows, |row| row.id.0, CiView::from)?))
 }
 
@@ -130,7 +134,11 @@ struct NewCi {
 
 /// Add a configuration item
 #[utoipa::path(post, path = "/configuration-items", tag = "cmdb", request_body = NewCi, responses((status = 201, body = CiView)))]
-async fn create(State(state): State<AppState>, caller: Caller, ApiJson(body): ApiJson<NewCi>) -> ApiResult<Response> {
+async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewCi>,
+) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let fields = CiFields {
         name: body.name,
@@ -143,13 +151,21 @@ async fn create(State(state): State<AppState>, caller: Caller, ApiJson(body): Ap
     };
     let ci = cmdb::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
-    Ok(etag::created(&format!("/api/v1/configuration-items/{}", ci.id), ci.version, CiView::from(ci)))
+    Ok(etag::created(
+        &format!("/api/v1/configuration-items/{}", ci.id),
+        ci.version,
+        CiView::from(ci),
+    ))
 }
 
 /// Show a configuration item
 #[utoipa::path(get, path = "/configuration-items/{id}", tag = "cmdb", params(("id" = Uuid, Path)),
     responses((status = 200, body = CiView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
     let ci = store::configuration_items::get(&mut tx, id.into()).await?;
@@ -174,7 +190,9 @@ struct CiChange {
 }
 
 /// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -208,7 +226,11 @@ async fn change(
 
 /// Delete a configuration item
 #[utoipa::path(delete, path = "/configuration-items/{id}", tag = "cmdb", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     cmdb::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

@@ -58,7 +58,10 @@ struct AuthHeaderBody {
 
 impl From<AuthHeaderBody> for AuthHeader {
     fn from(body: AuthHeaderBody) -> Self {
-        AuthHeader { name: body.name, value: body.value }
+        AuthHeader {
+            name: body.name,
+            value: body.value,
+        }
     }
 }
 
@@ -71,7 +74,10 @@ impl From<DiscoverySource> for DiscoverySourceView {
             location: source.location,
             identification_keys: source.identification_keys,
             options: source.options,
-            auth_header: source.auth_header.map(|header| AuthHeaderBody { name: header.name, value: MASK.into() }),
+            auth_header: source.auth_header.map(|header| AuthHeaderBody {
+                name: header.name,
+                value: MASK.into(),
+            }),
             schedule: source.schedule,
             time_zone: source.time_zone,
             is_active: source.is_active,
@@ -91,8 +97,17 @@ async fn list(
 ) -> ApiResult<Json<Page<DiscoverySourceView>>> {
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::discovery_sources::list(&mut tx, list.after::<Uuid>()?.map(DiscoverySourceId), list.limit()).await?;
-    Ok(Json(list.page(rows, |row| row.id.0, DiscoverySourceView::from)?))
+    let rows = store::discovery_sources::list(
+        &mut tx,
+        list.after::<Uuid>()?.map(DiscoverySourceId),
+        list.limit(),
+    )
+    .await?;
+    Ok(Json(list.page(
+        rows,
+        |row| row.id.0,
+        DiscoverySourceView::from,
+    )?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -144,13 +159,21 @@ async fn create(
     let source = discovery::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
     let location = format!("/api/v1/discovery-sources/{}", source.id);
-    Ok(etag::created(&location, source.version, DiscoverySourceView::from(source)))
+    Ok(etag::created(
+        &location,
+        source.version,
+        DiscoverySourceView::from(source),
+    ))
 }
 
 /// Show a discovery source
 #[utoipa::path(get, path = "/discovery-sources/{id}", tag = "cmdb", params(("id" = Uuid, Path)),
     responses((status = 200, body = DiscoverySourceView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
     let source = store::discovery_sources::get(&mut tx, id.into()).await?;
@@ -180,7 +203,9 @@ struct DiscoverySourceChange {
 }
 
 /// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -199,7 +224,10 @@ async fn change(
     if_match.check(before.version)?;
     let old = before.clone();
     // A header that is not named stays; the mask stands for its value.
-    let kept = old.auth_header.map(|header| AuthHeader { name: header.name, value: MASK.into() });
+    let kept = old.auth_header.map(|header| AuthHeader {
+        name: header.name,
+        value: MASK.into(),
+    });
     let fields = DiscoveryFields {
         name: body.name.unwrap_or(old.name),
         format: body.format.unwrap_or(old.format),
@@ -220,7 +248,11 @@ async fn change(
 ///
 /// Its runs go with it; its configuration items stay.
 #[utoipa::path(delete, path = "/discovery-sources/{id}", tag = "cmdb", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     discovery::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

@@ -20,7 +20,9 @@ impl Location {
     /// `http://…` and `https://…` are addresses; everything else is a path below the allowed folder.
     pub fn parse(text: &str) -> Location {
         let text = text.trim();
-        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = text
+            .split_once("://")
+            .map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("file") => Location::File(text["file://".len()..].into()),
             Some(_) => Location::Url(text.to_owned()),
@@ -71,7 +73,11 @@ pub struct Reader {
 
 impl Reader {
     /// `header`: one more header, for example an authorization.
-    pub async fn read(&self, location: &Location, header: Option<(&str, &str)>) -> Result<Vec<u8>, ReadError> {
+    pub async fn read(
+        &self,
+        location: &Location,
+        header: Option<(&str, &str)>,
+    ) -> Result<Vec<u8>, ReadError> {
         match location {
             Location::Url(url) => {
                 let mut request = http::Request::get(url).timeout(TIMEOUT).response_limit(MAX_BYTES);
@@ -89,9 +95,14 @@ impl Reader {
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(ReadError::Outside(path.to_owned()));
         }
-        let unreadable = |reason| ReadError::File { path: path.to_owned(), reason };
+        let unreadable = |reason| ReadError::File {
+            path: path.to_owned(),
+            reason,
+        };
         // An absolute path replaces the folder here; links are followed, and what they lead to is judged.
-        let real = tokio::fs::canonicalize(folder.join(path)).await.map_err(unreadable)?;
+        let real = tokio::fs::canonicalize(folder.join(path))
+            .await
+            .map_err(unreadable)?;
         let folder = tokio::fs::canonicalize(folder).await.map_err(unreadable)?;
         if !real.starts_with(&folder) {
             return Err(ReadError::Outside(path.to_owned()));
@@ -102,7 +113,14 @@ impl Reader {
             return Err(unreadable(std::io::Error::other("not a file")));
         }
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
-        if bytes.len() > MAX_BYTES { Err(ReadError::TooLong) } else { Ok(bytes) }
+        file.take(MAX_BYTES as u64 + 1)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(unreadable)?;
+        if bytes.len() > MAX_BYTES {
+            Err(ReadError::TooLong)
+        } else {
+            Ok(bytes)
+        }
     }
 }

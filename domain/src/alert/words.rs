@@ -47,7 +47,11 @@ pub fn description(notification: &Notification, signals: &[&Signal]) -> String {
         let _ = writeln!(out, "\nand {} more alerts", signals.len() - NAMED);
     }
     if notification.truncated > 0 {
-        let _ = writeln!(out, "\n{} further alerts were left out by the sender", notification.truncated);
+        let _ = writeln!(
+            out,
+            "\n{} further alerts were left out by the sender",
+            notification.truncated
+        );
     }
     if let Some(url) = &notification.url {
         let _ = writeln!(out, "\nmonitoring: {url}");
@@ -56,7 +60,12 @@ pub fn description(notification: &Notification, signals: &[&Signal]) -> String {
 }
 
 /// The internal comment about a change within an open incident.
-pub fn group_comment(joined: &[&Signal], ended: &[&Signal], still_firing: usize, raised: Option<&str>) -> String {
+pub fn group_comment(
+    joined: &[&Signal],
+    ended: &[&Signal],
+    still_firing: usize,
+    raised: Option<&str>,
+) -> String {
     let mut out = String::new();
     for (signals, what) in [(joined, "new alert"), (ended, "resolved")] {
         for signal in signals.iter().take(NAMED) {
@@ -69,11 +78,15 @@ pub fn group_comment(joined: &[&Signal], ended: &[&Signal], still_firing: usize,
     if let Some(raised) = raised {
         let _ = writeln!(out, "{raised}");
     }
-    let _ = write!(out, "{}", match still_firing {
-        0 => "no alert of this incident fires any more".to_owned(),
-        1 => "1 alert of this incident is firing".to_owned(),
-        n => format!("{n} alerts of this incident are firing"),
-    });
+    let _ = write!(
+        out,
+        "{}",
+        match still_firing {
+            0 => "no alert of this incident fires any more".to_owned(),
+            1 => "1 alert of this incident is firing".to_owned(),
+            n => format!("{n} alerts of this incident are firing"),
+        }
+    );
     out
 }
 
@@ -115,14 +128,23 @@ mod tests {
     }
 
     fn notification() -> Notification {
-        Notification { group_key: None, title: None, url: None, truncated: 3, signals: vec![] }
+        Notification {
+            group_key: None,
+            title: None,
+            url: None,
+            truncated: 3,
+            signals: vec![],
+        }
     }
 
     #[test]
     fn titles_fit_a_ticket() {
         let long = signal(&"ü".repeat(900));
         assert_eq!(group_title(&notification(), &[&long]).chars().count(), 500);
-        assert_eq!(group_title(&notification(), &[&signal("a"), &signal("b")]), "a (and 1 more)");
+        assert_eq!(
+            group_title(&notification(), &[&signal("a"), &signal("b")]),
+            "a (and 1 more)"
+        );
     }
 
     #[test]

@@ -19,7 +19,9 @@ impl Run<Shared> for StartDiscovery {
                 tx.commit().await?;
                 Ok(Outcome::Done)
             }
-            Err(actions::Error::NotFound) => Ok(Outcome::Cancelled("the discovery source was deleted".into())),
+            Err(actions::Error::NotFound) => {
+                Ok(Outcome::Cancelled("the discovery source was deleted".into()))
+            }
             Err(actions::Error::Conflict(why)) => Ok(Outcome::Cancelled(why)),
             Err(error) => Err(error.into()),
         }

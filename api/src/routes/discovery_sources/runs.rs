@@ -17,7 +17,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(run)).routes(routes!(preview)).routes(routes!(list)).routes(routes!(show))
+    OpenApiRouter::new()
+        .routes(routes!(run))
+        .routes(routes!(preview))
+        .routes(routes!(list))
+        .routes(routes!(show))
 }
 
 /// Under way: follow the run at `/discovery-sources/{id}/runs/{run}`.
@@ -102,7 +106,13 @@ async fn start(
     let mut tx = caller.begin(state).await?;
     let started = discovery::start(&mut tx, &caller.actor(), source.into(), mode).await?;
     tx.commit().await?;
-    Ok((StatusCode::ACCEPTED, Json(DiscoveryStarted { job: started.job.0, run: started.run.0 })))
+    Ok((
+        StatusCode::ACCEPTED,
+        Json(DiscoveryStarted {
+            job: started.job.0,
+            run: started.run.0,
+        }),
+    ))
 }
 
 /// Read the inventory and change the configuration items
@@ -155,5 +165,9 @@ async fn show(
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
     let run = store::discovery_runs::get(&mut tx, run.into()).await?;
-    if run.source.0 == id { Ok(Json(run.into())) } else { Err(Problem::not_found()) }
+    if run.source.0 == id {
+        Ok(Json(run.into()))
+    } else {
+        Err(Problem::not_found())
+    }
 }
