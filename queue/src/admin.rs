@@ -2,84 +2,23 @@
 //!
 //! Every function takes an organization: with one, only its jobs exist.
 
+mod lanes;
+mod state;
+
+pub use lanes::{LaneView, know_lanes, lanes, pause, resume};
+pub use state::{JobState, UnknownState};
+
 use crate::JobId;
 use crate::enqueue::CHANNEL;
 use crate::listener::CANCELLATIONS;
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Postgres, QueryBuilder, Row};
-use std::fmt;
-use std::str::FromStr;
 use uuid::Uuid;
 
 pub const PAGE_LIMIT: i64 = 200;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum JobState {
-    /// Waits for its time, or for its next attempt.
-    Scheduled,
-    /// Waits for a worker.
-    Ready,
-    Running,
-    /// A dead letter: failed for good, waits for a person.
-    Dead,
-    Done,
-    Cancelled,
-    /// A dead letter that somebody put away.
-    Discarded,
-}
-
-impl JobState {
-    pub const ALL: [JobState; 7] = [
-        JobState::Scheduled,
-        JobState::Ready,
-        JobState::Running,
-        JobState::Dead,
-        JobState::Done,
-        JobState::Cancelled,
-        JobState::Discarded,
-    ];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            JobState::Scheduled => "scheduled",
-            JobState::Ready => "ready",
-            JobState::Running => "running",
-            JobState::Dead => "dead",
-            JobState::Done => "done",
-            JobState::Cancelled => "cancelled",
-            JobState::Discarded => "discarded",
-        }
-    }
-
-    fn is_over(self) -> bool {
-        matches!(self, JobState::Done | JobState::Cancelled | JobState::Discarded)
-    }
-}
-
-impl fmt::Display for JobState {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-#[error("no job state {0:?}; known are scheduled, ready, running, dead, done, cancelled, discarded")]
-pub struct UnknownState(String);
-
-impl FromStr for JobState {
-    type Err = UnknownState;
-
-    fn from_str(text: &str) -> Result<Self, UnknownState> {
-        JobState::ALL
-            .into_iter()
-            .find(|state| state.as_str() == text)
-            .ok_or_else(|| UnknownState(text.to_owned()))
-    }
-}
 
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
@@ -501,94 +440,6 @@ async fn notify(connection: &mut PgConnection, payload: &str) -> Result<(), sqlx
     sqlx::query("select pg_notify($1, $2)")
         .bind(CHANNEL)
         .bind(payload)
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct LaneView {
-    pub name: String,
-    pub transport: String,
-    pub paused: bool,
-    pub ready: i64,
-    pub scheduled: i64,
-    pub running: i64,
-    pub dead: i64,
-    /// Seconds that the job at the head has waited; 0 when none waits.
-    pub oldest_ready_age_seconds: f64,
-    /// Processes that work on it now. Always 0 when asked for one organization.
-    pub workers: i64,
-}
-
-/// All lanes with what is in them; with an organization only its jobs are counted.
-pub async fn lanes(
-    connection: &mut PgConnection,
-    organization: Option<Uuid>,
-) -> Result<Vec<LaneView>, sqlx::Error> {
-    let rows = sqlx::query(
-        "with jobs as ( \
-           select lane, count(*) filter (where state = 'ready' and worker is null) as ready, \
-                  count(*) filter (where state = 'scheduled') as scheduled, \
-                  count(*) filter (where state = 'ready' and worker is not null) as running, \
-                  count(*) filter (where state = 'dead') as dead, \
-                  min(due_at) filter (where state = 'ready' and worker is null) as oldest \
-           from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
-         select coalesce(l.name, j.lane) as name, coalesce(l.transport, 'postgres') as transport, \
-                coalesce(l.paused, false) as paused, coalesce(ready, 0) as ready, coalesce(scheduled, 0) as scheduled, \
-                coalesce(running, 0) as running, coalesce(dead, 0) as dead, \
-                greatest(coalesce(extract(epoch from clock_timestamp() - oldest), 0), 0)::float8 as age, \
-                case when $1::uuid is null then (select count(*) from queue.workers w where l.name = any(w.lanes)) \
-                     else 0 end as workers \
-         from queue.lanes l full join jobs j on j.lane = l.name order by 1",
-    )
-    .bind(organization)
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(LaneView {
-                name: row.try_get("name")?,
-                transport: row.try_get("transport")?,
-                paused: row.try_get("paused")?,
-                ready: row.try_get("ready")?,
-                scheduled: row.try_get("scheduled")?,
-                running: row.try_get("running")?,
-                dead: row.try_get("dead")?,
-                oldest_ready_age_seconds: row.try_get("age")?,
-                workers: row.try_get("workers")?,
-            })
-        })
-        .collect()
-}
-
-/// No process takes jobs of the lane any more; running ones go on. Answers whether there is such a lane.
-pub async fn pause(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
-    set_paused(connection, lane, true).await
-}
-
-pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
-    let there = set_paused(connection, lane, false).await?;
-    if there {
-        notify(connection, &format!("~{lane}")).await?;
-    }
-    Ok(there)
-}
-
-async fn set_paused(connection: &mut PgConnection, lane: &str, paused: bool) -> Result<bool, sqlx::Error> {
-    let set =
-        sqlx::query("update queue.lanes set paused = $2, changed_at = clock_timestamp() where name = $1")
-            .bind(lane)
-            .bind(paused)
-            .execute(connection)
-            .await?;
-    Ok(set.rows_affected() == 1)
-}
-
-/// Makes lanes known before a worker has worked on them, so that they can be listed and paused.
-pub async fn know_lanes(connection: &mut PgConnection, lanes: &[&str]) -> Result<(), sqlx::Error> {
-    sqlx::query("insert into queue.lanes (name) select unnest($1::text[]) on conflict do nothing")
-        .bind(lanes)
         .execute(connection)
         .await?;
     Ok(())

@@ -216,7 +216,11 @@ async fn a_job_of_a_very_long_transaction_is_found() {
     let mut tx = bench.pool().begin().await.unwrap();
     queue::enqueue(&mut tx, &[done()]).await.unwrap();
     let old = Uuid::from_u128(first.0.as_u128() - (3_600_000 << 80));
-    sqlx::query("update queue.jobs set id = $1").bind(old).execute(&mut *tx).await.unwrap();
+    sqlx::query("update queue.jobs set id = $1")
+        .bind(old)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     bench.reaches(old.into(), JobState::Done).await;
     engine.shutdown(Duration::from_secs(5)).await;
