@@ -133,7 +133,12 @@ pub async fn is_on_ticket(tx: &mut Tx, ticket: TicketId, unique_key: &str) -> Re
 }
 
 /// How many receipts this address got within the last `span`, and how many the whole organization sent.
-pub async fn receipts(tx: &mut Tx, address: &EmailAddress, of_address: Duration, of_all: Duration) -> Result<(i64, i64)> {
+pub async fn receipts(
+    tx: &mut Tx,
+    address: &EmailAddress,
+    of_address: Duration,
+    of_all: Duration,
+) -> Result<(i64, i64)> {
     let (organization, now) = (tx.organization(), tx.now());
     let row = sqlx::query!(
         r#"select (select count(*) from mail_receipts
@@ -153,9 +158,12 @@ pub async fn receipts(tx: &mut Tx, address: &EmailAddress, of_address: Duration,
 /// Holds back other receipts to the same address until this transaction ends, so that a budget is counted exactly.
 pub async fn lock_receipts(tx: &mut Tx, address: &EmailAddress) -> Result<()> {
     let key = format!("{}:{address}", tx.organization());
-    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('mail_receipts:' || $1, 0))", key)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!(
+        "select pg_advisory_xact_lock(hashtextextended('mail_receipts:' || $1, 0))",
+        key
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 

@@ -56,18 +56,30 @@ pub struct Found {
 
 /// The active mailbox with this address. Needs a transaction that presents the address.
 pub async fn by_address(tx: &mut Tx, address: &EmailAddress) -> Result<Option<Found>> {
-    let row = sqlx::query!("select organization_id, id from mailboxes where address = $1 and is_active", address.as_str())
-        .fetch_optional(&mut **tx)
-        .await?;
-    Ok(row.map(|row| Found { organization: row.organization_id.into(), mailbox: row.id.into() }))
+    let row = sqlx::query!(
+        "select organization_id, id from mailboxes where address = $1 and is_active",
+        address.as_str()
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Found {
+        organization: row.organization_id.into(),
+        mailbox: row.id.into(),
+    }))
 }
 
 /// The active mailbox with this hook token. Needs a transaction that presents the hash.
 pub async fn by_hook_token_hash(tx: &mut Tx, hash: &str) -> Result<Option<Found>> {
-    let row = sqlx::query!("select organization_id, id from mailboxes where hook_token_hash = $1 and is_active", hash)
-        .fetch_optional(&mut **tx)
-        .await?;
-    Ok(row.map(|row| Found { organization: row.organization_id.into(), mailbox: row.id.into() }))
+    let row = sqlx::query!(
+        "select organization_id, id from mailboxes where hook_token_hash = $1 and is_active",
+        hash
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Found {
+        organization: row.organization_id.into(),
+        mailbox: row.id.into(),
+    }))
 }
 
 pub async fn insert(tx: &mut Tx, mailbox: &Mailbox, hook_token_hash: &str) -> Result<()> {
@@ -114,7 +126,11 @@ pub async fn lock(tx: &mut Tx, id: MailboxId) -> Result<Mailbox> {
 }
 
 /// In the order in which they were made.
-pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, MailboxId)>, limit: i64) -> Result<Vec<Mailbox>> {
+pub async fn list(
+    tx: &mut Tx,
+    after: Option<(DateTime<Utc>, MailboxId)>,
+    limit: i64,
+) -> Result<Vec<Mailbox>> {
     sqlx::query_as!(
         Row,
         "select id, address, name, team_id, hook_token_prefix, is_active, created_at, updated_at from mailboxes
@@ -134,10 +150,15 @@ pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, MailboxId)>, limit:
 /// All addresses of the organization, the inactive ones too: how own mail is recognised.
 pub async fn addresses(tx: &mut Tx) -> Result<Vec<EmailAddress>> {
     let organization = tx.organization();
-    let rows = sqlx::query_scalar!("select address from mailboxes where organization_id = $1", organization.0)
-        .fetch_all(&mut **tx)
-        .await?;
-    rows.iter().map(|row| EmailAddress::parse(row).map_err(|error| Error::Corrupt(error.to_string()))).collect()
+    let rows = sqlx::query_scalar!(
+        "select address from mailboxes where organization_id = $1",
+        organization.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter()
+        .map(|row| EmailAddress::parse(row).map_err(|error| Error::Corrupt(error.to_string())))
+        .collect()
 }
 
 /// The mailbox that speaks for a ticket: the one through which its first mail came, else the oldest active one.
@@ -171,7 +192,11 @@ pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    if done.rows_affected() == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 pub async fn set_hook_token(tx: &mut Tx, id: MailboxId, hash: &str, prefix: &str) -> Result<()> {
@@ -185,10 +210,20 @@ pub async fn set_hook_token(tx: &mut Tx, id: MailboxId, hash: &str, prefix: &str
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    if done.rows_affected() == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }
 
 pub async fn delete(tx: &mut Tx, id: MailboxId) -> Result<()> {
-    let done = sqlx::query!("delete from mailboxes where id = $1", id.0).execute(&mut **tx).await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    let done = sqlx::query!("delete from mailboxes where id = $1", id.0)
+        .execute(&mut **tx)
+        .await?;
+    if done.rows_affected() == 0 {
+        Err(Error::NotFound)
+    } else {
+        Ok(())
+    }
 }

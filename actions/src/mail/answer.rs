@@ -17,7 +17,13 @@ const RECEIPTS_OF_ADDRESS: (i64, Duration) = (10, Duration::from_secs(3600));
 const RECEIPTS_OF_ALL: (i64, Duration) = (30, Duration::from_secs(600));
 
 /// The receipt of a mail: at most one a ticket, within the budgets. False when it is held back.
-pub async fn receipt(tx: &mut Tx, ticket: TicketId, to: &EmailAddress, name: &str, words: Words) -> Result<bool> {
+pub async fn receipt(
+    tx: &mut Tx,
+    ticket: TicketId,
+    to: &EmailAddress,
+    name: &str,
+    words: Words,
+) -> Result<bool> {
     store::mail_messages::lock_receipts(tx, to).await?;
     let (of_address, of_all) =
         store::mail_messages::receipts(tx, to, RECEIPTS_OF_ADDRESS.1, RECEIPTS_OF_ALL.1).await?;
@@ -50,7 +56,13 @@ pub struct About<'a> {
     pub auto_submitted: Option<&'a str>,
 }
 
-pub async fn about_ticket(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, words: Words) -> Result<bool> {
+pub async fn about_ticket(
+    tx: &mut Tx,
+    about: &About<'_>,
+    to: &EmailAddress,
+    name: &str,
+    words: Words,
+) -> Result<bool> {
     queue(tx, about, to, name, words).await
 }
 
@@ -62,11 +74,24 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
     let mailbox = store::mailboxes::for_ticket(tx, about.ticket).await?;
     let conversation = store::mail_messages::conversation(tx, about.ticket).await?;
     let real = |id: &&str| !id.ends_with(".invalid");
-    let references: Vec<String> =
-        conversation.iter().map(|known| known.message_id.as_str()).filter(real).map(bracketed).collect();
-    let answered = conversation.iter().rev().find(|known| !known.ours).map(|known| known.message_id.as_str());
-    let in_reply_to = answered.filter(real).map(bracketed).or_else(|| references.last().cloned());
-    let host = mailbox.as_ref().map_or("relaydesk.invalid", |mailbox| mailbox.address.host());
+    let references: Vec<String> = conversation
+        .iter()
+        .map(|known| known.message_id.as_str())
+        .filter(real)
+        .map(bracketed)
+        .collect();
+    let answered = conversation
+        .iter()
+        .rev()
+        .find(|known| !known.ours)
+        .map(|known| known.message_id.as_str());
+    let in_reply_to = answered
+        .filter(real)
+        .map(bracketed)
+        .or_else(|| references.last().cloned());
+    let host = mailbox
+        .as_ref()
+        .map_or("relaydesk.invalid", |mailbox| mailbox.address.host());
     let message_id = message_id::outgoing(Uuid::new_v4(), &ascii_host(host));
     let organization = tx.organization();
     let mail = NewMail {
@@ -109,5 +134,9 @@ fn bracketed(id: &str) -> String {
 
 /// Message-IDs are ASCII.
 fn ascii_host(host: &str) -> String {
-    if host.is_ascii() { host.to_owned() } else { "relaydesk.invalid".to_owned() }
+    if host.is_ascii() {
+        host.to_owned()
+    } else {
+        "relaydesk.invalid".to_owned()
+    }
 }

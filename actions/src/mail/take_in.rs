@@ -1,9 +1,9 @@
 //! One mail, one decision, one transaction.
 
 use super::facts;
+use crate::Result;
 use crate::people;
 use crate::tickets::{self, NewComment, NewTicket, StoredAttachment};
-use crate::Result;
 use domain::mail::automatic::{self, Automatic, ReturnPath};
 use domain::mail::{Decision, Ignored, Mail, Person, decide, quote};
 use domain::ticket::{LinkKind, Source, Visibility};
@@ -32,8 +32,15 @@ pub enum Outcome {
         /// A receipt may go to this address; whether its sender was known before.
         answer: Option<(EmailAddress, bool)>,
     },
-    Commented { ticket: TicketId, comment: CommentId },
-    Ignored { why: &'static str, label: &'static str, ticket: Option<TicketId> },
+    Commented {
+        ticket: TicketId,
+        comment: CommentId,
+    },
+    Ignored {
+        why: &'static str,
+        label: &'static str,
+        ticket: Option<TicketId>,
+    },
 }
 
 impl Outcome {
@@ -56,14 +63,34 @@ pub async fn take_in(tx: &mut Tx, actor: &Actor, incoming: Incoming<'_>) -> Resu
     match decide(&facts) {
         Decision::Ignore { why, about } => {
             store::inbox::finish(tx, id, Status::Ignored, Some(&reason(why, incoming.mail)), about).await?;
-            Ok(Outcome::Ignored { why: why.reason(), label: why.outcome(), ticket: about })
+            Ok(Outcome::Ignored {
+                why: why.reason(),
+                label: why.outcome(),
+                ticket: about,
+            })
         }
-        Decision::Comment { ticket, visibility, stranger } => {
-            let from = Writer { user: sender.filter(|_| !stranger).map(|user| user.id), stranger };
+        Decision::Comment {
+            ticket,
+            visibility,
+            stranger,
+        } => {
+            let from = Writer {
+                user: sender.filter(|_| !stranger).map(|user| user.id),
+                stranger,
+            };
             comment(tx, actor, incoming, ticket, visibility, from).await
         }
         Decision::Open { follows } => {
-            let outcome = open(tx, actor, &incoming, &own, sender, follows, facts.automatic.as_ref()).await?;
+            let outcome = open(
+                tx,
+                actor,
+                &incoming,
+                &own,
+                sender,
+                follows,
+                facts.automatic.as_ref(),
+            )
+            .await?;
             if let Outcome::Opened { ticket, .. } = &outcome {
                 remember(tx, &incoming, *ticket, None, false).await?;
                 attach(tx, actor, *ticket, None, incoming.files).await?;
@@ -87,7 +114,9 @@ async fn open(
     let was_known = sender.is_some();
     let requester = match sender {
         Some(user) => user.id,
-        None => people::requester_for_email(tx, actor, mail.from.address.as_str(), Some(&mail.from.name)).await?,
+        None => {
+            people::requester_for_email(tx, actor, mail.from.address.as_str(), Some(&mail.from.name)).await?
+        }
     };
     let mut new = NewTicket::incident(title(mail, follows.is_some()), Source::Email);
     new.description = mail.text.clone();
@@ -99,7 +128,11 @@ async fn open(
         tickets::link(tx, actor, ticket.id, LinkKind::RelatesTo, earlier).await?;
     }
     let answer = automatic::may_answer(mail, automatic).then(|| (mail.from.address.clone(), was_known));
-    Ok(Outcome::Opened { ticket: ticket.id, number: ticket.number, answer })
+    Ok(Outcome::Opened {
+        ticket: ticket.id,
+        number: ticket.number,
+        answer,
+    })
 }
 
 /// Whose words a comment is made of.
@@ -122,7 +155,11 @@ async fn comment(
     if store::mail_messages::is_on_ticket(tx, ticket, &incoming.entry.unique_key).await? {
         let why = "the same mail is on the ticket already, through another mailbox";
         store::inbox::finish(tx, id, Status::Ignored, Some(why), Some(ticket)).await?;
-        return Ok(Outcome::Ignored { why, label: "duplicate", ticket: Some(ticket) });
+        return Ok(Outcome::Ignored {
+            why,
+            label: "duplicate",
+            ticket: Some(ticket),
+        });
     }
     let (fresh, _) = quote::split(&mail.text);
     let (fresh, name) = (fresh.trim(), signature(&mail.from));
@@ -148,7 +185,13 @@ async fn comment(
 /// Who else was addressed and is known here. Nobody becomes known by being named in a mail.
 async fn watchers(tx: &mut Tx, mail: &Mail, own: &[EmailAddress], requester: UserId) -> Result<Vec<UserId>> {
     let mut watchers = Vec::new();
-    for person in mail.cc.iter().chain(&mail.to).filter(|person| !own.contains(&person.address)).take(50) {
+    for person in mail
+        .cc
+        .iter()
+        .chain(&mail.to)
+        .filter(|person| !own.contains(&person.address))
+        .take(50)
+    {
         if let Some(user) = store::users::find_by_email(tx, &person.address).await?
             && user.is_active
             && user.id != requester
@@ -208,12 +251,25 @@ fn title(mail: &Mail, follows: bool) -> String {
 
 fn reason(why: Ignored, mail: &Mail) -> String {
     let report = mail.report.as_ref().filter(|_| why == Ignored::Bounce);
-    let Some(report) = report else { return why.reason().to_owned() };
-    let about: Vec<&str> =
-        [&report.action, &report.status, &report.recipient].into_iter().flatten().map(String::as_str).collect();
-    if about.is_empty() { why.reason().to_owned() } else { format!("{}: {}", why.reason(), about.join(", ")) }
+    let Some(report) = report else {
+        return why.reason().to_owned();
+    };
+    let about: Vec<&str> = [&report.action, &report.status, &report.recipient]
+        .into_iter()
+        .flatten()
+        .map(String::as_str)
+        .collect();
+    if about.is_empty() {
+        why.reason().to_owned()
+    } else {
+        format!("{}: {}", why.reason(), about.join(", "))
+    }
 }
 
 fn signature(person: &Person) -> String {
-    if person.name.is_empty() { person.address.to_string() } else { format!("{} <{}>", person.name, person.address) }
+    if person.name.is_empty() {
+        person.address.to_string()
+    } else {
+        format!("{} <{}>", person.name, person.address)
+    }
 }

@@ -15,7 +15,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list)).routes(routes!(show)).routes(routes!(raw)).routes(routes!(replay))
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(raw))
+        .routes(routes!(replay))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -76,7 +80,8 @@ struct InboxFilters {
 
 fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
+    text.map(|text| text.parse().map_err(serde::de::Error::custom))
+        .transpose()
 }
 
 /// List what came in, newest first
@@ -95,15 +100,25 @@ async fn list(
         source: filters.source,
         channel_id: filters.channel,
         ticket: filters.ticket.map(TicketId),
-        after: list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, InboxId(id))),
+        after: list
+            .after::<(DateTime<Utc>, Uuid)>()?
+            .map(|(at, id)| (at, InboxId(id))),
     };
     let rows = store::inbox::list(&mut tx, &filter, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.received_at, row.id.0), InboxView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.received_at, row.id.0),
+        InboxView::from,
+    )?))
 }
 
 /// Show what came in, without its bytes
 #[utoipa::path(get, path = "/inbox/{id}", tag = "inbox", params(("id" = Uuid, Path)), responses((status = 200, body = InboxView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Json<InboxView>> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Json<InboxView>> {
     caller.require(Permission::InboxRead)?;
     let mut tx = caller.begin(&state).await?;
     Ok(Json(store::inbox::entry(&mut tx, id.into()).await?.into()))
@@ -112,15 +127,28 @@ async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPat
 /// Download it as it arrived
 #[utoipa::path(get, path = "/inbox/{id}/raw", tag = "inbox", params(("id" = Uuid, Path)),
     responses((status = 200, content_type = "application/octet-stream", body = [u8])))]
-async fn raw(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn raw(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::InboxRead)?;
     let mut tx = caller.begin(&state).await?;
     let inbox = store::inbox::get(&mut tx, id.into()).await?;
     // Never shown in a browser, whatever it says it is: it was written by strangers.
     let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
-        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/octet-stream"),
+        ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_static("attachment"),
+        ),
+        (
+            header::X_CONTENT_TYPE_OPTIONS,
+            HeaderValue::from_static("nosniff"),
+        ),
     ];
     Ok((headers, inbox.raw).into_response())
 }

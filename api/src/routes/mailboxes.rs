@@ -17,7 +17,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove)).routes(routes!(rotate))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(rotate))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -63,17 +66,31 @@ impl From<Mailbox> for MailboxView {
 
 fn secret(state: &AppState, mailbox: Mailbox, token: String) -> MailboxSecret {
     let hook_url = format!("{}/hooks/email/{token}", state.settings.base_url);
-    MailboxSecret { mailbox: mailbox.into(), hook_token: token, hook_url }
+    MailboxSecret {
+        mailbox: mailbox.into(),
+        hook_token: token,
+        hook_url,
+    }
 }
 
 /// List mailboxes
 #[utoipa::path(get, path = "/mailboxes", tag = "mail", params(ListQuery), responses((status = 200, body = Page<MailboxView>)))]
-async fn list(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<MailboxView>>> {
+async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<MailboxView>>> {
     caller.require(Permission::TicketsView)?;
     let mut tx = caller.begin(&state).await?;
-    let after = list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, MailboxId(id)));
+    let after = list
+        .after::<(DateTime<Utc>, Uuid)>()?
+        .map(|(at, id)| (at, MailboxId(id)));
     let rows = store::mailboxes::list(&mut tx, after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), MailboxView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.created_at, row.id.0),
+        MailboxView::from,
+    )?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -98,7 +115,11 @@ async fn create(
     ApiJson(body): ApiJson<NewMailboxBody>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let new = NewMailbox { address: body.address, name: body.name, team: body.team };
+    let new = NewMailbox {
+        address: body.address,
+        name: body.name,
+        team: body.team,
+    };
     let (mailbox, token) = mailboxes::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
     let (location, version) = (format!("/api/v1/mailboxes/{}", mailbox.id), mailbox.updated_at);
@@ -109,7 +130,11 @@ async fn create(
 
 /// Show a mailbox
 #[utoipa::path(get, path = "/mailboxes/{id}", tag = "mail", params(("id" = Uuid, Path)), responses((status = 200, body = MailboxView)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     caller.require(Permission::TicketsView)?;
     let mut tx = caller.begin(&state).await?;
     let mailbox = store::mailboxes::get(&mut tx, id.into()).await?;
@@ -131,7 +156,9 @@ struct MailboxChange {
 }
 
 /// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<T>>, D::Error> {
+fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(deserializer).map(Some)
 }
 
@@ -148,7 +175,12 @@ async fn change(
     caller.require(Permission::MailboxesManage)?;
     let mut tx = caller.begin(&state).await?;
     if_match.check(store::mailboxes::lock(&mut tx, id.into()).await?.updated_at)?;
-    let patch = MailboxPatch { address: body.address, name: body.name, team: body.team, is_active: body.is_active };
+    let patch = MailboxPatch {
+        address: body.address,
+        name: body.name,
+        team: body.team,
+        is_active: body.is_active,
+    };
     let mailbox = mailboxes::update(&mut tx, &caller.actor(), id.into(), patch).await?;
     tx.commit().await?;
     Ok(etag::ok(mailbox.updated_at, MailboxView::from(mailbox)))
@@ -159,7 +191,11 @@ async fn change(
 /// The old hook URL stops working at once.
 #[utoipa::path(post, path = "/mailboxes/{id}/rotate_token", tag = "mail", params(("id" = Uuid, Path)),
     responses((status = 200, body = MailboxSecret)))]
-async fn rotate(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Response> {
+async fn rotate(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let (mailbox, token) = mailboxes::rotate_hook_token(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
@@ -172,7 +208,11 @@ async fn rotate(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiP
 ///
 /// What came through it stays.
 #[utoipa::path(delete, path = "/mailboxes/{id}", tag = "mail", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn remove(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn remove(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     mailboxes::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;

@@ -34,7 +34,10 @@ fn text_html_and_attachments() {
     let wrap = |bytes: &[u8]| {
         use base64::Engine;
         let text = base64::engine::general_purpose::STANDARD.encode(bytes);
-        text.as_bytes().chunks(76).map(|l| std::str::from_utf8(l).unwrap().to_owned() + "\n").collect::<String>()
+        text.as_bytes()
+            .chunks(76)
+            .map(|l| std::str::from_utf8(l).unwrap().to_owned() + "\n")
+            .collect::<String>()
     };
     let mail = read(&format!(
         "From: ada@example.org\nTo: Desk <support@desk.example>, bad, \"x\" <y@z.example>\nCc: grp: bob@example.org, eve@example.org;\nSubject: files\nMessage-ID: <1@example.org>\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=m\n\n--m\nContent-Type: multipart/related; boundary=r\n\n--r\nContent-Type: multipart/alternative; boundary=a\n\n--a\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: quoted-printable\n\nGr=C3=BC=C3=9Fe\n--a\nContent-Type: text/html; charset=utf-8\n\n<p onclick=x>Grüße <img src=\"cid:logo\"><script>x</script></p>\n--a--\n--r\nContent-Type: image/png; name=logo.png\nContent-ID: <logo>\nContent-Disposition: inline; filename=logo.png\nContent-Transfer-Encoding: base64\n\n{png}--r--\n--m\nContent-Type: application/pdf\nContent-Disposition: attachment; filename*=utf-8''%C3%9Cbersicht%20%2F..%2Fevil.pdf\nContent-Transfer-Encoding: base64\n\n{pdf64}--m\nContent-Type: text/csv; charset=windows-1252\nContent-Disposition: attachment; filename=list.csv\nContent-Transfer-Encoding: base64\n\n{csv64}--m\nContent-Type: message/rfc822\n\nFrom: eve@example.org\nSubject: inner\n\nbody\n--m--\n",
@@ -44,12 +47,18 @@ fn text_html_and_attachments() {
     ));
     assert_eq!(mail.text, "Grüße");
     let html = mail.html.as_deref().unwrap();
-    assert!(html.contains("cid:logo") && !html.contains("script") && !html.contains("onclick"), "{html}");
+    assert!(
+        html.contains("cid:logo") && !html.contains("script") && !html.contains("onclick"),
+        "{html}"
+    );
     let to: Vec<&str> = mail.to.iter().map(|p| p.address.as_str()).collect();
     assert_eq!(to, ["support@desk.example", "y@z.example"]);
     assert_eq!(mail.cc.len(), 2);
-    let named: Vec<(&str, &str, bool)> =
-        mail.attachments.iter().map(|a| (a.file_name.as_str(), a.media_type.as_str(), a.inline)).collect();
+    let named: Vec<(&str, &str, bool)> = mail
+        .attachments
+        .iter()
+        .map(|a| (a.file_name.as_str(), a.media_type.as_str(), a.inline))
+        .collect();
     assert_eq!(
         named,
         [
@@ -67,8 +76,14 @@ fn text_html_and_attachments() {
 
 #[test]
 fn html_alone_becomes_text() {
-    let mail = read("From: a@b.example\nContent-Type: text/html\n\n<h1>Hallo</h1><p>der &Auml;rger<br>geht los</p>\n");
-    assert!(mail.text.contains("Hallo") && mail.text.contains("der Ärger\ngeht los"), "{:?}", mail.text);
+    let mail = read(
+        "From: a@b.example\nContent-Type: text/html\n\n<h1>Hallo</h1><p>der &Auml;rger<br>geht los</p>\n",
+    );
+    assert!(
+        mail.text.contains("Hallo") && mail.text.contains("der Ärger\ngeht los"),
+        "{:?}",
+        mail.text
+    );
     assert!(mail.html.is_some());
 }
 
@@ -77,15 +92,24 @@ fn awkward_but_readable() {
     let mail = read("From: a@b.example\nSubject: nul\n\none\0two\n");
     assert_eq!(mail.text, "onetwo");
     let mail = read("Sender: a@b.example\nFrom: nobody\nSubject: x\n y\n\nz\n");
-    assert_eq!((mail.from.address.as_str(), mail.subject.as_str()), ("a@b.example", "x y"));
-    let mail = read("From: a@b.example\nMessage-ID: <x@y\nContent-Type: multipart/mixed; boundary=gone\n\nno parts here\n");
+    assert_eq!(
+        (mail.from.address.as_str(), mail.subject.as_str()),
+        ("a@b.example", "x y")
+    );
+    let mail = read(
+        "From: a@b.example\nMessage-ID: <x@y\nContent-Type: multipart/mixed; boundary=gone\n\nno parts here\n",
+    );
     assert!(mail.text.contains("no parts") || mail.attachments.iter().any(|a| !a.bytes.is_empty()));
-    let mail = read("From: a@b.example\nContent-Type: text/plain; charset=martian\nContent-Transfer-Encoding: base64\n\n!!!not base64!!!\n");
+    let mail = read(
+        "From: a@b.example\nContent-Type: text/plain; charset=martian\nContent-Transfer-Encoding: base64\n\n!!!not base64!!!\n",
+    );
     assert!(!mail.text.is_empty());
-    let attached = read("From: a@b.example\nContent-Type: application/pdf; name=\"=?utf-8?B?w5wucGRm?=\"\n\n%PDF\n");
+    let attached =
+        read("From: a@b.example\nContent-Type: application/pdf; name=\"=?utf-8?B?w5wucGRm?=\"\n\n%PDF\n");
     assert_eq!(attached.attachments.len(), 1);
     assert_eq!(attached.attachments[0].file_name, "Ü.pdf");
-    let names = read("From: a@b.example\nContent-Type: application/x-y; name=\"..\\\\..\\\\\u{202e}gpj.exe\"\n\nx\n");
+    let names =
+        read("From: a@b.example\nContent-Type: application/x-y; name=\"..\\\\..\\\\\u{202e}gpj.exe\"\n\nx\n");
     assert_eq!(names.attachments[0].file_name, "gpj.exe");
 }
 
@@ -99,19 +123,38 @@ fn garbage_has_a_reason() {
     ] {
         assert_eq!(parse(raw).unwrap_err(), why, "{:?}", String::from_utf8_lossy(raw));
     }
-    for junk in [&b"\x00\x01\x02\xff\xfe garbage"[..], b"just words without a colon", b"\x89PNG\r\n\x1a\n\x00\x00", b"{\"json\": 1}"] {
-        assert!(matches!(parse(junk), Err(Unreadable::NoHeaders | Unreadable::NoSender)), "{junk:?}");
+    for junk in [
+        &b"\x00\x01\x02\xff\xfe garbage"[..],
+        b"just words without a colon",
+        b"\x89PNG\r\n\x1a\n\x00\x00",
+        b"{\"json\": 1}",
+    ] {
+        assert!(
+            matches!(parse(junk), Err(Unreadable::NoHeaders | Unreadable::NoSender)),
+            "{junk:?}"
+        );
     }
-    assert_eq!(parse(&vec![b'x'; MAX_MESSAGE + 1]).unwrap_err(), Unreadable::TooLarge);
+    assert_eq!(
+        parse(&vec![b'x'; MAX_MESSAGE + 1]).unwrap_err(),
+        Unreadable::TooLarge
+    );
 }
 
 #[test]
 fn bombs_are_refused_quickly() {
     let started = Instant::now();
-    let deep: String = (0..10_000).map(|i| format!("Content-Type: multipart/mixed; boundary=b{i}\r\n\r\n--b{i}\r\n")).collect();
+    let deep: String = (0..10_000)
+        .map(|i| format!("Content-Type: multipart/mixed; boundary=b{i}\r\n\r\n--b{i}\r\n"))
+        .collect();
     let russian = "Content-Type: message/rfc822\r\n\r\n".repeat(10_000);
-    let many = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n".repeat(100_000));
-    let bare = format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\r\n\r\nx\r\n".repeat(100_000));
+    let many = format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
+        "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n".repeat(100_000)
+    );
+    let bare = format!(
+        "Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
+        "--b\r\n\r\nx\r\n".repeat(100_000)
+    );
     let header = format!("X: {}\r\n\r\nx", "y".repeat(MAX_HEADER));
     let lines = "X-A: b\r\n".repeat(100_000) + "\r\nx";
     for (bomb, why) in [
@@ -122,26 +165,54 @@ fn bombs_are_refused_quickly() {
         (header, Unreadable::HeadersTooLarge),
         (lines, Unreadable::HeadersTooLarge),
     ] {
-        assert_eq!(parse(format!("From: a@b.example\r\n{bomb}").as_bytes()).unwrap_err(), why);
+        assert_eq!(
+            parse(format!("From: a@b.example\r\n{bomb}").as_bytes()).unwrap_err(),
+            why
+        );
     }
     let recipients = "x@y.example, ".repeat(15_000);
-    let mail = parse(format!("From: a@b.example\r\nTo: {recipients}z@y.example\r\n\r\nx").as_bytes()).unwrap();
+    let mail =
+        parse(format!("From: a@b.example\r\nTo: {recipients}z@y.example\r\n\r\nx").as_bytes()).unwrap();
     assert_eq!(mail.to.len(), MAX_PEOPLE);
-    let large = parse(format!("From: a@b.example\r\n\r\n{}", "lots of text\r\n".repeat(1_000_000)).as_bytes()).unwrap();
+    let large = parse(
+        format!(
+            "From: a@b.example\r\n\r\n{}",
+            "lots of text\r\n".repeat(1_000_000)
+        )
+        .as_bytes(),
+    )
+    .unwrap();
     assert!(large.text.len() <= MAX_TEXT);
-    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        started.elapsed()
+    );
 }
 
 fn judged(mail: &Mail) -> Option<Automatic> {
-    recognise(mail, OrganizationId(uuid::Uuid::nil()), &[], return_path(mail), false)
+    recognise(
+        mail,
+        OrganizationId(uuid::Uuid::nil()),
+        &[],
+        return_path(mail),
+        false,
+    )
 }
 
 #[test]
 fn out_of_office_replies() {
-    for name in ["out_of_office_exchange", "out_of_office_gmail", "out_of_office_sieve"] {
+    for name in [
+        "out_of_office_exchange",
+        "out_of_office_gmail",
+        "out_of_office_sieve",
+    ] {
         let mail = fixture(name);
         let automatic = judged(&mail);
-        assert!(matches!(automatic, Some(Automatic::Reply(_))), "{name}: {automatic:?}");
+        assert!(
+            matches!(automatic, Some(Automatic::Reply(_))),
+            "{name}: {automatic:?}"
+        );
         assert!(!may_answer(&mail, automatic.as_ref()));
     }
 }

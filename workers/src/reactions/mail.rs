@@ -17,13 +17,19 @@ pub fn public_reply<'a>(
 ) -> BoxFuture<'a, anyhow::Result<()>> {
     Box::pin(async move {
         let told = &event.payload["comment"];
-        let is_answer = told["visibility"] == "public" && told["from_staff"] == true && told["automatic"] != true;
+        let is_answer =
+            told["visibility"] == "public" && told["from_staff"] == true && told["automatic"] != true;
         let id = told["id"].as_str().and_then(|id| id.parse::<CommentId>().ok());
-        let (Some(ticket), Some(id), true) = (event.ticket, id, is_answer) else { return Ok(()) };
+        let (Some(ticket), Some(id), true) = (event.ticket, id, is_answer) else {
+            return Ok(());
+        };
         let ticket = store::tickets::get(tx, ticket).await?;
         let comment = store::ticket_comments::get(tx, id).await?;
         let author = match comment.author {
-            Some(author) => store::ticket_people::names(tx, &[author]).await?.remove(&author).map(|person| person.name),
+            Some(author) => store::ticket_people::names(tx, &[author])
+                .await?
+                .remove(&author)
+                .map(|person| person.name),
             None => None,
         };
         let words = shared.templates.render_mail(&PublicReply {
@@ -44,7 +50,11 @@ pub fn public_reply<'a>(
 }
 
 /// The requester hears that it is done, and that an answer opens it again.
-pub fn resolved<'a>(tx: &'a mut Tx, shared: &'a Shared, event: &'a Event) -> BoxFuture<'a, anyhow::Result<()>> {
+pub fn resolved<'a>(
+    tx: &'a mut Tx,
+    shared: &'a Shared,
+    event: &'a Event,
+) -> BoxFuture<'a, anyhow::Result<()>> {
     Box::pin(async move {
         let Some(ticket) = event.ticket else { return Ok(()) };
         let ticket = store::tickets::get(tx, ticket).await?;
@@ -72,15 +82,30 @@ async fn send<'a>(
     words: templates::MailWords,
 ) -> anyhow::Result<()> {
     let mut people: Vec<UserId> = ticket.requester.into_iter().collect();
-    people.extend(store::ticket_watchers::list(tx, ticket.id).await?.into_iter().map(|watcher| watcher.user));
+    people.extend(
+        store::ticket_watchers::list(tx, ticket.id)
+            .await?
+            .into_iter()
+            .map(|watcher| watcher.user),
+    );
     people.sort();
     people.dedup();
     people.retain(|user| Some(*user) != except);
     for user in people {
-        let Some(person) = store::users::find(tx, user).await?.filter(|person| person.is_active) else { continue };
-        let Ok(address) = EmailAddress::parse(&person.email) else { continue };
-        let words =
-            Words { subject: words.subject.clone(), text: words.text.clone(), html: Some(words.html.clone()) };
+        let Some(person) = store::users::find(tx, user)
+            .await?
+            .filter(|person| person.is_active)
+        else {
+            continue;
+        };
+        let Ok(address) = EmailAddress::parse(&person.email) else {
+            continue;
+        };
+        let words = Words {
+            subject: words.subject.clone(),
+            text: words.text.clone(),
+            html: Some(words.html.clone()),
+        };
         about_ticket(tx, &about(user), &address, &person.name, words).await?;
     }
     Ok(())

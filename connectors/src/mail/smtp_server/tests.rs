@@ -7,7 +7,9 @@ use tokio::net::TcpStream;
 
 /// Keeps what it gets; `full@` cannot keep anything now, `virus@` never.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<(Envelope, Vec<u8>)>>>);
+struct Sink(Arc<Mutex<Vec<Taken>>>);
+
+type Taken = (Envelope, Vec<u8>);
 
 impl Deliver for Sink {
     async fn accepts(&self, recipient: &EmailAddress) -> Verdict {
