@@ -34,11 +34,11 @@ pub struct Period {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPeriod {
     #[error("this period needs a count of at least 1")]
-    CountMissing,
+    Missing,
     #[error("this period takes no count")]
-    CountExtra,
+    Extra,
     #[error("the count is too large: at most 3660 days or 100000 minutes")]
-    CountTooLarge,
+    TooLarge,
 }
 
 impl Period {
@@ -46,12 +46,12 @@ impl Period {
         let most = match kind {
             PeriodKind::LastNDays => 3_660,
             PeriodKind::LastNMinutes => 100_000,
-            _ if count.is_some() => return Err(InvalidPeriod::CountExtra),
+            _ if count.is_some() => return Err(InvalidPeriod::Extra),
             _ => return Ok(Period { kind, count }),
         };
         match count {
-            None | Some(0) => Err(InvalidPeriod::CountMissing),
-            Some(count) if count > most => Err(InvalidPeriod::CountTooLarge),
+            None | Some(0) => Err(InvalidPeriod::Missing),
+            Some(count) if count > most => Err(InvalidPeriod::TooLarge),
             Some(_) => Ok(Period { kind, count }),
         }
     }
@@ -137,10 +137,10 @@ mod tests {
 
     #[test]
     fn counts_belong_to_the_last_n_kinds() {
-        assert_eq!(Period::new(PeriodKind::LastNDays, None), Err(InvalidPeriod::CountMissing));
-        assert_eq!(Period::new(PeriodKind::LastNDays, Some(0)), Err(InvalidPeriod::CountMissing));
-        assert_eq!(Period::new(PeriodKind::LastNMinutes, Some(100_001)), Err(InvalidPeriod::CountTooLarge));
-        assert_eq!(Period::new(PeriodKind::PreviousDay, Some(1)), Err(InvalidPeriod::CountExtra));
+        assert_eq!(Period::new(PeriodKind::LastNDays, None), Err(InvalidPeriod::Missing));
+        assert_eq!(Period::new(PeriodKind::LastNDays, Some(0)), Err(InvalidPeriod::Missing));
+        assert_eq!(Period::new(PeriodKind::LastNMinutes, Some(100_001)), Err(InvalidPeriod::TooLarge));
+        assert_eq!(Period::new(PeriodKind::PreviousDay, Some(1)), Err(InvalidPeriod::Extra));
     }
 
     proptest! {
