@@ -49,11 +49,23 @@ impl Keys {
     /// `secret`: at least 32 random bytes, the same in all processes.
     pub fn new(secret: &[u8]) -> Self {
         // The installation's secret serves more than one purpose: each has a key of its own.
-        let key = Sha256::new().chain_update(b"relaydesk access tokens 1\0").chain_update(secret).finalize();
-        Keys { signing: EncodingKey::from_secret(&key), checking: DecodingKey::from_secret(&key) }
+        let key = Sha256::new()
+            .chain_update(b"relaydesk access tokens 1\0")
+            .chain_update(secret)
+            .finalize();
+        Keys {
+            signing: EncodingKey::from_secret(&key),
+            checking: DecodingKey::from_secret(&key),
+        }
     }
 
-    pub fn issue(&self, user: UserId, organization: OrganizationId, login: Uuid, now: DateTime<Utc>) -> String {
+    pub fn issue(
+        &self,
+        user: UserId,
+        organization: OrganizationId,
+        login: Uuid,
+        now: DateTime<Utc>,
+    ) -> String {
         let claims = Claims {
             sub: user,
             org: organization,
@@ -63,8 +75,12 @@ impl Keys {
             iss: ISSUER.into(),
             aud: AUDIENCE.into(),
         };
-        let header = Header { typ: Some(TYPE.into()), ..Header::new(Algorithm::HS256) };
-        jsonwebtoken::encode(&header, &claims, &self.signing).expect("claims are JSON and the key is symmetric")
+        let header = Header {
+            typ: Some(TYPE.into()),
+            ..Header::new(Algorithm::HS256)
+        };
+        jsonwebtoken::encode(&header, &claims, &self.signing)
+            .expect("claims are JSON and the key is symmetric")
     }
 
     /// Everything but the expiry, which the caller compares with the database's clock ([`Claims::is_current`]).
@@ -74,7 +90,8 @@ impl Keys {
         validation.set_audience(&[AUDIENCE]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         validation.validate_exp = false;
-        let data = jsonwebtoken::decode::<Claims>(token, &self.checking, &validation).map_err(|_| InvalidToken)?;
+        let data =
+            jsonwebtoken::decode::<Claims>(token, &self.checking, &validation).map_err(|_| InvalidToken)?;
         if data.header.typ.as_deref() != Some(TYPE) {
             return Err(InvalidToken);
         }

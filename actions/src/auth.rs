@@ -61,7 +61,10 @@ pub async fn login(db: &Db, keys: &Keys, login: &Login, origin: &Origin) -> Resu
     let [found] = matching.as_slice() else {
         return Err(match matching.len() {
             0 => refused(),
-            _ => Error::invalid("/organization", "you are in more than one organization: name the one you mean"),
+            _ => Error::invalid(
+                "/organization",
+                "you are in more than one organization: name the one you mean",
+            ),
         });
     };
     let mut tx = db.begin(found.organization).await?;
@@ -80,7 +83,9 @@ pub async fn login(db: &Db, keys: &Keys, login: &Login, origin: &Origin) -> Resu
 
 async fn candidates(db: &Db, login: &Login) -> Result<Vec<LoginCandidate>> {
     // What is no address is nobody's, and takes as long.
-    let Ok(email) = EmailAddress::parse(&login.email) else { return Ok(Vec::new()) };
+    let Ok(email) = EmailAddress::parse(&login.email) else {
+        return Ok(Vec::new());
+    };
     let mut tx = db.begin_presenting(email.as_str()).await?;
     let mut found = store::users::login_candidates(&mut tx, &email).await?;
     if let Some(slug) = &login.organization {
@@ -115,23 +120,40 @@ async fn issue(
     store::sessions::insert(tx, &new).await?;
     let organization = tx.organization();
     let access = keys.issue(user, organization, family, tx.now());
-    Ok(Tokens { access, refresh, expires_in: LIFETIME.num_seconds(), organization, user })
+    Ok(Tokens {
+        access,
+        refresh,
+        expires_in: LIFETIME.num_seconds(),
+        organization,
+        user,
+    })
 }
 
 /// A new pair for a refresh token. A token that was used before means that somebody copied it: the whole login ends
 /// (RFC 9700, 4.14.2).
 pub async fn refresh(db: &Db, keys: &Keys, token: &str, origin: &Origin) -> Result<Tokens> {
-    let refused = || Error::Unauthenticated("the refresh token is not valid, expired or revoked: log in again".into());
+    let refused =
+        || Error::Unauthenticated("the refresh token is not valid, expired or revoked: log in again".into());
     let hash = credentials::hash_token(token);
     let mut tx = db.begin_presenting(&hash).await?;
-    let session = store::sessions::find_presented(&mut tx, &hash).await?.ok_or_else(refused)?;
+    let session = store::sessions::find_presented(&mut tx, &hash)
+        .await?
+        .ok_or_else(refused)?;
     tx.enter(session.organization).await?;
     let user = store::users::find(&mut tx, session.user).await?;
     if user.is_none_or(|user| !user.is_active) {
         return Err(refused());
     }
     if store::sessions::rotate(&mut tx, session.id).await? {
-        let tokens = issue(&mut tx, keys, session.user, SessionId::new(), session.family, origin).await?;
+        let tokens = issue(
+            &mut tx,
+            keys,
+            session.user,
+            SessionId::new(),
+            session.family,
+            origin,
+        )
+        .await?;
         tx.commit().await?;
         return Ok(tokens);
     }

@@ -7,7 +7,12 @@ use store::Tx;
 
 /// The user with this address; made as an end user without a password if there is none. An address that belongs to a
 /// deactivated user is that user still: mail from them is kept under their name, but they cannot log in.
-pub async fn requester_for_email(tx: &mut Tx, actor: &Actor, email: &str, name: Option<&str>) -> Result<UserId> {
+pub async fn requester_for_email(
+    tx: &mut Tx,
+    actor: &Actor,
+    email: &str,
+    name: Option<&str>,
+) -> Result<UserId> {
     let email = EmailAddress::parse(email).map_err(|error| Error::invalid("/email", error.to_string()))?;
     if let Some(user) = store::users::find_by_email(tx, &email).await? {
         return Ok(user.id);
@@ -25,18 +30,36 @@ pub async fn requester_for_email(tx: &mut Tx, actor: &Actor, email: &str, name: 
         phone: None,
     };
     if let Some(id) = store::users::insert(tx, &new).await? {
-        events::record(tx, actor, "user.created", None, json!({"user": id, "role": Role::EndUser})).await?;
+        events::record(
+            tx,
+            actor,
+            "user.created",
+            None,
+            json!({"user": id, "role": Role::EndUser}),
+        )
+        .await?;
         return Ok(id);
     }
     // Somebody else made them since the look-up.
-    store::users::find_by_email(tx, &email).await?.map(|user| user.id).ok_or(Error::NotFound)
+    store::users::find_by_email(tx, &email)
+        .await?
+        .map(|user| user.id)
+        .ok_or(Error::NotFound)
 }
 
 /// Names come out of mail headers: without control characters, not empty, at most 200 characters.
 fn display_name(name: Option<&str>, email: &EmailAddress) -> String {
-    let cleaned: String = name.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
+    let cleaned: String = name
+        .unwrap_or_default()
+        .chars()
+        .filter(|c| !c.is_control())
+        .collect();
     let cleaned = cleaned.trim();
-    let name = if cleaned.is_empty() { email.local_part() } else { cleaned };
+    let name = if cleaned.is_empty() {
+        email.local_part()
+    } else {
+        cleaned
+    };
     name.chars().take(200).collect()
 }
 

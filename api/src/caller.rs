@@ -69,7 +69,8 @@ impl Caller {
     async fn of_access_token(state: &AppState, token: &str) -> ApiResult<Caller> {
         let claims = state.keys.check(token).map_err(|_| refused())?;
         let mut tx = state.db.begin(claims.org).await?;
-        if !claims.is_current(tx.now()) || !store::sessions::is_alive(&mut tx, claims.sid, claims.sub).await? {
+        if !claims.is_current(tx.now()) || !store::sessions::is_alive(&mut tx, claims.sid, claims.sub).await?
+        {
             return Err(refused());
         }
         Caller::of_user(&mut tx, claims.sub, Credential::Login(claims.sid)).await
@@ -89,10 +90,25 @@ impl Caller {
     }
 
     async fn of_user(tx: &mut Tx, id: UserId, credential: Credential) -> ApiResult<Caller> {
-        let user = store::users::find(tx, id).await?.filter(|user| user.is_active).ok_or_else(refused)?;
-        let who = Who::User { id, role: user.role, name: user.name };
-        let actor = Actor { organization: tx.organization(), who };
-        Ok(Caller { actor, user: id, role: user.role, credential })
+        let user = store::users::find(tx, id)
+            .await?
+            .filter(|user| user.is_active)
+            .ok_or_else(refused)?;
+        let who = Who::User {
+            id,
+            role: user.role,
+            name: user.name,
+        };
+        let actor = Actor {
+            organization: tx.organization(),
+            who,
+        };
+        Ok(Caller {
+            actor,
+            user: id,
+            role: user.role,
+            credential,
+        })
     }
 }
 

@@ -30,7 +30,8 @@ impl Version for DateTime<Utc> {
 
 /// For `(etag::header(ticket.version), Json(…))`.
 pub fn header(version: impl Version) -> [(HeaderName, HeaderValue); 1] {
-    let value = HeaderValue::from_str(&format!("\"{}\"", version.tag())).expect("digits and quotes are a header value");
+    let value = HeaderValue::from_str(&format!("\"{}\"", version.tag()))
+        .expect("digits and quotes are a header value");
     [(header::ETAG, value)]
 }
 
@@ -42,7 +43,13 @@ pub fn ok<T: Serialize>(version: impl Version, body: T) -> Response {
 /// 201 with an ETag and the address of the new object.
 pub fn created<T: Serialize>(location: &str, version: impl Version, body: T) -> Response {
     let location = HeaderValue::from_str(location).expect("paths made of ids are a header value");
-    (StatusCode::CREATED, [(header::LOCATION, location)], header(version), Json(body)).into_response()
+    (
+        StatusCode::CREATED,
+        [(header::LOCATION, location)],
+        header(version),
+        Json(body),
+    )
+        .into_response()
 }
 
 /// The `If-Match` header, if there is one. Tags are compared without regard to `W/`: proxies that compress add it.
@@ -55,7 +62,9 @@ impl IfMatch {
     pub fn check(&self, current: impl Version) -> Result<(), Problem> {
         let current = current.tag();
         match &self.0 {
-            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => Err(Problem::precondition_failed()),
+            Some(tags) if !tags.iter().any(|tag| tag == "*" || *tag == current) => {
+                Err(Problem::precondition_failed())
+            }
             _ => Ok(()),
         }
     }
@@ -75,8 +84,12 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Some(value) = parts.headers.get(header::IF_MATCH) else { return Ok(IfMatch(None)) };
-        let text = value.to_str().map_err(|_| Problem::bad_request("the If-Match header cannot be read"))?;
+        let Some(value) = parts.headers.get(header::IF_MATCH) else {
+            return Ok(IfMatch(None));
+        };
+        let text = value
+            .to_str()
+            .map_err(|_| Problem::bad_request("the If-Match header cannot be read"))?;
         let tag = |part: &str| part.trim().trim_start_matches("W/").trim_matches('"').to_owned();
         Ok(IfMatch(Some(text.split(',').map(tag).collect())))
     }

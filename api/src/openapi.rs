@@ -53,8 +53,13 @@ pub fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-    let problem = ResponseBuilder::new().description("What went wrong").content("application/problem+json", content).build();
+    let content = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("Problem")))
+        .build();
+    let problem = ResponseBuilder::new()
+        .description("What went wrong")
+        .content("application/problem+json", content)
+        .build();
     for (path, item) in &mut document.paths.paths {
         let operations = [
             ("get", &mut item.get),
@@ -67,7 +72,9 @@ pub fn complete(document: &mut OpenApi) {
             let Some(operation) = operation else { continue };
             operation.operation_id = Some(operation_id(method, path));
             let responses = &mut operation.responses.responses;
-            responses.entry("default".to_owned()).or_insert_with(|| RefOr::T(problem.clone()));
+            responses
+                .entry("default".to_owned())
+                .or_insert_with(|| RefOr::T(problem.clone()));
         }
     }
 }
@@ -76,7 +83,9 @@ pub fn complete(document: &mut OpenApi) {
 /// `post_incidents_id_assign`. (The handlers' own names repeat from noun to noun.)
 fn operation_id(method: &str, path: &str) -> String {
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
-    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let words = path
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty());
     std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
@@ -84,22 +93,41 @@ pub fn router(document: &OpenApi) -> Router<AppState> {
     let json: Arc<str> = document.to_json().expect("an OpenAPI document is JSON").into();
     let config = Arc::new(Config::from("/api/openapi.json"));
     Router::new()
-        .route("/api/openapi.json", get(move || async move { ([(header::CONTENT_TYPE, "application/json")], json.to_string()) }))
+        .route(
+            "/api/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], json.to_string()) }),
+        )
         .route("/api/docs", get(page))
-        .route("/api/docs/{file}", get(move |Path(file): Path<String>| asset(file, config)))
+        .route(
+            "/api/docs/{file}",
+            get(move |Path(file): Path<String>| asset(file, config)),
+        )
 }
 
 async fn page() -> Response {
-    ([(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))], Html(PAGE)).into_response()
+    (
+        [(
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static(PAGE_POLICY),
+        )],
+        Html(PAGE),
+    )
+        .into_response()
 }
 
 async fn asset(file: String, config: Arc<Config<'static>>) -> Response {
     match utoipa_swagger_ui::serve(&file, config) {
         Ok(Some(asset)) => {
             let cache = (header::CACHE_CONTROL, "public, max-age=3600".to_owned());
-            let mut response = ([(header::CONTENT_TYPE, asset.content_type), cache], asset.bytes.into_owned()).into_response();
+            let mut response = (
+                [(header::CONTENT_TYPE, asset.content_type), cache],
+                asset.bytes.into_owned(),
+            )
+                .into_response();
             if asset.gzpipped {
-                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             response
         }
@@ -118,7 +146,9 @@ mod tests {
         let mut seen = BTreeSet::new();
         for item in document["paths"].as_object().unwrap().values() {
             for operation in item.as_object().unwrap().values() {
-                let Some(id) = operation["operationId"].as_str() else { continue };
+                let Some(id) = operation["operationId"].as_str() else {
+                    continue;
+                };
                 assert!(seen.insert(id.to_owned()), "{id} is there twice");
             }
         }

@@ -136,7 +136,9 @@ pub async fn between(tx: &mut Tx, after: i64, up_to: i64, limit: i64) -> Result<
 /// open that took a lower position than one already seen. Needs a system transaction.
 pub async fn beginning(tx: &mut Tx) -> Result<i64> {
     let recent = tx.now() - chrono::TimeDelta::seconds(10);
-    let rows = sqlx::query!("select seq, created_at from events order by seq desc limit 500").fetch_all(&mut **tx).await?;
+    let rows = sqlx::query!("select seq, created_at from events order by seq desc limit 500")
+        .fetch_all(&mut **tx)
+        .await?;
     let settled = rows.iter().find(|row| row.created_at < recent).or(rows.last());
     Ok(settled.map_or(0, |row| row.seq))
 }

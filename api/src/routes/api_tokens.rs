@@ -17,7 +17,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_tokens, create_token)).routes(routes!(revoke_token))
+    OpenApiRouter::new()
+        .routes(routes!(list_tokens, create_token))
+        .routes(routes!(revoke_token))
 }
 
 /// An API token, without the token.
@@ -72,14 +74,20 @@ async fn list_tokens(
     list.ordering(&["created_at"], "-created_at")?;
     let all = permission::check(&caller.actor(), Permission::TokensManage).is_ok();
     let user = match filter.user.map(UserId) {
-        Some(user) if user != caller.user_id() && !all => return Err(caller.require(Permission::TokensManage).unwrap_err()),
+        Some(user) if user != caller.user_id() && !all => {
+            return Err(caller.require(Permission::TokensManage).unwrap_err());
+        }
         Some(user) => Some(user),
         None if all => None,
         None => Some(caller.user_id()),
     };
     let mut tx = caller.begin(&state).await?;
     let rows = store::api_tokens::list(&mut tx, user, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ApiTokenView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.created_at, row.id.0),
+        ApiTokenView::from,
+    )?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -112,9 +120,13 @@ async fn create_token(
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let user = caller.user_id();
-    let (made, token) = actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at).await?;
+    let (made, token) =
+        actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at).await?;
     tx.commit().await?;
-    let created = CreatedApiToken { view: made.into(), token: token.expose_secret().to_owned() };
+    let created = CreatedApiToken {
+        view: made.into(),
+        token: token.expose_secret().to_owned(),
+    };
     Ok((StatusCode::CREATED, Extension(HoldsSecret), Json(created)).into_response())
 }
 

@@ -34,9 +34,16 @@ impl<S: Send + Sync> FromRequestParts<S> for From {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let user_agent = parts
+            .headers
+            .get(header::USER_AGENT)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(From(Origin { user_agent, ip: peer.map(|peer| peer.0.ip().to_string()) }))
+        Ok(From(Origin {
+            user_agent,
+            ip: peer.map(|peer| peer.0.ip().to_string()),
+        }))
     }
 }
 
@@ -73,37 +80,63 @@ struct TokenPair {
 
 fn answer(tokens: Tokens) -> Response {
     let refresh = tokens.refresh.expose_secret().to_owned();
-    let pair = TokenPair { access: tokens.access, refresh, expires_in: tokens.expires_in };
+    let pair = TokenPair {
+        access: tokens.access,
+        refresh,
+        expires_in: tokens.expires_in,
+    };
     (Extension(HoldsSecret), Json(pair)).into_response()
 }
 
 /// Log in
 #[utoipa::path(post, path = "/auth/login", tag = "auth", security(()), request_body = LoginBody,
     responses((status = 200, body = TokenPair), (status = 401, body = Problem)))]
-async fn login(State(state): State<AppState>, From(origin): From, ApiJson(body): ApiJson<LoginBody>) -> ApiResult<Response> {
-    let login = Login { email: body.email, password: body.password, organization: body.organization };
-    Ok(answer(actions::auth::login(&state.db, &state.keys, &login, &origin).await?))
+async fn login(
+    State(state): State<AppState>,
+    From(origin): From,
+    ApiJson(body): ApiJson<LoginBody>,
+) -> ApiResult<Response> {
+    let login = Login {
+        email: body.email,
+        password: body.password,
+        organization: body.organization,
+    };
+    Ok(answer(
+        actions::auth::login(&state.db, &state.keys, &login, &origin).await?,
+    ))
 }
 
 /// New tokens for a refresh token
 #[utoipa::path(post, path = "/auth/refresh", tag = "auth", security(()), request_body = RefreshBody,
     responses((status = 200, body = TokenPair), (status = 401, body = Problem)))]
-async fn refresh(State(state): State<AppState>, From(origin): From, ApiJson(body): ApiJson<RefreshBody>) -> ApiResult<Response> {
+async fn refresh(
+    State(state): State<AppState>,
+    From(origin): From,
+    ApiJson(body): ApiJson<RefreshBody>,
+) -> ApiResult<Response> {
     let token = body.refresh.expose_secret();
-    Ok(answer(actions::auth::refresh(&state.db, &state.keys, token, &origin).await?))
+    Ok(answer(
+        actions::auth::refresh(&state.db, &state.keys, token, &origin).await?,
+    ))
 }
 
 /// End a login: that of the refresh token in the body, or of the access token in the header
 #[utoipa::path(post, path = "/auth/logout", tag = "auth", security((), ("bearer" = [])),
     request_body = Option<RefreshBody>, responses((status = 204)))]
-async fn logout(State(state): State<AppState>, mut parts: Parts, body: Option<ApiJson<RefreshBody>>) -> ApiResult<StatusCode> {
+async fn logout(
+    State(state): State<AppState>,
+    mut parts: Parts,
+    body: Option<ApiJson<RefreshBody>>,
+) -> ApiResult<StatusCode> {
     if let Some(ApiJson(body)) = body {
         actions::auth::logout(&state.db, body.refresh.expose_secret()).await?;
         return Ok(StatusCode::NO_CONTENT);
     }
     let caller = Caller::from_request_parts(&mut parts, &state).await?;
     let Credential::Login(family) = caller.credential() else {
-        return Err(Problem::conflict("an API token is no login: revoke it at api-tokens"));
+        return Err(Problem::conflict(
+            "an API token is no login: revoke it at api-tokens",
+        ));
     };
     actions::auth::end_login(&state.db, caller.organization(), family).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -135,7 +168,10 @@ struct TokenState {
 /// Whether a token is good, and whose it is
 #[utoipa::path(post, path = "/auth/verify-token", tag = "auth", security(()), request_body = VerifyBody,
     responses((status = 200, body = TokenState)))]
-async fn verify_token(State(state): State<AppState>, ApiJson(body): ApiJson<VerifyBody>) -> ApiResult<Json<TokenState>> {
+async fn verify_token(
+    State(state): State<AppState>,
+    ApiJson(body): ApiJson<VerifyBody>,
+) -> ApiResult<Json<TokenState>> {
     let token = body.token.expose_secret();
     match Caller::of_token(&state, token).await {
         Ok(caller) => Ok(Json(TokenState {
@@ -143,11 +179,19 @@ async fn verify_token(State(state): State<AppState>, ApiJson(body): ApiJson<Veri
             user: Some(caller.user_id().0),
             organization: Some(caller.organization().0),
             role: Some(caller.role().as_str()),
-            expires_at: state.keys.check(token).ok().and_then(|claims| DateTime::from_timestamp(claims.exp, 0)),
+            expires_at: state
+                .keys
+                .check(token)
+                .ok()
+                .and_then(|claims| DateTime::from_timestamp(claims.exp, 0)),
         })),
-        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => {
-            Ok(Json(TokenState { valid: false, user: None, organization: None, role: None, expires_at: None }))
-        }
+        Err(problem) if problem.status() == StatusCode::UNAUTHORIZED => Ok(Json(TokenState {
+            valid: false,
+            user: None,
+            organization: None,
+            role: None,
+            expires_at: None,
+        })),
         Err(problem) => Err(problem),
     }
 }
@@ -174,6 +218,14 @@ async fn change_password(
         Credential::ApiToken(_) => None,
     };
     let (organization, user) = (caller.organization(), caller.user_id());
-    actions::auth::change_password(&state.db, organization, user, login, &body.current_password, &body.new_password).await?;
+    actions::auth::change_password(
+        &state.db,
+        organization,
+        user,
+        login,
+        &body.current_password,
+        &body.new_password,
+    )
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }

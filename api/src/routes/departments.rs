@@ -71,12 +71,20 @@ struct DepartmentPatch {
 }
 
 #[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery), responses((status = 200, body = Page<DepartmentView>)))]
-async fn list_departments(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<DepartmentView>>> {
+async fn list_departments(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<DepartmentView>>> {
     caller.require(Permission::PeopleRead)?;
     list.ordering(&["name"], "name")?;
     let mut tx = caller.begin(&state).await?;
     let rows = store::departments::list(&mut tx, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), DepartmentView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.name.clone(), row.id.0),
+        DepartmentView::from,
+    )?))
 }
 
 #[utoipa::path(post, path = "/departments", tag = "people", request_body = NewDepartment, responses((status = 201, body = DepartmentView)))]
@@ -93,7 +101,11 @@ async fn create_department(
     };
     let made = actions::departments::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
-    Ok(etag::created(&format!("/api/v1/departments/{}", made.id), made.updated_at, DepartmentView::from(made)))
+    Ok(etag::created(
+        &format!("/api/v1/departments/{}", made.id),
+        made.updated_at,
+        DepartmentView::from(made),
+    ))
 }
 
 #[utoipa::path(get, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)),

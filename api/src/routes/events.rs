@@ -28,7 +28,15 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// How many missed events are repeated after a reconnect; who missed more begins anew.
 const REPLAY: i64 = 1000;
 /// What end users hear about.
-const PUBLIC: [&str; 7] = ["opened", "assigned", "commented", "resolved", "closed", "reopened", "status_changed"];
+const PUBLIC: [&str; 7] = [
+    "opened",
+    "assigned",
+    "commented",
+    "resolved",
+    "closed",
+    "reopened",
+    "status_changed",
+];
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stream_events))
@@ -61,13 +69,19 @@ async fn stream_events(
     parts: Parts,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Message, Infallible>>>> {
     caller.require(Permission::EventsFollow)?;
-    let last = match parts.headers.get("last-event-id") {
-        Some(value) => {
-            let last = value.to_str().ok().and_then(|text| text.trim().parse::<i64>().ok());
-            Some(last.ok_or_else(|| Problem::bad_request("Last-Event-ID is the id of a message of this stream"))?)
-        }
-        None => None,
-    };
+    let last =
+        match parts.headers.get("last-event-id") {
+            Some(value) => {
+                let last = value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.trim().parse::<i64>().ok());
+                Some(last.ok_or_else(|| {
+                    Problem::bad_request("Last-Event-ID is the id of a message of this stream")
+                })?)
+            }
+            None => None,
+        };
     let token = crate::caller::bearer(&parts).unwrap_or_default().to_owned();
     let (live, position) = state.live.follow().await?;
     let missed = match last {
@@ -79,7 +93,12 @@ async fn stream_events(
     };
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
-        let mut listener = Listener { state, caller, token, sender };
+        let mut listener = Listener {
+            state,
+            caller,
+            token,
+            sender,
+        };
         listener.run(missed, live, position).await;
     });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
@@ -139,8 +158,14 @@ impl Listener {
     }
 
     async fn tell(&self, event: &Event) -> Result<(), Over> {
-        let Some(view) = self.view(event).await else { return Ok(()) };
-        let message = Message::default().id(event.seq.to_string()).event(&event.kind).json_data(view).map_err(|_| Over)?;
+        let Some(view) = self.view(event).await else {
+            return Ok(());
+        };
+        let message = Message::default()
+            .id(event.seq.to_string())
+            .event(&event.kind)
+            .json_data(view)
+            .map_err(|_| Over)?;
         self.sender.send(Ok(message)).await.map_err(|_| Over)
     }
 
@@ -155,15 +180,23 @@ impl Listener {
         };
         if permission::sees_all_tickets(&self.caller.actor()) {
             let (actor, payload) = (event.actor.map(Into::into), Some(event.payload.clone()));
-            return Some(EventView { actor, payload, ..view });
+            return Some(EventView {
+                actor,
+                payload,
+                ..view
+            });
         }
         (is_public(event) && self.sees_ticket(event).await).then_some(view)
     }
 
     async fn sees_ticket(&self, event: &Event) -> bool {
         let Some(ticket) = event.ticket else { return false };
-        let Ok(mut tx) = self.caller.begin(&self.state).await else { return false };
-        actions::tickets::see(&mut tx, &self.caller.actor(), ticket).await.is_ok()
+        let Ok(mut tx) = self.caller.begin(&self.state).await else {
+            return false;
+        };
+        actions::tickets::see(&mut tx, &self.caller.actor(), ticket)
+            .await
+            .is_ok()
     }
 }
 

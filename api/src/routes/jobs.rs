@@ -113,7 +113,10 @@ struct JobWithAttempts {
 
 impl From<JobDetail> for JobWithAttempts {
     fn from(detail: JobDetail) -> Self {
-        JobWithAttempts { job: detail.job.into(), attempts: detail.attempts.into_iter().map(Into::into).collect() }
+        JobWithAttempts {
+            job: detail.job.into(),
+            attempts: detail.attempts.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
@@ -137,19 +140,30 @@ async fn list_jobs(
 ) -> ApiResult<Json<Page<Job>>> {
     caller.require(Permission::JobsRead)?;
     list.ordering(&["created_at"], "-created_at")?;
-    let filter = admin::Filter { lane: filter.lane, kind: filter.kind, state: filter.state };
+    let filter = admin::Filter {
+        lane: filter.lane,
+        kind: filter.kind,
+        state: filter.state,
+    };
     let organization = Some(caller.organization().0);
     let after = list.after::<Uuid>()?.map(JobId);
     let mut tx = caller.begin(&state).await?;
     let found = admin::list(&mut tx, &filter, organization, after, i64::from(list.page_size)).await;
     let found = found.map_err(store::Error::from)?;
     let next_cursor = found.next.map(|id| list.cursor_of(&id.0)).transpose()?;
-    Ok(Json(Page { items: found.items.into_iter().map(Job::from).collect(), next_cursor }))
+    Ok(Json(Page {
+        items: found.items.into_iter().map(Job::from).collect(),
+        next_cursor,
+    }))
 }
 
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = Uuid, Path)),
     responses((status = 200, body = JobWithAttempts), (status = 404, body = Problem)))]
-async fn show_job(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Json<JobWithAttempts>> {
+async fn show_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Json<JobWithAttempts>> {
     caller.require(Permission::JobsRead)?;
     let mut tx = caller.begin(&state).await?;
     let found = admin::show(&mut tx, JobId(id), Some(caller.organization().0)).await;
@@ -158,7 +172,11 @@ async fn show_job(State(state): State<AppState>, caller: Caller, ApiPath(id): Ap
 
 /// A dead or scheduled job runs now
 #[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn retry_job(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn retry_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     actions::operations::retry(&mut tx, &caller.actor(), JobId(id)).await?;
     tx.commit().await?;
@@ -175,16 +193,26 @@ struct Cancellation {
 /// A waiting job is over at once, a running one is told to stop
 #[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = Uuid, Path)),
     responses((status = 200, body = Cancellation), (status = 409, body = Problem)))]
-async fn cancel_job(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<Json<Cancellation>> {
+async fn cancel_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<Json<Cancellation>> {
     let mut tx = caller.begin(&state).await?;
     let cancelled = actions::operations::cancel(&mut tx, &caller.actor(), JobId(id)).await?;
     tx.commit().await?;
-    Ok(Json(Cancellation { over: cancelled == Cancelled::Now }))
+    Ok(Json(Cancellation {
+        over: cancelled == Cancelled::Now,
+    }))
 }
 
 /// Put a dead job away
 #[utoipa::path(post, path = "/jobs/{id}/discard", tag = "jobs", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn discard_job(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<Uuid>) -> ApiResult<StatusCode> {
+async fn discard_job(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<Uuid>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     actions::operations::discard(&mut tx, &caller.actor(), JobId(id)).await?;
     tx.commit().await?;

@@ -12,7 +12,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_lanes)).routes(routes!(pause_lane)).routes(routes!(resume_lane))
+    OpenApiRouter::new()
+        .routes(routes!(list_lanes))
+        .routes(routes!(pause_lane))
+        .routes(routes!(resume_lane))
 }
 
 /// A lane; the counts are of the caller's organization.
@@ -50,13 +53,22 @@ impl From<LaneView> for Lane {
 async fn list_lanes(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<Page<Lane>>> {
     caller.require(Permission::LanesRead)?;
     let mut tx = caller.begin(&state).await?;
-    let lanes = admin::lanes(&mut tx, Some(caller.organization().0)).await.map_err(store::Error::from)?;
-    Ok(Json(Page { items: lanes.into_iter().map(Lane::from).collect(), next_cursor: None }))
+    let lanes = admin::lanes(&mut tx, Some(caller.organization().0))
+        .await
+        .map_err(store::Error::from)?;
+    Ok(Json(Page {
+        items: lanes.into_iter().map(Lane::from).collect(),
+        next_cursor: None,
+    }))
 }
 
 /// Begin no more jobs of this lane, in no process (operator's organization only)
 #[utoipa::path(post, path = "/lanes/{name}/pause", tag = "jobs", params(("name" = String, Path)), responses((status = 204)))]
-async fn pause_lane(State(state): State<AppState>, caller: Caller, ApiPath(name): ApiPath<String>) -> ApiResult<StatusCode> {
+async fn pause_lane(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(name): ApiPath<String>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     actions::operations::pause_lane(&mut tx, &caller.actor(), &name).await?;
     tx.commit().await?;
@@ -65,7 +77,11 @@ async fn pause_lane(State(state): State<AppState>, caller: Caller, ApiPath(name)
 
 /// Go on with a paused lane (operator's organization only)
 #[utoipa::path(post, path = "/lanes/{name}/resume", tag = "jobs", params(("name" = String, Path)), responses((status = 204)))]
-async fn resume_lane(State(state): State<AppState>, caller: Caller, ApiPath(name): ApiPath<String>) -> ApiResult<StatusCode> {
+async fn resume_lane(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(name): ApiPath<String>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     actions::operations::resume_lane(&mut tx, &caller.actor(), &name).await?;
     tx.commit().await?;

@@ -15,7 +15,9 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_organizations)).routes(routes!(show_organization, update_organization))
+    OpenApiRouter::new()
+        .routes(routes!(list_organizations))
+        .routes(routes!(show_organization, update_organization))
 }
 
 /// An organization.
@@ -49,10 +51,16 @@ impl From<Organization> for OrganizationView {
 
 /// The organizations one sees: one's own
 #[utoipa::path(get, path = "/organizations", tag = "people", responses((status = 200, body = Page<OrganizationView>)))]
-async fn list_organizations(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<Page<OrganizationView>>> {
+async fn list_organizations(
+    State(state): State<AppState>,
+    caller: Caller,
+) -> ApiResult<Json<Page<OrganizationView>>> {
     let mut tx = caller.begin(&state).await?;
     let own = store::organizations::current(&mut tx).await?;
-    Ok(Json(Page { items: vec![own.into()], next_cursor: None }))
+    Ok(Json(Page {
+        items: vec![own.into()],
+        next_cursor: None,
+    }))
 }
 
 #[utoipa::path(get, path = "/organizations/{id}", tag = "people", params(("id" = Uuid, Path)),
@@ -63,7 +71,9 @@ async fn show_organization(
     ApiPath(id): ApiPath<OrganizationId>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let found = store::organizations::find(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+    let found = store::organizations::find(&mut tx, id)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     Ok(etag::ok(found.updated_at, OrganizationView::from(found)))
 }
 
@@ -86,9 +96,14 @@ async fn update_organization(
     ApiJson(body): ApiJson<OrganizationPatch>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::organizations::find(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+    let before = store::organizations::find(&mut tx, id)
+        .await?
+        .ok_or_else(Problem::not_found)?;
     if_match.check(before.updated_at)?;
-    let changes = TenantChanges { name: body.name, time_zone: body.time_zone };
+    let changes = TenantChanges {
+        name: body.name,
+        time_zone: body.time_zone,
+    };
     let after = actions::organizations::update(&mut tx, &caller.actor(), &changes).await?;
     tx.commit().await?;
     Ok(etag::ok(after.updated_at, OrganizationView::from(after)))

@@ -106,16 +106,28 @@ struct TeamPatch {
 }
 
 #[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery), responses((status = 200, body = Page<TeamView>)))]
-async fn list_teams(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<TeamView>>> {
+async fn list_teams(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<TeamView>>> {
     caller.require(Permission::PeopleRead)?;
     list.ordering(&["name"], "name")?;
     let mut tx = caller.begin(&state).await?;
     let rows = store::teams::list(&mut tx, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), TeamView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.name.clone(), row.id.0),
+        TeamView::from,
+    )?))
 }
 
 #[utoipa::path(post, path = "/teams", tag = "people", request_body = NewTeam, responses((status = 201, body = TeamView)))]
-async fn create_team(State(state): State<AppState>, caller: Caller, ApiJson(body): ApiJson<NewTeam>) -> ApiResult<Response> {
+async fn create_team(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewTeam>,
+) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let fields = TeamFields {
         name: body.name,
@@ -125,12 +137,20 @@ async fn create_team(State(state): State<AppState>, caller: Caller, ApiJson(body
     };
     let made = actions::teams::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
-    Ok(etag::created(&format!("/api/v1/teams/{}", made.id), made.updated_at, TeamView::from(made)))
+    Ok(etag::created(
+        &format!("/api/v1/teams/{}", made.id),
+        made.updated_at,
+        TeamView::from(made),
+    ))
 }
 
 #[utoipa::path(get, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)),
     responses((status = 200, body = TeamView), (status = 404, body = Problem)))]
-async fn show_team(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<TeamId>) -> ApiResult<Response> {
+async fn show_team(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+) -> ApiResult<Response> {
     caller.require(Permission::PeopleRead)?;
     let mut tx = caller.begin(&state).await?;
     let found = store::teams::get(&mut tx, id).await?;
@@ -153,7 +173,9 @@ async fn update_team(
         name: body.name.unwrap_or_else(|| before.name.clone()),
         email: body.email.unwrap_or_else(|| before.email.clone()),
         manager: body.manager.map_or(before.manager, |id| id.map(UserId)),
-        department: body.department.map_or(before.department, |id| id.map(DepartmentId)),
+        department: body
+            .department
+            .map_or(before.department, |id| id.map(DepartmentId)),
     };
     let after = actions::teams::update(&mut tx, &caller.actor(), before, fields).await?;
     tx.commit().await?;
@@ -161,7 +183,11 @@ async fn update_team(
 }
 
 #[utoipa::path(delete, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)), responses((status = 204)))]
-async fn delete_team(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<TeamId>) -> ApiResult<StatusCode> {
+async fn delete_team(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
     actions::teams::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
@@ -179,7 +205,10 @@ async fn list_members(
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
     let members = store::teams::members(&mut tx, id).await?;
-    Ok(Json(Page { items: members.into_iter().map(MemberView::from).collect(), next_cursor: None }))
+    Ok(Json(Page {
+        items: members.into_iter().map(MemberView::from).collect(),
+        next_cursor: None,
+    }))
 }
 
 #[derive(Deserialize, ToSchema)]

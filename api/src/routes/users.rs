@@ -1,7 +1,9 @@
 //! People. `users/me` is the caller.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+};
 use actions::users::{NewPerson, PersonChanges};
 use axum::Json;
 use axum::extract::State;
@@ -95,7 +97,11 @@ async fn list_users(
     };
     let mut tx = caller.begin(&state).await?;
     let rows = store::users::list(&mut tx, &filter, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), UserView::from)?))
+    Ok(Json(list.page(
+        rows,
+        |row| (row.created_at, row.id.0),
+        UserView::from,
+    )?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -122,7 +128,11 @@ struct NewUserBody {
 }
 
 #[utoipa::path(post, path = "/users", tag = "people", request_body = NewUserBody, responses((status = 201, body = UserView)))]
-async fn create_user(State(state): State<AppState>, caller: Caller, ApiJson(body): ApiJson<NewUserBody>) -> ApiResult<Response> {
+async fn create_user(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewUserBody>,
+) -> ApiResult<Response> {
     caller.require(Permission::PeopleManage)?;
     let new = NewPerson {
         password_hash: actions::users::hashed(body.password.as_ref()).await?,
@@ -138,7 +148,11 @@ async fn create_user(State(state): State<AppState>, caller: Caller, ApiJson(body
     let mut tx = caller.begin(&state).await?;
     let made = actions::users::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
-    Ok(etag::created(&format!("/api/v1/users/{}", made.id), made.updated_at, UserView::from(made)))
+    Ok(etag::created(
+        &format!("/api/v1/users/{}", made.id),
+        made.updated_at,
+        UserView::from(made),
+    ))
 }
 
 #[utoipa::path(get, path = "/users/me", tag = "people", responses((status = 200, body = UserView)))]
@@ -159,7 +173,11 @@ async fn update_me(
 
 #[utoipa::path(get, path = "/users/{id}", tag = "people", params(("id" = Uuid, Path)),
     responses((status = 200, body = UserView), (status = 404, body = Problem)))]
-async fn show_user(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<UserId>) -> ApiResult<Response> {
+async fn show_user(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<UserId>,
+) -> ApiResult<Response> {
     if id != caller.user_id() {
         caller.require(Permission::PeopleRead)?;
     }
@@ -215,7 +233,13 @@ async fn update_user(
     update(&state, &caller, id, if_match, body).await
 }
 
-async fn update(state: &AppState, caller: &Caller, id: UserId, if_match: IfMatch, body: UserPatch) -> ApiResult<Response> {
+async fn update(
+    state: &AppState,
+    caller: &Caller,
+    id: UserId,
+    if_match: IfMatch,
+    body: UserPatch,
+) -> ApiResult<Response> {
     let mut tx = caller.begin(state).await?;
     let before = store::users::lock(&mut tx, id).await?;
     if_match.check(before.updated_at)?;

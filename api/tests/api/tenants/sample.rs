@@ -15,7 +15,10 @@ pub fn of(document: &Value, schema: &Value) -> Value {
     }
     for key in ["oneOf", "anyOf"] {
         if let Some(choices) = schema[key].as_array() {
-            let real = choices.iter().find(|choice| kind(choice) != "null").unwrap_or(&choices[0]);
+            let real = choices
+                .iter()
+                .find(|choice| kind(choice) != "null")
+                .unwrap_or(&choices[0]);
             return of(document, real);
         }
     }
@@ -30,7 +33,11 @@ pub fn of(document: &Value, schema: &Value) -> Value {
         "object" => {
             let required = schema["required"].as_array().cloned().unwrap_or_default();
             let required = required.iter().filter_map(Value::as_str);
-            Value::Object(required.map(|name| (name.to_owned(), of(document, &schema["properties"][name]))).collect())
+            Value::Object(
+                required
+                    .map(|name| (name.to_owned(), of(document, &schema["properties"][name])))
+                    .collect(),
+            )
         }
         "array" if schema["minItems"].as_u64().unwrap_or(0) > 0 => json!([of(document, &schema["items"])]),
         "array" => json!([]),
@@ -48,7 +55,12 @@ pub fn of(document: &Value, schema: &Value) -> Value {
 
 fn resolved(document: &Value, schema: &Value) -> Value {
     match schema["$ref"].as_str() {
-        Some(reference) => resolved(document, document.pointer(reference.trim_start_matches('#')).expect("a known schema")),
+        Some(reference) => resolved(
+            document,
+            document
+                .pointer(reference.trim_start_matches('#'))
+                .expect("a known schema"),
+        ),
         None => schema.clone(),
     }
 }
@@ -57,7 +69,11 @@ fn resolved(document: &Value, schema: &Value) -> Value {
 fn kind(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
-        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null"),
+        Value::Array(kinds) => kinds
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|kind| *kind != "null")
+            .unwrap_or("null"),
         _ => "",
     }
 }
@@ -80,7 +96,9 @@ pub fn references(document: &Value, schema: &Value, named: &dyn Fn(&str) -> bool
         let is_list = kind(property) == "array";
         if named(name) {
             found.push((name.clone(), is_list));
-        } else if is_id(document, property) || choices.is_some_and(|choices| choices.iter().any(|choice| is_id(document, choice))) {
+        } else if is_id(document, property)
+            || choices.is_some_and(|choices| choices.iter().any(|choice| is_id(document, choice)))
+        {
             found.push((name.clone(), false));
         } else if is_id(document, &property["items"]) {
             found.push((name.clone(), true));
