@@ -12,9 +12,7 @@ const INCIDENTS: &str = "/api/v1/incidents";
 /// A source and the path of its hook.
 async fn source(app: &App, kind: &str, more: Value) -> (Value, String) {
     let mut body = json!({"kind": kind, "name": format!("monitoring by {kind}")});
-    body.as_object_mut()
-        .unwrap()
-        .extend(more.as_object().unwrap().clone());
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let source = app.client.post("/api/v1/alert-sources", body).await.expect(201);
     let hook = format!("/hooks/{kind}/{}", source["token"].as_str().unwrap());
     assert!(source["hook_url"].as_str().unwrap().ends_with(&hook));
@@ -39,9 +37,7 @@ const OPEN_END: &str = "0001-01-01T00:00:00Z";
 
 /// Waits until nothing that was sent is left to be worked on.
 async fn worked_off(app: &App) {
-    app.client
-        .until("/api/v1/inbox?status=pending", |page| page["items"] == json!([]))
-        .await;
+    app.client.until("/api/v1/inbox?status=pending", |page| page["items"] == json!([])).await;
 }
 
 /// `/usr/bin/prometheus-alertmanager` with short intervals, which tells `hook` everything.
@@ -61,10 +57,7 @@ impl Alertmanager {
         let listen = format!("127.0.0.1:{}", free_port());
         let process = Command::new("/usr/bin/prometheus-alertmanager")
             .arg(format!("--config.file={}", file.display()))
-            .arg(format!(
-                "--storage.path={}",
-                folder.join("alertmanager").display()
-            ))
+            .arg(format!("--storage.path={}", folder.join("alertmanager").display()))
             .arg(format!("--web.listen-address={listen}"))
             .arg("--cluster.listen-address=")
             .stdin(Stdio::null())
@@ -76,11 +69,7 @@ impl Alertmanager {
         let api = format!("http://{listen}/api/v2");
         let http = http_client();
         for _ in 0..400 {
-            if http
-                .get(format!("{api}/status"))
-                .send()
-                .await
-                .is_ok_and(|answer| answer.status().is_success())
+            if http.get(format!("{api}/status")).send().await.is_ok_and(|answer| answer.status().is_success())
             {
                 return Alertmanager { api, process };
             }
@@ -100,12 +89,8 @@ impl Alertmanager {
         });
         // Without an end it would time out after `resolve_timeout`.
         alert["endsAt"] = json!(ends.unwrap_or("2099-01-01T00:00:00Z"));
-        let answer = http_client()
-            .post(format!("{}/alerts", self.api))
-            .json(&json!([alert]))
-            .send()
-            .await
-            .unwrap();
+        let answer =
+            http_client().post(format!("{}/alerts", self.api)).json(&json!([alert])).send().await.unwrap();
         assert!(answer.status().is_success(), "{answer:?}");
     }
 }
@@ -117,54 +102,30 @@ async fn a_real_alertmanager_opens_and_resolves_one_incident() {
     let mut alertmanager =
         Alertmanager::start(app.folder.path(), &format!("{}{hook}", app.process.base)).await;
     alertmanager.alert("db1", None).await;
-    let opened = app
-        .agent
-        .until(INCIDENTS, |page| page["items"] != json!([]))
-        .await;
+    let opened = app.agent.until(INCIDENTS, |page| page["items"] != json!([])).await;
     let incident = &opened["items"][0];
     assert_eq!(incident["title"], "the disk of db1 is almost full");
-    assert_eq!(
-        (&incident["priority"], &incident["source"]),
-        (&json!("critical"), &json!("alert"))
-    );
+    assert_eq!((&incident["priority"], &incident["source"]), (&json!("critical"), &json!("alert")));
 
     // It says so again and again.
     let alerts = format!("/api/v1/alerts?source={}", source["id"].as_str().unwrap());
-    app.agent
-        .until(&alerts, |page| {
-            page["items"][0]["received_count"].as_i64() >= Some(3)
-        })
-        .await;
+    app.agent.until(&alerts, |page| page["items"][0]["received_count"].as_i64() >= Some(3)).await;
     // A second alert of the group joins the incident.
     alertmanager.alert("db2", None).await;
-    app.agent
-        .until(&alerts, |page| {
-            page["items"].as_array().is_some_and(|items| items.len() == 2)
-        })
-        .await;
+    app.agent.until(&alerts, |page| page["items"].as_array().is_some_and(|items| items.len() == 2)).await;
 
     for instance in ["db1", "db2"] {
         alertmanager.alert(instance, Some("2026-01-02T00:00:00Z")).await;
     }
     let path = format!("{INCIDENTS}/{}", incident["number"].as_str().unwrap());
-    let resolved = app
-        .agent
-        .until(&path, |incident| incident["status"] == "resolved")
-        .await;
-    assert!(
-        resolved["resolution"]
-            .as_str()
-            .unwrap()
-            .contains("monitoring by alertmanager")
-    );
+    let resolved = app.agent.until(&path, |incident| incident["status"] == "resolved").await;
+    assert!(resolved["resolution"].as_str().unwrap().contains("monitoring by alertmanager"));
     alertmanager.process.kill().await.unwrap();
     worked_off(&app).await;
     assert_eq!(app.agent.all(INCIDENTS).await.len(), 1);
     let comments = app.agent.all(&format!("{path}/comments")).await;
     assert!(
-        comments
-            .iter()
-            .any(|comment| comment["body"].as_str().unwrap().contains("the disk of db2")),
+        comments.iter().any(|comment| comment["body"].as_str().unwrap().contains("the disk of db2")),
         "{comments:?}"
     );
     assert!(comments.iter().all(|comment| comment["visibility"] == "internal"));
@@ -196,41 +157,20 @@ async fn late_and_unknown_signals_open_nothing() {
     let (_, hook) = source(&app, "alertmanager", json!({})).await;
     let anyone = app.client.with_token("");
     let (start, end) = ("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z");
-    anyone
-        .post(&hook, payload("Unknown", "resolved", start, end))
-        .await
-        .expect(202);
+    anyone.post(&hook, payload("Unknown", "resolved", start, end)).await.expect(202);
     worked_off(&app).await;
     assert!(app.agent.all(INCIDENTS).await.is_empty());
     let ignored = app.client.all("/api/v1/inbox?status=ignored").await;
-    assert!(
-        ignored[0]["reason"]
-            .as_str()
-            .unwrap()
-            .contains("never known to fire"),
-        "{ignored:?}"
-    );
+    assert!(ignored[0]["reason"].as_str().unwrap().contains("never known to fire"), "{ignored:?}");
 
     for (status, end) in [("firing", OPEN_END), ("resolved", end), ("firing", OPEN_END)] {
-        anyone
-            .post(&hook, payload("DiskFull", status, start, end))
-            .await
-            .expect(202);
+        anyone.post(&hook, payload("DiskFull", status, start, end)).await.expect(202);
         worked_off(&app).await;
     }
     let incidents = app.agent.all(INCIDENTS).await;
-    assert_eq!(
-        (incidents.len(), &incidents[0]["status"]),
-        (1, &json!("resolved"))
-    );
+    assert_eq!((incidents.len(), &incidents[0]["status"]), (1, &json!("resolved")));
     // The next episode is a new incident.
-    anyone
-        .post(
-            &hook,
-            payload("DiskFull", "firing", "2026-01-01T01:00:00Z", OPEN_END),
-        )
-        .await
-        .expect(202);
+    anyone.post(&hook, payload("DiskFull", "firing", "2026-01-01T01:00:00Z", OPEN_END)).await.expect(202);
     worked_off(&app).await;
     assert_eq!(app.agent.all(INCIDENTS).await.len(), 2);
 }
@@ -250,28 +190,18 @@ async fn anything_that_can_post_json_can_raise_an_alert() {
         (incidents.len(), &incidents[0]["impact"], &incidents[0]["urgency"]),
         (1, &json!("high"), &json!("low"))
     );
-    anyone
-        .post(&hook, json!({"dedup_key": "backup-nas1", "status": "ok"}))
-        .await
-        .expect(202);
+    anyone.post(&hook, json!({"dedup_key": "backup-nas1", "status": "ok"})).await.expect(202);
     worked_off(&app).await;
     assert_eq!(app.agent.all(INCIDENTS).await[0]["status"], "resolved");
 
     // The token is not shown again, and a new one ends the old.
     let path = format!("/api/v1/alert-sources/{}", source["id"].as_str().unwrap());
     assert!(app.client.get(&path).await.expect(200)["token"].is_null());
-    let rotated = app
-        .client
-        .post(&format!("{path}/rotate_token"), json!({}))
-        .await
-        .expect(200);
+    let rotated = app.client.post(&format!("{path}/rotate_token"), json!({})).await.expect(200);
     assert_ne!(rotated["token"], source["token"]);
     assert_eq!(anyone.post(&hook, json!({})).await.status, 404);
     assert_eq!(
-        app.agent
-            .post("/api/v1/alert-sources", json!({"kind": "generic", "name": "x"}))
-            .await
-            .status,
+        app.agent.post("/api/v1/alert-sources", json!({"kind": "generic", "name": "x"})).await.status,
         403
     );
 }
@@ -282,48 +212,28 @@ async fn what_cannot_be_used_is_refused_with_a_reason_and_kept() {
     let (_, hook) = source(&app, "alertmanager", json!({})).await;
     let anyone = app.client.with_token("");
     let post = async |body: Vec<u8>| {
-        let request = anyone
-            .request(reqwest::Method::POST, &hook)
-            .header("content-type", "application/json");
+        let request = anyone.request(reqwest::Method::POST, &hook).header("content-type", "application/json");
         anyone.send(request.body(body)).await
     };
     let broken = post(b"{\"version\": \"4\", \"alerts\": [".to_vec()).await;
     assert_eq!(broken.headers["content-type"], "application/problem+json");
-    assert!(
-        broken.expect(400)["detail"]
-            .as_str()
-            .unwrap()
-            .contains("not valid JSON")
-    );
+    assert!(broken.expect(400)["detail"].as_str().unwrap().contains("not valid JSON"));
     let wrong = anyone
-        .post(
-            &hook,
-            json!({"alerts": [{"status": "burning", "labels": {"a": "b"}}]}),
-        )
+        .post(&hook, json!({"alerts": [{"status": "burning", "labels": {"a": "b"}}]}))
         .await
         .expect(400);
     assert_eq!(wrong["errors"][0]["pointer"], "/alerts/0/status");
     assert!(
-        post("[".repeat(200).into_bytes()).await.expect(400)["detail"]
-            .as_str()
-            .unwrap()
-            .contains("deeper")
+        post("[".repeat(200).into_bytes()).await.expect(400)["detail"].as_str().unwrap().contains("deeper")
     );
     assert_eq!(post(vec![b' '; 1024 * 1024 + 1]).await.status, 413);
 
     let failed = app.client.all("/api/v1/inbox?status=failed").await;
     assert_eq!(failed.len(), 3, "{failed:?}");
-    assert!(
-        failed
-            .iter()
-            .all(|entry| entry["source"] == "alertmanager" && entry["reason"].is_string())
-    );
+    assert!(failed.iter().all(|entry| entry["source"] == "alertmanager" && entry["reason"].is_string()));
     assert!(app.agent.all(INCIDENTS).await.is_empty());
 
-    assert_eq!(
-        anyone.post("/hooks/alertmanager/nobody", json!({})).await.status,
-        404
-    );
+    assert_eq!(anyone.post("/hooks/alertmanager/nobody", json!({})).await.status, 404);
     let planned = anyone.post("/hooks/zabbix/nobody", json!({})).await.expect(404);
     assert!(planned["detail"].as_str().unwrap().contains("does not exist yet"));
 }

@@ -48,7 +48,8 @@ impl Browser {
 
     async fn sees(&self, text: &str) {
         let xpath = format!("//*[contains(normalize-space(text()), \"{text}\")]");
-        let found = self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::XPath(&xpath)).await;
+        let found =
+            self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::XPath(&xpath)).await;
         if found.is_err() {
             panic!("the page never showed {text:?}:\n{}", self.client.source().await.unwrap_or_default());
         }
@@ -57,8 +58,12 @@ impl Browser {
 
 /// Without a browser there is nothing to test; on CI there must be one.
 fn has_browser() -> bool {
-    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join("chromedriver").exists());
-    assert!(there || std::env::var_os("CI").is_none(), "chromedriver is missing: script/setup --tests installs it");
+    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|folder| folder.join("chromedriver").exists());
+    assert!(
+        there || std::env::var_os("CI").is_none(),
+        "chromedriver is missing: script/setup --tests installs it"
+    );
     there
 }
 
@@ -78,15 +83,30 @@ async fn the_board_shows_a_new_mail_by_itself() {
     form.set_by_name("email", demo.facts["admin"]["email"].as_str().unwrap()).await.unwrap();
     form.set_by_name("password", "wrong").await.unwrap();
     page.find(Locator::Css("#login-form button")).await.unwrap().click().await.unwrap();
-    page.wait().at_most(Duration::from_secs(10)).for_element(Locator::XPath("//*[@id='login-error' and text() != '']")).await.unwrap();
+    page.wait()
+        .at_most(Duration::from_secs(10))
+        .for_element(Locator::XPath("//*[@id='login-error' and text() != '']"))
+        .await
+        .unwrap();
 
     form.set_by_name("password", demo.facts["admin"]["password"].as_str().unwrap()).await.unwrap();
     page.find(Locator::Css("#login-form button")).await.unwrap().click().await.unwrap();
-    page.wait().at_most(Duration::from_secs(10)).for_element(Locator::Css("#live[data-state=on]")).await.unwrap();
+    page.wait()
+        .at_most(Duration::from_secs(10))
+        .for_element(Locator::Css("#live[data-state=on]"))
+        .await
+        .unwrap();
     browser.sees("ingest").await;
 
     let markup = "<img src=x onerror=document.title=1> from a mail";
-    testkit::send_mail(demo.smtp, "ada@browser.example", demo.mailbox(), markup, "The page must show this as text.").await;
+    testkit::send_mail(
+        demo.smtp,
+        "ada@browser.example",
+        demo.mailbox(),
+        markup,
+        "The page must show this as text.",
+    )
+    .await;
     browser.sees(markup).await;
     assert_eq!(page.title().await.unwrap(), "Relaydesk", "text from a mail is never markup");
     browser.sees("ingest_mail").await;

@@ -9,8 +9,22 @@ async fn one_command_and_again_on_the_same_data() {
     let demo = Demo::start(folder.path(), &[]).await;
     let file = folder.path().join("data/demo.json");
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
-    for pointer in ["/api", "/smtp", "/organization", "/admin/email", "/admin/password", "/agent/email", "/token", "/hooks/alertmanager", "/mailboxes/0"] {
-        assert!(demo.facts.pointer(pointer).is_some_and(|value| value.is_string()), "demo.json lacks {pointer}: {}", demo.facts);
+    for pointer in [
+        "/api",
+        "/smtp",
+        "/organization",
+        "/admin/email",
+        "/admin/password",
+        "/agent/email",
+        "/token",
+        "/hooks/alertmanager",
+        "/mailboxes/0",
+    ] {
+        assert!(
+            demo.facts.pointer(pointer).is_some_and(|value| value.is_string()),
+            "demo.json lacks {pointer}: {}",
+            demo.facts
+        );
     }
     assert_eq!(demo.client.get("/livez").await.status, 200);
     assert_eq!(demo.client.get("/readyz").await.status, 200);
@@ -21,7 +35,10 @@ async fn one_command_and_again_on_the_same_data() {
 
     let ticket = demo
         .client
-        .post("/api/v1/incidents", serde_json::json!({"title": "survives a restart", "impact": "low", "urgency": "low"}))
+        .post(
+            "/api/v1/incidents",
+            serde_json::json!({"title": "survives a restart", "impact": "low", "urgency": "low"}),
+        )
         .await
         .expect(201);
     let token = demo.client.token.clone();

@@ -12,10 +12,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("templates", &["domain"]),
     ("connectors", &["domain"]),
     ("actions", &["domain", "store", "queue"]),
-    (
-        "workers",
-        &["domain", "store", "queue", "templates", "connectors", "actions"],
-    ),
+    ("workers", &["domain", "store", "queue", "templates", "connectors", "actions"]),
     ("api", &["domain", "store", "queue", "connectors", "actions"]),
     ("console", &[]),
     ("embedded", &[]),
@@ -70,20 +67,14 @@ fn files(folder: &str, ending: &str) -> Vec<PathBuf> {
 
 fn rooms() -> Vec<String> {
     let manifest = read("Cargo.toml");
-    let members = manifest
-        .lines()
-        .find_map(|line| line.strip_prefix("members = "))
-        .unwrap();
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).unwrap();
     members.split('"').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
 /// The names in `[dependencies]` of a room.
 fn dependencies(room: &str) -> BTreeSet<String> {
     let manifest = read(format!("{room}/Cargo.toml"));
-    let lines = manifest
-        .lines()
-        .skip_while(|line| *line != "[dependencies]")
-        .skip(1);
+    let lines = manifest.lines().skip_while(|line| *line != "[dependencies]").skip(1);
     lines
         .take_while(|line| !line.starts_with('['))
         .filter_map(|line| line.split(['.', ' ', '=']).next())
@@ -120,17 +111,11 @@ fn arrows_only_point_down() {
 #[test]
 fn libraries_stay_in_their_rooms() {
     let mut wrong = Vec::new();
-    for room in rooms()
-        .iter()
-        .filter(|room| !["testkit", "acceptance", "bench"].contains(&room.as_str()))
-    {
+    for room in rooms().iter().filter(|room| !["testkit", "acceptance", "bench"].contains(&room.as_str())) {
         let imports = dependencies(room);
         for (library, owners) in OWNED {
             if imports.contains(library) && !owners.contains(&room.as_str()) {
-                wrong.push(format!(
-                    "{room} uses {library}, which belongs to {}",
-                    owners.join(", ")
-                ));
+                wrong.push(format!("{room} uses {library}, which belongs to {}", owners.join(", ")));
             }
         }
     }
@@ -140,14 +125,7 @@ fn libraries_stay_in_their_rooms() {
 #[test]
 fn sql_is_written_in_store_and_queue_only() {
     let allowed = ["store", "queue", "testkit", "bench", "acceptance"];
-    let signs = [
-        "sqlx::query",
-        "query!(",
-        "query_as!(",
-        "query_scalar!(",
-        "QueryBuilder",
-        "raw_sql(",
-    ];
+    let signs = ["sqlx::query", "query!(", "query_as!(", "query_scalar!(", "QueryBuilder", "raw_sql("];
     let mut wrong = Vec::new();
     for room in rooms().iter().filter(|room| !allowed.contains(&room.as_str())) {
         for file in files(&format!("{room}/src"), ".rs") {
@@ -184,14 +162,9 @@ fn catalogue() -> Vec<(String, String)> {
         .skip(1)
         .map(|part| {
             let name = part.split([' ', '{']).next().unwrap();
-            let kind = part
-                .split("const KIND: &'static str = \"")
-                .nth(1)
-                .and_then(|rest| rest.split('"').next());
-            (
-                name.to_owned(),
-                kind.unwrap_or_else(|| panic!("{name} has no KIND")).to_owned(),
-            )
+            let kind =
+                part.split("const KIND: &'static str = \"").nth(1).and_then(|rest| rest.split('"').next());
+            (name.to_owned(), kind.unwrap_or_else(|| panic!("{name} has no KIND")).to_owned())
         })
         .collect()
 }
@@ -209,9 +182,7 @@ fn every_job_has_a_file_of_its_kind_and_is_registered() {
         .collect();
     for kind in &files {
         if !catalogue.iter().any(|(_, known)| known == kind) {
-            wrong.push(format!(
-                "workers/src/jobs/{kind}.rs: actions/src/jobs.rs knows no such kind"
-            ));
+            wrong.push(format!("workers/src/jobs/{kind}.rs: actions/src/jobs.rs knows no such kind"));
         }
     }
     for (name, kind) in &catalogue {
@@ -247,10 +218,7 @@ fn exceptions_from_lints_say_why() {
             }
         }
     }
-    none(
-        "use #[expect(lint, reason = \"…\")], and no test is switched off without a reason",
-        wrong,
-    );
+    none("use #[expect(lint, reason = \"…\")], and no test is switched off without a reason", wrong);
 }
 
 #[test]
@@ -345,10 +313,7 @@ async fn every_tenant_table_is_under_forced_row_level_security() {
     .fetch_all(&mut owner)
     .await
     .unwrap();
-    none(
-        "references between tenant tables that do not carry the organization",
-        loose,
-    );
+    none("references between tenant tables that do not carry the organization", loose);
 }
 
 #[tokio::test]

@@ -16,13 +16,18 @@ async fn reported_answered_escalated_resolved_reopened_closed() {
     assert_eq!(incident["requester_email"], "end-user@acme.example");
     let path = format!("{INCIDENTS}/{number}");
 
-    let assigned = app.agent.post(&format!("{path}/assign/"), json!({"assignee": "agent@acme.example"})).await.expect(200);
+    let assigned = app
+        .agent
+        .post(&format!("{path}/assign/"), json!({"assignee": "agent@acme.example"}))
+        .await
+        .expect(200);
     assert_eq!(assigned["status"], "assigned");
     let internal = json!({"body": "again this switch", "visibility": "internal"});
     app.agent.post(&format!("{path}/comments"), internal).await.expect(201);
     app.agent.post(&format!("{path}/add_comment"), json!({"body": "on our way"})).await.expect(201);
     assert!(app.agent.get(&path).await.expect(200)["first_responded_at"].is_string());
-    let raised = app.agent.post(&format!("{path}/escalate"), json!({"reason": "all of them"})).await.expect(200);
+    let raised =
+        app.agent.post(&format!("{path}/escalate"), json!({"reason": "all of them"})).await.expect(200);
     assert_eq!(raised["priority"], "critical");
     app.agent.post(&format!("{path}/resolve"), json!({"resolution": "a new switch"})).await.expect(200);
     // The requester disagrees, by answering.
@@ -44,7 +49,15 @@ async fn reported_answered_escalated_resolved_reopened_closed() {
     assert_eq!(
         actions,
         [
-            "opened", "assigned", "commented", "commented", "escalated", "resolved", "commented", "reopened", "resolved",
+            "opened",
+            "assigned",
+            "commented",
+            "commented",
+            "escalated",
+            "resolved",
+            "commented",
+            "reopened",
+            "resolved",
             "closed"
         ]
     );
@@ -57,10 +70,16 @@ async fn fifty_reports_at_once_get_fifty_numbers() {
     let mut reports = tokio::task::JoinSet::new();
     for n in 0..50 {
         let client = app.agent.clone();
-        reports.spawn(async move { client.post(INCIDENTS, json!({"title": format!("report {n}")})).await.expect(201) });
+        reports.spawn(async move {
+            client.post(INCIDENTS, json!({"title": format!("report {n}")})).await.expect(201)
+        });
     }
-    let mut numbers: Vec<String> =
-        reports.join_all().await.iter().map(|incident| incident["number"].as_str().unwrap().to_owned()).collect();
+    let mut numbers: Vec<String> = reports
+        .join_all()
+        .await
+        .iter()
+        .map(|incident| incident["number"].as_str().unwrap().to_owned())
+        .collect();
     numbers.sort();
     let expected: Vec<String> = (1..=50).map(|n| format!("INC{n:07}")).collect();
     assert_eq!(numbers, expected);

@@ -53,8 +53,13 @@ async fn slack_teams_and_mail_hear_of_an_incident_once_though_slack_stumbles() {
     assert_eq!(card["attachments"][0]["content"]["type"], "AdaptiveCard");
 
     let ledger = format!("/api/v1/notifications?status=sent&ticket={number}");
-    let sent = app.client.until(&ledger, |list| list["items"].as_array().is_some_and(|items| items.len() == 3)).await;
-    let of = |kind: &str| sent["items"].as_array().unwrap().iter().find(|item| item["kind"] == kind).unwrap().clone();
+    let sent = app
+        .client
+        .until(&ledger, |list| list["items"].as_array().is_some_and(|items| items.len() == 3))
+        .await;
+    let of = |kind: &str| {
+        sent["items"].as_array().unwrap().iter().find(|item| item["kind"] == kind).unwrap().clone()
+    };
     assert_eq!((&of("slack")["attempts"], &of("slack")["last_status"]), (&json!(3), &json!(200)));
     assert_eq!((&of("teams")["attempts"], &of("teams")["last_status"]), (&json!(1), &json!(202)));
     let mails = app.outbox.mails();
@@ -68,7 +73,8 @@ async fn what_a_peer_refuses_is_visible_and_can_be_sent_again() {
     let sink = HttpSink::start().await;
     sink.script([Answer::status(410).body("channel_is_archived")]);
     let id = channel(&app, "slack", json!({"webhook_url": sink.url("/services/gone")})).await;
-    let accepted = app.client.post(&format!("/api/v1/notification-channels/{id}/test"), json!({})).await.expect(202);
+    let accepted =
+        app.client.post(&format!("/api/v1/notification-channels/{id}/test"), json!({})).await.expect(202);
     let ledger = format!("/api/v1/notifications?channel={id}");
     let first = |list: &Value| list["items"][0].clone();
     let listed = app.client.until(&ledger, |list| first(list)["status"] == "given_up").await;

@@ -45,10 +45,16 @@ async fn no_accepted_mail_is_lost_or_doubled_by_kill_9() {
         .collect();
 
     let acknowledged = deliver_until_killed(demo, &mailbox, &mails).await;
-    assert!(acknowledged.len() >= KILL_AFTER && acknowledged.len() < MAILS, "{} acknowledged", acknowledged.len());
+    assert!(
+        acknowledged.len() >= KILL_AFTER && acknowledged.len() < MAILS,
+        "{} acknowledged",
+        acknowledged.len()
+    );
 
     let demo = Demo::start(folder.path(), &[]).await;
-    demo.client.until("/api/v1/inbox?status=pending&page_size=1", |page| page["items"] == serde_json::json!([])).await;
+    demo.client
+        .until("/api/v1/inbox?status=pending&page_size=1", |page| page["items"] == serde_json::json!([]))
+        .await;
     let found = count(&demo, &mails, &number).await;
     for marker in &acknowledged {
         assert_eq!(found.get(marker), Some(&1), "{marker} got its 250");
@@ -65,7 +71,9 @@ async fn no_accepted_mail_is_lost_or_doubled_by_kill_9() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     deliver(demo.smtp, &mailbox, Arc::new(again), Arc::default(), sender).await.expect("every mail is taken");
     receiver.close();
-    demo.client.until("/api/v1/inbox?status=pending&page_size=1", |page| page["items"] == serde_json::json!([])).await;
+    demo.client
+        .until("/api/v1/inbox?status=pending&page_size=1", |page| page["items"] == serde_json::json!([]))
+        .await;
     let found = count(&demo, &mails, &number).await;
     assert_eq!(found.len(), MAILS);
     assert!(found.values().all(|times| *times == 1), "{found:?}");
@@ -79,7 +87,8 @@ async fn deliver_until_killed(demo: Demo, mailbox: &str, mails: &[Mail]) -> BTre
     let enough = Arc::new(Notify::new());
     let senders: Vec<_> = (0..8)
         .map(|_| {
-            let (mails, next, sender, mailbox) = (mails.clone(), next.clone(), sender.clone(), mailbox.to_owned());
+            let (mails, next, sender, mailbox) =
+                (mails.clone(), next.clone(), sender.clone(), mailbox.to_owned());
             let smtp = demo.smtp;
             tokio::spawn(async move { deliver(smtp, &mailbox, mails, next, sender).await })
         })
@@ -158,7 +167,10 @@ async fn count(demo: &Demo, mails: &[Mail], thread: &str) -> BTreeMap<String, us
     for mail in mails {
         let needle = format!("marker {}", mail.marker);
         let times = if mail.is_reply {
-            comments.iter().filter(|comment| comment["body"].as_str().is_some_and(|body| body.contains(&needle))).count()
+            comments
+                .iter()
+                .filter(|comment| comment["body"].as_str().is_some_and(|body| body.contains(&needle)))
+                .count()
         } else {
             tickets.iter().filter(|ticket| ticket["title"].as_str() == Some(&mail.subject)).count()
         };

@@ -20,18 +20,27 @@ async fn a_report_is_mailed_on_demand_with_its_file() {
     let path = format!("/api/v1/report-executions/{}", started["execution"].as_str().unwrap());
     let done = app.client.until(&path, |execution| execution["status"] == "done").await;
     let summary = &done["summary"];
-    assert_eq!((&summary["opened"], &summary["resolved"], &summary["open_at_end"]), (&json!(3), &json!(1), &json!(2)));
+    assert_eq!(
+        (&summary["opened"], &summary["resolved"], &summary["open_at_end"]),
+        (&json!(3), &json!(1), &json!(2))
+    );
     assert_eq!(done["incidents"], 3);
 
     let csv = app.client.get(&format!("{path}/csv")).await;
     let text = String::from_utf8(csv.bytes.clone()).unwrap();
     assert!(text.contains("INC0000001,'=1+1,new"), "{text}");
-    assert!(csv.headers["content-disposition"].to_str().unwrap().starts_with("attachment; filename=\"incidents_and_sla_"));
+    assert!(
+        csv.headers["content-disposition"]
+            .to_str()
+            .unwrap()
+            .starts_with("attachment; filename=\"incidents_and_sla_")
+    );
 
-    app.client.until("/api/v1/notifications?status=sent", |list| {
-        list["items"].as_array().is_some_and(|items| items.iter().any(|item| item["message"] == "report"))
-    })
-    .await;
+    app.client
+        .until("/api/v1/notifications?status=sent", |list| {
+            list["items"].as_array().is_some_and(|items| items.iter().any(|item| item["message"] == "report"))
+        })
+        .await;
     let mails = app.outbox.mails();
     let report: Vec<_> = mails.iter().filter(|mail| mail.to == ["boss@acme.example"]).collect();
     assert_eq!(report.len(), 1);

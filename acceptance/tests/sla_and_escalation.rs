@@ -25,7 +25,8 @@ async fn a_broken_promise_is_found_on_time_and_its_chain_runs_once() {
     // Slack is busy first, then broken: the message still arrives, once.
     slack.script([Answer::status(429).header("retry-after", 1), Answer::status(500)]);
     teams.otherwise(Answer::status(202));
-    let slack_body = json!({"kind": "slack", "name": "ops", "config": {"webhook_url": slack.url("/services/T/B/x")}});
+    let slack_body =
+        json!({"kind": "slack", "name": "ops", "config": {"webhook_url": slack.url("/services/T/B/x")}});
     let slack_channel = made(admin, "notification-channels", slack_body).await;
     let teams_body = json!({"kind": "teams", "name": "ops on teams", "config": {"webhook_url": teams.url("/workflows/1")}});
     let teams_channel = made(admin, "notification-channels", teams_body).await;
@@ -43,8 +44,7 @@ async fn a_broken_promise_is_found_on_time_and_its_chain_runs_once() {
         .iter()
         .map(|priority| json!({"priority": priority, "first_response_seconds": 600, "resolution_seconds": 2}))
         .collect();
-    let policy =
-        json!({"name": "seconds", "is_default": true, "warn_percent": 50, "breach_chain": chain, "targets": targets});
+    let policy = json!({"name": "seconds", "is_default": true, "warn_percent": 50, "breach_chain": chain, "targets": targets});
     made(admin, "sla-policies", policy).await;
 
     let report = json!({"title": "No network", "impact": "medium", "urgency": "medium"});
@@ -62,16 +62,27 @@ async fn a_broken_promise_is_found_on_time_and_its_chain_runs_once() {
     assert_eq!((&after["team"], &after["priority"]), (&json!(team), &json!("high")));
     assert_eq!(after["sla"]["resolution"]["state"], "breached");
 
-    let breaches = app.agent.all(&format!("{V1}/sla-breaches?ticket={}", incident["number"].as_str().unwrap())).await;
+    let breaches =
+        app.agent.all(&format!("{V1}/sla-breaches?ticket={}", incident["number"].as_str().unwrap())).await;
     assert_eq!(breaches.len(), 1, "{breaches:?}");
     assert_eq!(moment(&breaches[0]["breached_at"]), due);
     let lag = moment(&breaches[0]["detected_at"]) - due;
     assert!(lag >= chrono::TimeDelta::zero() && lag < chrono::TimeDelta::seconds(2), "found after {lag}");
 
     let requests = slack.wait_for(3, Duration::from_secs(30)).await;
-    assert!(requests[2].json().to_string().contains(incident["number"].as_str().unwrap()), "{:?}", requests[2].json());
+    assert!(
+        requests[2].json().to_string().contains(incident["number"].as_str().unwrap()),
+        "{:?}",
+        requests[2].json()
+    );
     teams.wait_for(1, Duration::from_secs(30)).await;
-    let to_boss = || app.outbox.mails().into_iter().filter(|mail| mail.to.iter().any(|to| to == "admin@acme.example")).count();
+    let to_boss = || {
+        app.outbox
+            .mails()
+            .into_iter()
+            .filter(|mail| mail.to.iter().any(|to| to == "admin@acme.example"))
+            .count()
+    };
     let begin = std::time::Instant::now();
     while to_boss() == 0 && begin.elapsed() < Duration::from_secs(30) {
         app.outbox.wait_for(1, Duration::from_secs(30)).await;
@@ -80,19 +91,32 @@ async fn a_broken_promise_is_found_on_time_and_its_chain_runs_once() {
 
     // Resolved late: the breach learns when it was made good, and nothing more is sent.
     app.agent.post(&format!("{path}/resolve"), json!({"resolution": "a new switch"})).await.expect(200);
-    let breach = app.agent.get(&format!("{V1}/sla-breaches/{}", breaches[0]["id"].as_str().unwrap())).await.expect(200);
+    let breach = app
+        .agent
+        .get(&format!("{V1}/sla-breaches/{}", breaches[0]["id"].as_str().unwrap()))
+        .await
+        .expect(200);
     assert!(breach["fulfilled_at"].is_string() && breach["overrun_seconds"].is_i64(), "{breach}");
     let resolved = app.agent.get(&path).await.expect(200);
     assert_eq!(resolved["sla"]["resolution"]["state"], "missed");
     assert_eq!((slack.requests().len(), teams.requests().len(), to_boss()), (3, 1, 1));
     let history = app.agent.all(&format!("{path}/history")).await;
-    assert_eq!(history.iter().filter(|entry| entry["action"] == "escalation").count(), 6, "started, and five steps");
+    assert_eq!(
+        history.iter().filter(|entry| entry["action"] == "escalation").count(),
+        6,
+        "started, and five steps"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_promise_that_is_kept_starts_nothing() {
     let app = App::start().await;
-    let chain = made(&app.client, "escalation-chains", json!({"name": "up", "steps": [{"action": "raise_priority"}]})).await;
+    let chain = made(
+        &app.client,
+        "escalation-chains",
+        json!({"name": "up", "steps": [{"action": "raise_priority"}]}),
+    )
+    .await;
     let targets = json!([{"priority": "medium", "first_response_seconds": 3, "resolution_seconds": 4}]);
     let policy = json!({"name": "seconds", "is_default": true, "breach_chain": chain, "warn_percent": null, "targets": targets});
     made(&app.client, "sla-policies", policy).await;
@@ -102,7 +126,10 @@ async fn a_promise_that_is_kept_starts_nothing() {
     app.agent.post(&format!("{path}/add_comment"), json!({"body": "on our way"})).await.expect(201);
     // Waiting for the requester: the clock stands still beyond its four seconds.
     let paused = app.agent.patch(&path, json!({"status": "pending"})).await.expect(200);
-    assert_eq!((&paused["sla"]["first_response"]["state"], &paused["sla"]["resolution"]["state"]), (&json!("met"), &json!("paused")));
+    assert_eq!(
+        (&paused["sla"]["first_response"]["state"], &paused["sla"]["resolution"]["state"]),
+        (&json!("met"), &json!("paused"))
+    );
     tokio::time::sleep(Duration::from_secs(5)).await;
     app.agent.post(&format!("{path}/resolve"), json!({"resolution": "a new switch"})).await.expect(200);
     let resolved = app.agent.get(&path).await.expect(200);

@@ -49,14 +49,8 @@ impl Keys {
     /// `secret`: at least 32 random bytes, the same in all processes.
     pub fn new(secret: &[u8]) -> Self {
         // The installation's secret serves more than one purpose: each has a key of its own.
-        let key = Sha256::new()
-            .chain_update(b"relaydesk access tokens 1\0")
-            .chain_update(secret)
-            .finalize();
-        Keys {
-            signing: EncodingKey::from_secret(&key),
-            checking: DecodingKey::from_secret(&key),
-        }
+        let key = Sha256::new().chain_update(b"relaydesk access tokens 1\0").chain_update(secret).finalize();
+        Keys { signing: EncodingKey::from_secret(&key), checking: DecodingKey::from_secret(&key) }
     }
 
     pub fn issue(
@@ -75,10 +69,7 @@ impl Keys {
             iss: ISSUER.into(),
             aud: AUDIENCE.into(),
         };
-        let header = Header {
-            typ: Some(TYPE.into()),
-            ..Header::new(Algorithm::HS256)
-        };
+        let header = Header { typ: Some(TYPE.into()), ..Header::new(Algorithm::HS256) };
         jsonwebtoken::encode(&header, &claims, &self.signing)
             .expect("claims are JSON and the key is symmetric")
     }

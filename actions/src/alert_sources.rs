@@ -84,9 +84,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<W
         updated_at: tx.now(),
     };
     check(&source)?;
-    store::alert_sources::insert(tx, &source, &hash_token(&token))
-        .await
-        .map_err(words)?;
+    store::alert_sources::insert(tx, &source, &hash_token(&token)).await.map_err(words)?;
     Ok(WithToken { source, token })
 }
 
@@ -110,9 +108,7 @@ pub async fn update(
     source.severity_map = patch.severity_map.unwrap_or(source.severity_map);
     source.grouping = patch.grouping.unwrap_or(source.grouping);
     source.auto_resolve = patch.auto_resolve.unwrap_or(source.auto_resolve);
-    source.reopen_within_seconds = patch
-        .reopen_within_seconds
-        .unwrap_or(source.reopen_within_seconds);
+    source.reopen_within_seconds = patch.reopen_within_seconds.unwrap_or(source.reopen_within_seconds);
     source.max_per_minute = patch.max_per_minute.unwrap_or(source.max_per_minute);
     source.is_active = patch.is_active.unwrap_or(source.is_active);
     check(&source)?;
@@ -126,10 +122,7 @@ pub async fn rotate_token(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Resu
     permission::check(actor, Permission::AlertSourcesManage)?;
     let token = new_token(TOKEN_PREFIX).expose_secret().to_owned();
     store::alert_sources::set_token(tx, id, &hash_token(&token), &prefix(&token)).await?;
-    Ok(WithToken {
-        source: store::alert_sources::get(tx, id).await?,
-        token,
-    })
+    Ok(WithToken { source: store::alert_sources::get(tx, id).await?, token })
 }
 
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<()> {
@@ -140,34 +133,18 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<()>
 fn check(source: &AlertSource) -> Result<()> {
     let mut wrong = Vec::new();
     let mut field = |pointer: &str, detail: &str| {
-        wrong.push(FieldError {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        });
+        wrong.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     };
     if !(1..=200).contains(&source.name.chars().count()) {
         field("/name", "must have 1 to 200 characters");
     }
     if !(0..=2_592_000).contains(&source.reopen_within_seconds) {
-        field(
-            "/reopen_within_seconds",
-            "must be between 0 and 2592000 (30 days)",
-        );
+        field("/reopen_within_seconds", "must be between 0 and 2592000 (30 days)");
     }
-    if source
-        .max_per_minute
-        .is_some_and(|max| !(1..=1_000_000).contains(&max))
-    {
-        field(
-            "/max_per_minute",
-            "must be between 1 and 1000000, or null for no limit",
-        );
+    if source.max_per_minute.is_some_and(|max| !(1..=1_000_000).contains(&max)) {
+        field("/max_per_minute", "must be between 1 and 1000000, or null for no limit");
     }
-    if wrong.is_empty() {
-        Ok(())
-    } else {
-        Err(Error::Invalid(wrong))
-    }
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Invalid(wrong)) }
 }
 
 /// Constraint names in the words of the user.

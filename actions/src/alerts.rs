@@ -146,24 +146,12 @@ impl<'a> Working<'a> {
             repeated: false,
             ignored: None,
         };
-        let groups = groups
-            .into_iter()
-            .map(|group| (group.id, concern(group)))
-            .collect();
+        let groups = groups.into_iter().map(|group| (group.id, concern(group))).collect();
         // Ordered by id, so that the latest episode of a fingerprint is the last to be put in.
-        let latest = alerts
-            .iter()
-            .enumerate()
-            .map(|(index, alert)| (alert.fingerprint.clone(), index))
-            .collect();
+        let latest =
+            alerts.iter().enumerate().map(|(index, alert)| (alert.fingerprint.clone(), index)).collect();
         let changed = vec![false; alerts.len()];
-        Ok(Working {
-            own: own.id,
-            groups,
-            alerts,
-            latest,
-            changed,
-        })
+        Ok(Working { own: own.id, groups, alerts, latest, changed })
     }
 
     fn apply(&mut self, source: &AlertSource, signal: &'a Signal, received_at: DateTime<Utc>) {
@@ -171,14 +159,9 @@ impl<'a> Working<'a> {
         let known = index.map(|index| self.alerts[index].episode());
         let decision = decide(known.as_ref(), signal);
         // A resolved episode of a group that is not ours says nothing about that group any more.
-        let home = index
-            .map(|index| self.alerts[index].group)
-            .filter(|group| self.groups.contains_key(group));
-        let home = if decision == Decision::Start {
-            self.own
-        } else {
-            home.unwrap_or(self.own)
-        };
+        let home =
+            index.map(|index| self.alerts[index].group).filter(|group| self.groups.contains_key(group));
+        let home = if decision == Decision::Start { self.own } else { home.unwrap_or(self.own) };
         match (decision, index) {
             (Decision::Start, _) => {
                 let id = self.begin(source, signal, received_at, None);
@@ -224,9 +207,7 @@ impl<'a> Working<'a> {
                         self.touch(index, received_at, episode);
                     }
                 }
-                self.groups
-                    .entry(home)
-                    .and_modify(|concern| concern.ignored = Some(why));
+                self.groups.entry(home).and_modify(|concern| concern.ignored = Some(why));
             }
             // The rules repeat and resolve only what is known.
             (Decision::Repeat(_) | Decision::Resolve(_), None) => {}
@@ -248,11 +229,7 @@ impl<'a> Working<'a> {
             source: source.id,
             group: self.own,
             fingerprint: signal.fingerprint.clone(),
-            status: if ends_at.is_some() {
-                AlertStatus::Resolved
-            } else {
-                AlertStatus::Firing
-            },
+            status: if ends_at.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing },
             severity: signal.severity.clone(),
             title: signal.title.clone(),
             description: signal.description.clone(),
@@ -289,18 +266,12 @@ impl<'a> Working<'a> {
         let (mut done, mut incidents) = (Vec::new(), Vec::new());
         for concern in self.groups.values() {
             let group = concern.group.id;
-            let firing = self
-                .alerts
-                .iter()
-                .filter(|a| a.group == group && a.status == AlertStatus::Firing)
-                .count();
+            let firing =
+                self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
             let moved = incident::settle(tx, actor, source, notification, concern, firing).await?;
             let started: Vec<AlertId> = concern.started.iter().map(|(id, _)| *id).collect();
             // What began and was over in one payload belongs to no incident.
-            if matches!(
-                moved.outcome,
-                Outcome::Opened | Outcome::Reopened | Outcome::Joined
-            ) {
+            if matches!(moved.outcome, Outcome::Opened | Outcome::Reopened | Outcome::Joined) {
                 for alert in self.alerts.iter_mut().filter(|alert| started.contains(&alert.id)) {
                     alert.incident = moved.incident;
                 }

@@ -38,14 +38,7 @@ pub async fn create(
         expires_at,
     };
     let id = store::api_tokens::insert(tx, &new).await?;
-    events::record(
-        tx,
-        actor,
-        "api_token.created",
-        None,
-        json!({"api_token": id, "user": user}),
-    )
-    .await?;
+    events::record(tx, actor, "api_token.created", None, json!({"api_token": id, "user": user})).await?;
     Ok((store::api_tokens::get(tx, id).await?, token))
 }
 
@@ -58,13 +51,7 @@ pub async fn revoke(tx: &mut Tx, actor: &Actor, id: ApiTokenId) -> Result<()> {
         return Err(Error::NotFound);
     }
     store::api_tokens::revoke(tx, id).await?;
-    events::record(
-        tx,
-        actor,
-        "api_token.revoked",
-        None,
-        json!({"api_token": id, "user": token.user}),
-    )
-    .await?;
+    events::record(tx, actor, "api_token.revoked", None, json!({"api_token": id, "user": token.user}))
+        .await?;
     Ok(())
 }

@@ -120,13 +120,7 @@ async fn issue(
     store::sessions::insert(tx, &new).await?;
     let organization = tx.organization();
     let access = keys.issue(user, organization, family, tx.now());
-    Ok(Tokens {
-        access,
-        refresh,
-        expires_in: LIFETIME.num_seconds(),
-        organization,
-        user,
-    })
+    Ok(Tokens { access, refresh, expires_in: LIFETIME.num_seconds(), organization, user })
 }
 
 /// A new pair for a refresh token. A token that was used before means that somebody copied it: the whole login ends
@@ -136,24 +130,14 @@ pub async fn refresh(db: &Db, keys: &Keys, token: &str, origin: &Origin) -> Resu
         || Error::Unauthenticated("the refresh token is not valid, expired or revoked: log in again".into());
     let hash = credentials::hash_token(token);
     let mut tx = db.begin_presenting(&hash).await?;
-    let session = store::sessions::find_presented(&mut tx, &hash)
-        .await?
-        .ok_or_else(refused)?;
+    let session = store::sessions::find_presented(&mut tx, &hash).await?.ok_or_else(refused)?;
     tx.enter(session.organization).await?;
     let user = store::users::find(&mut tx, session.user).await?;
     if user.is_none_or(|user| !user.is_active) {
         return Err(refused());
     }
     if store::sessions::rotate(&mut tx, session.id).await? {
-        let tokens = issue(
-            &mut tx,
-            keys,
-            session.user,
-            SessionId::new(),
-            session.family,
-            origin,
-        )
-        .await?;
+        let tokens = issue(&mut tx, keys, session.user, SessionId::new(), session.family, origin).await?;
         tx.commit().await?;
         return Ok(tokens);
     }

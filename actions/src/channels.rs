@@ -51,7 +51,8 @@ pub async fn update(
     }
     if let Some(new) = change.config {
         let new = channel.config.unmask(new);
-        channel.config = ChannelConfig::parse(channel.kind(), &new).map_err(|errors| under("/config", errors))?;
+        channel.config =
+            ChannelConfig::parse(channel.kind(), &new).map_err(|errors| under("/config", errors))?;
     }
     channel.is_active = change.is_active.unwrap_or(channel.is_active);
     store::channels::update(tx, &channel).await.map_err(taken)?;
@@ -90,13 +91,18 @@ pub(crate) fn name(text: &str) -> Result<String> {
 
 /// Puts the errors of a part under its place in the request body.
 pub(crate) fn under(prefix: &str, errors: Vec<InvalidField>) -> Error {
-    let field = |error: InvalidField| FieldError { pointer: format!("{prefix}{}", error.pointer), detail: error.detail };
+    let field = |error: InvalidField| FieldError {
+        pointer: format!("{prefix}{}", error.pointer),
+        detail: error.detail,
+    };
     Error::Invalid(errors.into_iter().map(field).collect())
 }
 
 fn taken(error: store::Error) -> Error {
     match error.constraint() {
-        Some("notification_channels_name_key") => Error::conflict("there is a channel with that name already"),
+        Some("notification_channels_name_key") => {
+            Error::conflict("there is a channel with that name already")
+        }
         _ => error.into(),
     }
 }

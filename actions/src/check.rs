@@ -8,10 +8,9 @@ pub(crate) fn text(pointer: &str, value: &str, longest: usize) -> Result<String>
     let value = value.trim();
     match value.chars().count() {
         0 => Err(Error::invalid(pointer, "must not be empty")),
-        n if n > longest => Err(Error::invalid(
-            pointer,
-            format!("must be at most {longest} characters long"),
-        )),
+        n if n > longest => {
+            Err(Error::invalid(pointer, format!("must be at most {longest} characters long")))
+        }
         _ if value.chars().any(|c| c.is_control()) => {
             Err(Error::invalid(pointer, "must not contain control characters"))
         }
@@ -21,10 +20,7 @@ pub(crate) fn text(pointer: &str, value: &str, longest: usize) -> Result<String>
 
 /// For optional fields: empty means "none".
 pub(crate) fn optional_text(pointer: &str, value: Option<&str>, longest: usize) -> Result<Option<String>> {
-    value
-        .filter(|value| !value.trim().is_empty())
-        .map(|value| text(pointer, value, longest))
-        .transpose()
+    value.filter(|value| !value.trim().is_empty()).map(|value| text(pointer, value, longest)).transpose()
 }
 
 pub(crate) fn email(pointer: &str, value: &str) -> Result<EmailAddress> {
@@ -42,9 +38,7 @@ pub(crate) fn time_zone(pointer: &str, value: &str) -> Result<String> {
 /// Maps violated constraints to wrong fields: `[("teams_manager_fkey", "/manager", "there is no such user")]`.
 pub(crate) fn constraints<T>(result: store::Result<T>, words: &[(&str, &str, &str)]) -> Result<T> {
     result.map_err(|error| {
-        let violated = error
-            .constraint()
-            .and_then(|name| words.iter().find(|(known, ..)| *known == name));
+        let violated = error.constraint().and_then(|name| words.iter().find(|(known, ..)| *known == name));
         match violated {
             Some((_, pointer, detail)) => Error::invalid(*pointer, *detail),
             None => error.into(),

@@ -15,16 +15,8 @@ use store::configuration_items::ConfigurationItem;
 const MAX_ATTRIBUTES: usize = 256 * 1024;
 
 const WORDS: [(&str, &str, &str); 2] = [
-    (
-        "configuration_items_category_fkey",
-        "/category",
-        "there is no such category",
-    ),
-    (
-        "ci_identifiers_value_key",
-        "/identifiers",
-        "another configuration item has one of these identifiers",
-    ),
+    ("configuration_items_category_fkey", "/category", "there is no such category"),
+    ("ci_identifiers_value_key", "/identifiers", "another configuration item has one of these identifiers"),
 ];
 
 /// All that a person sets.
@@ -45,16 +37,10 @@ impl CiFields {
             return Err(Error::invalid("/attributes", "must be at most 256 KiB as JSON"));
         }
         if contains_nul(&Value::Object(self.attributes.clone())) || self.description.contains('\0') {
-            return Err(Error::invalid(
-                "/attributes",
-                "must not contain the character NUL",
-            ));
+            return Err(Error::invalid("/attributes", "must not contain the character NUL"));
         }
         if self.description.chars().count() > 100_000 {
-            return Err(Error::invalid(
-                "/description",
-                "must be at most 100000 characters long",
-            ));
+            return Err(Error::invalid("/description", "must be at most 100000 characters long"));
         }
         if self.identifiers.len() > 50 {
             return Err(Error::invalid("/identifiers", "must be at most 50"));
@@ -62,10 +48,7 @@ impl CiFields {
         let mut identifiers = BTreeMap::new();
         for (key, value) in self.identifiers {
             let pointer = format!("/identifiers/{key}");
-            let (key, value) = (
-                check::text(&pointer, &key, 100)?,
-                check::text(&pointer, &value, 500)?,
-            );
+            let (key, value) = (check::text(&pointer, &key, 100)?, check::text(&pointer, &value, 500)?);
             if !identifies(&value) {
                 return Err(Error::invalid(
                     pointer,
@@ -87,9 +70,9 @@ fn contains_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(elements) => elements.iter().any(contains_nul),
-        Value::Object(members) => members
-            .iter()
-            .any(|(name, value)| name.contains('\0') || contains_nul(value)),
+        Value::Object(members) => {
+            members.iter().any(|(name, value)| name.contains('\0') || contains_nul(value))
+        }
         Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
@@ -159,11 +142,7 @@ async fn tell(tx: &mut Tx, actor: &Actor, kind: &str, ci: &ConfigurationItem) ->
 
 const CATEGORY_WORDS: [(&str, &str, &str); 2] = [
     ("ci_categories_name_key", "/name", "is taken"),
-    (
-        "ci_categories_parent_fkey",
-        "/parent",
-        "there is no such category",
-    ),
+    ("ci_categories_parent_fkey", "/parent", "there is no such category"),
 ];
 
 #[derive(Clone, Debug)]
@@ -199,10 +178,7 @@ pub async fn update_category(
     if let Some(parent) = fields.parent
         && store::ci_categories::is_within(tx, parent, before.id).await?
     {
-        return Err(Error::invalid(
-            "/parent",
-            "must not be the category itself or one below it",
-        ));
+        return Err(Error::invalid("/parent", "must not be the category itself or one below it"));
     }
     let category = CiCategory {
         name: check::text("/name", &fields.name, 200)?,
@@ -218,14 +194,12 @@ pub async fn update_category(
 
 pub async fn delete_category(tx: &mut Tx, actor: &Actor, id: CiCategoryId) -> Result<()> {
     permission::check(actor, Permission::CmdbManage)?;
-    store::ci_categories::delete(tx, id)
-        .await
-        .map_err(|error| match error.constraint() {
-            Some(_) => {
-                Error::conflict("configuration items or categories belong to this category: move them first")
-            }
-            None => error.into(),
-        })
+    store::ci_categories::delete(tx, id).await.map_err(|error| match error.constraint() {
+        Some(_) => {
+            Error::conflict("configuration items or categories belong to this category: move them first")
+        }
+        None => error.into(),
+    })
 }
 
 pub async fn relate(
@@ -239,24 +213,10 @@ pub async fn relate(
     if from == to {
         return Err(Error::invalid("/to", "must be another configuration item"));
     }
-    let relationship = CiRelationship {
-        id: CiRelationshipId::new(),
-        from,
-        to,
-        kind,
-        created_at: tx.now(),
-    };
+    let relationship = CiRelationship { id: CiRelationshipId::new(), from, to, kind, created_at: tx.now() };
     let words = [
-        (
-            "ci_relationships_from_fkey",
-            "/from",
-            "there is no such configuration item",
-        ),
-        (
-            "ci_relationships_to_fkey",
-            "/to",
-            "there is no such configuration item",
-        ),
+        ("ci_relationships_from_fkey", "/from", "there is no such configuration item"),
+        ("ci_relationships_to_fkey", "/to", "there is no such configuration item"),
     ];
     match store::ci_relationships::insert(tx, &relationship).await {
         Err(error) if error.constraint() == Some("ci_relationships_pair_key") => {

@@ -20,9 +20,8 @@ static TURNS: LazyLock<Semaphore> =
 
 /// Compared against when there is no such user, so that the answer takes as long as for a wrong password.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {
-    let hash = Argon2::default()
-        .hash_password(b"a password that nobody has")
-        .expect("default parameters are valid");
+    let hash =
+        Argon2::default().hash_password(b"a password that nobody has").expect("default parameters are valid");
     hash.to_string()
 });
 
@@ -32,9 +31,7 @@ async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     let _turn = match turn {
         Ok(Ok(permit)) => permit,
         _ => {
-            return Err(Error::Busy(
-                "too many logins at once: try again in a moment".into(),
-            ));
+            return Err(Error::Busy("too many logins at once: try again in a moment".into()));
         }
     };
     tokio::task::spawn_blocking(work)
@@ -47,16 +44,11 @@ async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 pub async fn hash_password(password: &SecretString, pointer: &str) -> Result<String> {
     if !PASSWORD_LENGTH.contains(&password.expose_secret().chars().count()) {
         let (least, most) = (PASSWORD_LENGTH.start(), PASSWORD_LENGTH.end());
-        return Err(Error::invalid(
-            pointer,
-            format!("must be {least} to {most} characters long"),
-        ));
+        return Err(Error::invalid(pointer, format!("must be {least} to {most} characters long")));
     }
     let password = password.clone();
     let hashed = in_turn(move || {
-        Argon2::default()
-            .hash_password(password.expose_secret().as_bytes())
-            .map(|hash| hash.to_string())
+        Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
     })
     .await?;
     hashed.map_err(|error| Error::Busy(format!("the password could not be hashed: {error}")))
@@ -69,9 +61,7 @@ pub async fn verify_password(hash: Option<String>, password: &SecretString) -> R
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.clone());
         let matches = PasswordHash::new(&hash).is_ok_and(|hash| {
-            Argon2::default()
-                .verify_password(password.expose_secret().as_bytes(), &hash)
-                .is_ok()
+            Argon2::default().verify_password(password.expose_secret().as_bytes(), &hash).is_ok()
         });
         known && matches
     })
@@ -99,28 +89,14 @@ mod tests {
         let hash = hash_password(&password, "/password").await.unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         assert!(verify_password(Some(hash.clone()), &password).await.unwrap());
-        assert!(
-            !verify_password(Some(hash), &SecretString::from("correct horse batterx"))
-                .await
-                .unwrap()
-        );
-        assert!(
-            !verify_password(None, &SecretString::from("a password that nobody has"))
-                .await
-                .unwrap()
-        );
-        assert!(
-            !verify_password(Some("no PHC string".into()), &password)
-                .await
-                .unwrap()
-        );
+        assert!(!verify_password(Some(hash), &SecretString::from("correct horse batterx")).await.unwrap());
+        assert!(!verify_password(None, &SecretString::from("a password that nobody has")).await.unwrap());
+        assert!(!verify_password(Some("no PHC string".into()), &password).await.unwrap());
     }
 
     #[tokio::test]
     async fn short_passwords_are_refused_with_a_pointer() {
-        let error = hash_password(&SecretString::from("short"), "/new_password")
-            .await
-            .unwrap_err();
+        let error = hash_password(&SecretString::from("short"), "/new_password").await.unwrap_err();
         assert!(matches!(error, Error::Invalid(fields) if fields[0].pointer == "/new_password"));
     }
 

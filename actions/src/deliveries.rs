@@ -4,7 +4,8 @@ use crate::jobs::{NotifyChannel, SendMail};
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
 use domain::{
-    Actor, ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId, TicketId,
+    Actor, ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId,
+    TicketId,
 };
 use queue::{JobId, NewJob, Unique};
 use store::Tx;
@@ -79,18 +80,14 @@ pub async fn queue_channel(
     }
     let kind = channel.kind();
     let recipients: Vec<(String, String)> = match channel.config {
-        ChannelConfig::Email { to } => to
-            .into_iter()
-            .map(|address| (format!("{}:{address}", message.key), address))
-            .collect(),
+        ChannelConfig::Email { to } => {
+            to.into_iter().map(|address| (format!("{}:{address}", message.key), address)).collect()
+        }
         _ => vec![(message.key.clone(), channel.name)],
     };
     let mut queued = Vec::with_capacity(recipients.len());
     for (unique_key, recipient) in recipients {
-        let auto = Mail {
-            auto_submitted: Some("auto-generated".into()),
-            ..Mail::default()
-        };
+        let auto = Mail { auto_submitted: Some("auto-generated".into()), ..Mail::default() };
         let delivery = NewDelivery {
             id: DeliveryId::new(),
             unique_key,
@@ -141,19 +138,11 @@ pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -
 
 async fn queue(tx: &mut Tx, organization: OrganizationId, delivery: NewDelivery) -> Result<Queued> {
     if !store::deliveries::insert(tx, &delivery).await? {
-        let id = store::deliveries::id_of_key(tx, &delivery.unique_key)
-            .await?
-            .ok_or(Error::NotFound)?;
-        return Ok(Queued {
-            delivery: id,
-            job: None,
-        });
+        let id = store::deliveries::id_of_key(tx, &delivery.unique_key).await?.ok_or(Error::NotFound)?;
+        return Ok(Queued { delivery: id, job: None });
     }
     let job = enqueue(tx, organization, delivery.id, delivery.channel).await?;
-    Ok(Queued {
-        delivery: delivery.id,
-        job: Some(job),
-    })
+    Ok(Queued { delivery: delivery.id, job: Some(job) })
 }
 
 pub(crate) async fn enqueue(
@@ -166,9 +155,7 @@ pub(crate) async fn enqueue(
         ChannelKind::Email => NewJob::of(&SendMail { delivery }),
         _ => NewJob::of(&NotifyChannel { delivery }),
     };
-    let job = job
-        .organization(organization)
-        .unique(format!("delivery:{delivery}"), Unique::WhileUnfinished);
+    let job = job.organization(organization).unique(format!("delivery:{delivery}"), Unique::WhileUnfinished);
     let ids = queue::enqueue(tx, &[job]).await?;
     let id = *ids.first().ok_or(Error::NotFound)?;
     store::deliveries::set_job(tx, delivery, id.0).await?;

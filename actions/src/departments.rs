@@ -15,11 +15,7 @@ pub struct DepartmentFields {
 
 const WORDS: [(&str, &str, &str); 3] = [
     ("departments_name_key", "/name", "is taken"),
-    (
-        "departments_parent_fkey",
-        "/parent",
-        "there is no such department",
-    ),
+    ("departments_parent_fkey", "/parent", "there is no such department"),
     ("departments_manager_fkey", "/manager", "there is no such user"),
 ];
 
@@ -28,14 +24,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: DepartmentFields) -> Res
     let (id, now) = (DepartmentId::new(), tx.now());
     let name = check::text("/name", &fields.name, 200)?;
     let (parent, manager) = (fields.parent, fields.manager);
-    let department = Department {
-        id,
-        name,
-        parent,
-        manager,
-        created_at: now,
-        updated_at: now,
-    };
+    let department = Department { id, name, parent, manager, created_at: now, updated_at: now };
     check::constraints(store::departments::insert(tx, &department).await, &WORDS)?;
     events::record(tx, actor, "department.created", None, json!({"department": id})).await?;
     Ok(department)
@@ -52,41 +41,22 @@ pub async fn update(
     if let Some(parent) = fields.parent
         && store::departments::is_within(tx, parent, before.id).await?
     {
-        return Err(Error::invalid(
-            "/parent",
-            "must not be the department itself or one below it",
-        ));
+        return Err(Error::invalid("/parent", "must not be the department itself or one below it"));
     }
     let name = check::text("/name", &fields.name, 200)?;
-    let department = Department {
-        name,
-        parent: fields.parent,
-        manager: fields.manager,
-        ..before
-    };
+    let department = Department { name, parent: fields.parent, manager: fields.manager, ..before };
     check::constraints(store::departments::update(tx, &department).await, &WORDS)?;
-    events::record(
-        tx,
-        actor,
-        "department.updated",
-        None,
-        json!({"department": department.id}),
-    )
-    .await?;
+    events::record(tx, actor, "department.updated", None, json!({"department": department.id})).await?;
     Ok(store::departments::get(tx, department.id).await?)
 }
 
 /// Only when nothing hangs on it.
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: DepartmentId) -> Result<()> {
     permission::check(actor, Permission::TeamsManage)?;
-    store::departments::delete(tx, id)
-        .await
-        .map_err(|error| match error.constraint() {
-            Some(_) => {
-                Error::conflict("people, teams or departments belong to this department: move them first")
-            }
-            None => error.into(),
-        })?;
+    store::departments::delete(tx, id).await.map_err(|error| match error.constraint() {
+        Some(_) => Error::conflict("people, teams or departments belong to this department: move them first"),
+        None => error.into(),
+    })?;
     events::record(tx, actor, "department.deleted", None, json!({"department": id})).await?;
     Ok(())
 }

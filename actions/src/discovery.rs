@@ -72,10 +72,9 @@ pub async fn update(
     let moved = before.location != fields.location;
     let auth_header = match (fields.auth_header, before.auth_header) {
         // Who may name another address must not learn by it what is sent to this one.
-        (Some(new), Some(old)) if new.value == MASK && !moved => Some(AuthHeader {
-            name: new.name,
-            value: old.value,
-        }),
+        (Some(new), Some(old)) if new.value == MASK && !moved => {
+            Some(AuthHeader { name: new.name, value: old.value })
+        }
         (Some(new), _) if new.value == MASK => {
             let detail = "give the value again: the stored one is not sent to another location";
             return Err(Error::invalid("/auth_header/value", detail));
@@ -106,24 +105,17 @@ pub async fn update(
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId) -> Result<()> {
     permission::check(actor, Permission::DiscoveryManage)?;
     store::discovery_sources::delete(tx, id).await?;
-    schedules::remove(tx, &schedule_key(id), Some(actor.organization.0))
-        .await
-        .map_err(store::Error::from)?;
+    schedules::remove(tx, &schedule_key(id), Some(actor.organization.0)).await.map_err(store::Error::from)?;
     Ok(())
 }
 
 fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     let mut wrong = Vec::new();
     let mut field = |pointer: &str, detail: &str| {
-        wrong.push(FieldError {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        });
+        wrong.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     };
     let location = source.location.trim().to_owned();
-    let scheme = location
-        .split_once("://")
-        .map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let scheme = location.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
     if !(1..=2000).contains(&location.chars().count()) || location.contains('\0') {
         field("/location", "must have 1 to 2000 characters");
     } else if !matches!(scheme.as_deref(), None | Some("http" | "https" | "file")) {
@@ -136,17 +128,10 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     if !(1..=10).contains(&keys.len()) {
         field("/identification_keys", "must be 1 to 10, the most trusted first");
     }
-    if keys
-        .iter()
-        .any(|key| !(1..=100).contains(&key.trim().chars().count()) || key.contains('\0'))
-    {
+    if keys.iter().any(|key| !(1..=100).contains(&key.trim().chars().count()) || key.contains('\0')) {
         field("/identification_keys", "each must have 1 to 100 characters");
     }
-    if keys
-        .iter()
-        .enumerate()
-        .any(|(index, key)| keys[..index].contains(key))
-    {
+    if keys.iter().enumerate().any(|(index, key)| keys[..index].contains(key)) {
         field("/identification_keys", "names a key twice");
     }
     if let Err((below, detail)) = inventory::check_mapping(&source.options) {
@@ -155,19 +140,13 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     if let Some(header) = &source.auth_header {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if header.name.is_empty() || header.name.len() > 100 || !header.name.chars().all(token) {
-            field(
-                "/auth_header/name",
-                "must be the name of a header, for example Authorization",
-            );
+            field("/auth_header/name", "must be the name of a header, for example Authorization");
         }
         if header.value.is_empty() || header.value.len() > 4000 || header.value.chars().any(char::is_control)
         {
             field("/auth_header/value", "must have 1 to 4000 printable characters");
         } else if header.value == MASK {
-            field(
-                "/auth_header/value",
-                "is the mask that stands for a stored value: give the value itself",
-            );
+            field("/auth_header/value", "is the mask that stands for a stored value: give the value itself");
         }
     }
     if !wrong.is_empty() {
@@ -191,17 +170,11 @@ fn schedule_key(id: DiscoverySourceId) -> String {
 async fn set_schedule(tx: &mut Tx, actor: &Actor, source: &DiscoverySource) -> Result<()> {
     let key = schedule_key(source.id);
     let Some(expression) = source.schedule.as_ref().filter(|_| source.is_active) else {
-        schedules::remove(tx, &key, Some(actor.organization.0))
-            .await
-            .map_err(store::Error::from)?;
+        schedules::remove(tx, &key, Some(actor.organization.0)).await.map_err(store::Error::from)?;
         return Ok(());
     };
-    let mut schedule = Schedule::cron(
-        key,
-        expression,
-        &source.time_zone,
-        &StartDiscovery { source: source.id },
-    );
+    let mut schedule =
+        Schedule::cron(key, expression, &source.time_zone, &StartDiscovery { source: source.id });
     schedule.organization = Some(actor.organization.0);
     match schedules::upsert(tx, &schedule).await {
         Ok(()) => Ok(()),
@@ -239,9 +212,7 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
     }
     let job = NewJob::of(&RunDiscovery { run }).organization(actor.organization);
     let jobs = queue::enqueue(tx, &[job]).await?;
-    let job = *jobs
-        .first()
-        .ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
+    let job = *jobs.first().ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
     store::discovery_runs::set_job(tx, run, job.0).await?;
     Ok(Started { run, job })
 }
@@ -249,11 +220,7 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
 /// What the inventory means for the configuration items as they are now; nothing is changed.
 pub async fn plan(tx: &mut Tx, source: &DiscoverySource, items: &[Item]) -> Result<Plan> {
     let known = store::reconciliation::known(tx, source.id, &source.identification_keys).await?;
-    let class = source
-        .options
-        .default_class
-        .clone()
-        .unwrap_or_else(|| UNCLASSIFIED.to_owned());
+    let class = source.options.default_class.clone().unwrap_or_else(|| UNCLASSIFIED.to_owned());
     Ok(reconcile(items, &known, &Defaults { class }))
 }
 

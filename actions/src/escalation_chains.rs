@@ -17,14 +17,26 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewChain) -> Result<Chain> 
     permission::check(actor, Permission::SlaManage)?;
     let new = checked(tx, new).await?;
     let now = tx.now();
-    let chain =
-        Chain { id: ChainId::new(), name: new.name, steps: new.steps, version: 1, created_at: now, updated_at: now };
+    let chain = Chain {
+        id: ChainId::new(),
+        name: new.name,
+        steps: new.steps,
+        version: 1,
+        created_at: now,
+        updated_at: now,
+    };
     store::escalation_chains::insert(tx, &chain).await.map_err(named)?;
     Ok(chain)
 }
 
 /// `version`: only if it still has this one.
-pub async fn replace(tx: &mut Tx, actor: &Actor, id: ChainId, version: Option<i64>, new: NewChain) -> Result<Chain> {
+pub async fn replace(
+    tx: &mut Tx,
+    actor: &Actor,
+    id: ChainId,
+    version: Option<i64>,
+    new: NewChain,
+) -> Result<Chain> {
     permission::check(actor, Permission::SlaManage)?;
     let new = checked(tx, new).await?;
     let mut chain = store::escalation_chains::get(tx, id).await?;
@@ -73,7 +85,9 @@ async fn checked(tx: &mut Tx, mut new: NewChain) -> Result<NewChain> {
 
 fn named(error: store::Error) -> Error {
     match error.constraint() {
-        Some("escalation_chains_name_key") => Error::conflict("there is an escalation chain of this name already"),
+        Some("escalation_chains_name_key") => {
+            Error::conflict("there is an escalation chain of this name already")
+        }
         Some("sla_policies_warning_chain_fkey" | "sla_policies_breach_chain_fkey") => {
             Error::conflict("an SLA policy uses this chain: give the policy another one first")
         }

@@ -26,7 +26,11 @@ pub enum Stepped {
     /// It is not time yet: look again after this long.
     NotYet(Duration),
     Stopped(String),
-    Done { step: i32, outcome: StepOutcome, detail: String },
+    Done {
+        step: i32,
+        outcome: StepOutcome,
+        detail: String,
+    },
 }
 
 fn actor(tx: &Tx) -> Actor {
@@ -63,7 +67,8 @@ pub(crate) async fn start(
         ended_at: None,
     };
     if store::escalations::insert(tx, &escalation).await? {
-        let changes = change("started", &format!("{}: {} of the SLA", escalation.chain_name, verdict.trigger));
+        let changes =
+            change("started", &format!("{}: {} of the SLA", escalation.chain_name, verdict.trigger));
         remember(tx, &escalation, &changes).await?;
         set_timer(tx, &escalation).await?;
     }
@@ -94,7 +99,8 @@ pub async fn step(tx: &mut Tx, id: EscalationId, step: Option<i32>) -> Result<St
         return Ok(Stepped::Stopped(reason));
     }
     let index = escalation.next_step;
-    let Some(current) = usize::try_from(index).ok().and_then(|index| escalation.steps.get(index)).copied() else {
+    let Some(current) = usize::try_from(index).ok().and_then(|index| escalation.steps.get(index)).copied()
+    else {
         stop(tx, escalation, "no step is left").await?;
         return Ok(Stepped::Nothing);
     };
@@ -102,10 +108,16 @@ pub async fn step(tx: &mut Tx, id: EscalationId, step: Option<i32>) -> Result<St
     advance(&mut escalation, now);
     store::escalations::update(tx, &escalation).await?;
     let (outcome, detail) = attempt(tx, &escalation, &ticket, index, current.action).await?;
-    let done =
-        DoneStep { step: index, action: current.action.as_str().to_owned(), outcome, detail: detail.clone(), done_at: now };
+    let done = DoneStep {
+        step: index,
+        action: current.action.as_str().to_owned(),
+        outcome,
+        detail: detail.clone(),
+        done_at: now,
+    };
     store::escalations::insert_step(tx, id, &done).await?;
-    let text = format!("{}, step {}: {} {} ({detail})", escalation.chain_name, index + 1, done.action, outcome);
+    let text =
+        format!("{}, step {}: {} {} ({detail})", escalation.chain_name, index + 1, done.action, outcome);
     remember(tx, &escalation, &change("step", &text)).await?;
     set_timer(tx, &escalation).await?;
     Ok(Stepped::Done { step: index, outcome, detail })
@@ -124,7 +136,12 @@ fn advance(escalation: &mut Escalation, now: chrono::DateTime<chrono::Utc>) {
 }
 
 /// Ends what runs because of a clock that has ended, or (`before`) because of earlier generations of it.
-pub(crate) async fn stop_of_clock(tx: &mut Tx, clock: SlaClockId, before: Option<i32>, reason: &str) -> Result<()> {
+pub(crate) async fn stop_of_clock(
+    tx: &mut Tx,
+    clock: SlaClockId,
+    before: Option<i32>,
+    reason: &str,
+) -> Result<()> {
     for escalation in store::escalations::lock_running_of_clock(tx, clock).await? {
         if before.is_none_or(|generation| escalation.generation < generation) {
             stop(tx, escalation, reason).await?;
@@ -181,7 +198,11 @@ async fn act(
     };
     match action {
         Action::AssignTeam { team } => {
-            let wanted = tickets::Escalation { reason: reason(escalation, index), team: Some(team), ..Default::default() };
+            let wanted = tickets::Escalation {
+                reason: reason(escalation, index),
+                team: Some(team),
+                ..Default::default()
+            };
             tickets::escalate(tx, &actor, ticket.id, wanted).await?;
             Ok((StepOutcome::Done, "assigned".to_owned()))
         }
@@ -190,7 +211,11 @@ async fn act(
                 return Ok((StepOutcome::Skipped, "the priority is critical already".to_owned()));
             }
             let to = ticket.priority.raised();
-            let wanted = tickets::Escalation { reason: reason(escalation, index), priority: Some(to), ..Default::default() };
+            let wanted = tickets::Escalation {
+                reason: reason(escalation, index),
+                priority: Some(to),
+                ..Default::default()
+            };
             tickets::escalate(tx, &actor, ticket.id, wanted).await?;
             Ok((StepOutcome::Done, format!("{} to {to}", ticket.priority)))
         }

@@ -53,14 +53,9 @@ pub async fn keep_mail(tx: &mut Tx, mailbox: MailboxId, raw: &[u8], envelope: &M
 /// message is durable.
 pub async fn ingest(db: &Db, address: &EmailAddress, raw: &[u8], via: &str) -> Result<Kept> {
     let mut tx = db.begin_presenting(address.as_str()).await?;
-    let found = store::mailboxes::by_address(&mut tx, address)
-        .await?
-        .ok_or(Error::NotFound)?;
+    let found = store::mailboxes::by_address(&mut tx, address).await?.ok_or(Error::NotFound)?;
     tx.enter(found.organization).await?;
-    let envelope = MailEnvelope {
-        via: via.to_owned(),
-        ..MailEnvelope::default()
-    };
+    let envelope = MailEnvelope { via: via.to_owned(), ..MailEnvelope::default() };
     let kept = keep_mail(&mut tx, found.mailbox, raw, &envelope).await?;
     tx.commit().await?;
     Ok(kept)
@@ -72,9 +67,7 @@ pub async fn replay(tx: &mut Tx, actor: &Actor, id: InboxId) -> Result<(Entry, q
     permission::check(actor, Permission::InboxReplay)?;
     let entry = store::inbox::get_for_update(tx, id).await?.entry;
     if entry.status == Status::Processed {
-        return Err(Error::conflict(
-            "it was processed: replaying it would do the same again",
-        ));
+        return Err(Error::conflict("it was processed: replaying it would do the same again"));
     }
     store::inbox::reset(tx, id).await?;
     let job = enqueue(tx, &entry.source, id).await?;
@@ -88,9 +81,7 @@ pub async fn enqueue(tx: &mut Tx, source: &str, id: InboxId) -> Result<queue::Jo
         _ => NewJob::of(&IngestAlert { inbox: id }),
     };
     let organization: Uuid = tx.organization().into();
-    let job = job
-        .organization(organization)
-        .unique(format!("inbox:{id}"), Unique::WhileUnfinished);
+    let job = job.organization(organization).unique(format!("inbox:{id}"), Unique::WhileUnfinished);
     let jobs = queue::enqueue(tx, &[job]).await?;
     jobs.first().copied().ok_or(Error::NotFound)
 }

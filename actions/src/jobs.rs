@@ -5,8 +5,8 @@
 
 use chrono::{DateTime, Utc};
 use domain::{
-    DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId, ReportExecutionId, ReportScheduleId,
-    SlaClockId, TicketId,
+    DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId, ReportExecutionId,
+    ReportScheduleId, SlaClockId, TicketId,
 };
 use queue::Job;
 use serde::{Deserialize, Serialize};

@@ -38,9 +38,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewMailbox) -> Result<(Mail
         created_at: now,
         updated_at: now,
     };
-    store::mailboxes::insert(tx, &mailbox, &hash_token(&token))
-        .await
-        .map_err(explain)?;
+    store::mailboxes::insert(tx, &mailbox, &hash_token(&token)).await.map_err(explain)?;
     Ok((mailbox, token))
 }
 
@@ -80,11 +78,7 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: MailboxId) -> Result<()> {
 fn name(text: &str) -> Result<String> {
     let name = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let fits = !name.is_empty() && name.chars().count() <= 200 && !name.contains(char::is_control);
-    if fits {
-        Ok(name)
-    } else {
-        Err(Error::invalid("/name", "must have 1 to 200 characters"))
-    }
+    if fits { Ok(name) } else { Err(Error::invalid("/name", "must have 1 to 200 characters")) }
 }
 
 fn explain(error: store::Error) -> Error {

@@ -19,11 +19,7 @@ pub struct NewTenant {
 pub async fn create(tx: &mut Tx, new: &NewTenant) -> Result<OrganizationId> {
     let name = check::text("/name", &new.name, 200)?;
     let time_zone = check::time_zone("/time_zone", &new.time_zone)?;
-    let row = NewOrganization {
-        slug: &new.slug,
-        name: &name,
-        time_zone: &time_zone,
-    };
+    let row = NewOrganization { slug: &new.slug, name: &name, time_zone: &time_zone };
     let id = check::constraints(
         store::organizations::insert(tx, &row).await,
         &[
@@ -48,20 +44,10 @@ pub struct TenantChanges {
 /// Changes the actor's own organization.
 pub async fn update(tx: &mut Tx, actor: &Actor, changes: &TenantChanges) -> Result<Organization> {
     permission::check(actor, Permission::OrganizationManage)?;
-    let name = changes
-        .name
-        .as_deref()
-        .map(|name| check::text("/name", name, 200))
-        .transpose()?;
-    let time_zone = changes
-        .time_zone
-        .as_deref()
-        .map(|zone| check::time_zone("/time_zone", zone))
-        .transpose()?;
-    let row = Changes {
-        name: name.as_deref(),
-        time_zone: time_zone.as_deref(),
-    };
+    let name = changes.name.as_deref().map(|name| check::text("/name", name, 200)).transpose()?;
+    let time_zone =
+        changes.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
+    let row = Changes { name: name.as_deref(), time_zone: time_zone.as_deref() };
     store::organizations::update(tx, &row).await?;
     events::record(tx, actor, "organization.updated", None, json!({})).await?;
     Ok(store::organizations::current(tx).await?)

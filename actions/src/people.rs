@@ -30,36 +30,18 @@ pub async fn requester_for_email(
         phone: None,
     };
     if let Some(id) = store::users::insert(tx, &new).await? {
-        events::record(
-            tx,
-            actor,
-            "user.created",
-            None,
-            json!({"user": id, "role": Role::EndUser}),
-        )
-        .await?;
+        events::record(tx, actor, "user.created", None, json!({"user": id, "role": Role::EndUser})).await?;
         return Ok(id);
     }
     // Somebody else made them since the look-up.
-    store::users::find_by_email(tx, &email)
-        .await?
-        .map(|user| user.id)
-        .ok_or(Error::NotFound)
+    store::users::find_by_email(tx, &email).await?.map(|user| user.id).ok_or(Error::NotFound)
 }
 
 /// Names come out of mail headers: without control characters, not empty, at most 200 characters.
 fn display_name(name: Option<&str>, email: &EmailAddress) -> String {
-    let cleaned: String = name
-        .unwrap_or_default()
-        .chars()
-        .filter(|c| !c.is_control())
-        .collect();
+    let cleaned: String = name.unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     let cleaned = cleaned.trim();
-    let name = if cleaned.is_empty() {
-        email.local_part()
-    } else {
-        cleaned
-    };
+    let name = if cleaned.is_empty() { email.local_part() } else { cleaned };
     name.chars().take(200).collect()
 }
 

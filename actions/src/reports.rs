@@ -6,9 +6,7 @@ use crate::{Error, Result};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use domain::permission::{self, Permission};
-use domain::{
-    Actor, EmailAddress, Period, PeriodKind, ReportExecutionId, ReportKind, ReportScheduleId,
-};
+use domain::{Actor, EmailAddress, Period, PeriodKind, ReportExecutionId, ReportKind, ReportScheduleId};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Rhythm, Schedule, Unique};
 use store::Tx;
@@ -200,7 +198,9 @@ fn validate(actor: &Actor, schedule: &ReportSchedule) -> Result<()> {
 
 async fn tell_queue(tx: &mut Tx, actor: &Actor, schedule: &ReportSchedule) -> Result<()> {
     if !schedule.is_active {
-        schedules::remove(tx, &key(schedule.id), Some(actor.organization.0)).await.map_err(store::Error::from)?;
+        schedules::remove(tx, &key(schedule.id), Some(actor.organization.0))
+            .await
+            .map_err(store::Error::from)?;
         return Ok(());
     }
     match schedules::upsert(tx, &queue_schedule(actor, schedule)).await {
@@ -211,7 +211,8 @@ async fn tell_queue(tx: &mut Tx, actor: &Actor, schedule: &ReportSchedule) -> Re
 }
 
 fn zone(name: &str) -> Result<Tz> {
-    let unknown = |_| Error::invalid("/time_zone", format!("{name:?} is not an IANA time zone such as Europe/Berlin"));
+    let unknown =
+        |_| Error::invalid("/time_zone", format!("{name:?} is not an IANA time zone such as Europe/Berlin"));
     name.parse().map_err(unknown)
 }
 
@@ -236,7 +237,9 @@ fn addresses(texts: &[String], least: usize) -> Result<Vec<String>> {
 
 fn taken(error: store::Error) -> Error {
     match error.constraint() {
-        Some("report_schedules_name_key") => Error::conflict("there is a report schedule with that name already"),
+        Some("report_schedules_name_key") => {
+            Error::conflict("there is a report schedule with that name already")
+        }
         _ => error.into(),
     }
 }

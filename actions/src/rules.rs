@@ -54,7 +54,13 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewRule) -> Result<Rule> {
 }
 
 /// `version`: what `If-Match` said, if it was there.
-pub async fn update(tx: &mut Tx, actor: &Actor, id: RuleId, version: Option<i64>, change: RuleChange) -> Result<Rule> {
+pub async fn update(
+    tx: &mut Tx,
+    actor: &Actor,
+    id: RuleId,
+    version: Option<i64>,
+    change: RuleChange,
+) -> Result<Rule> {
     permission::check(actor, Permission::NotificationsManage)?;
     let mut rule = store::rules::get(tx, id).await?;
     rule.version = version.unwrap_or(rule.version);

@@ -35,7 +35,16 @@ pub async fn on_opened(tx: &mut Tx, ticket: &Ticket) -> Result<()> {
 /// Leads the clocks along with a ticket that changed.
 pub async fn on_changed(tx: &mut Tx, before: &Ticket, after: &Ticket) -> Result<()> {
     let concerned = |t: &Ticket| {
-        (t.kind, t.status, t.priority, t.impact, t.urgency, t.team, t.requester, t.first_responded_at.is_some())
+        (
+            t.kind,
+            t.status,
+            t.priority,
+            t.impact,
+            t.urgency,
+            t.team,
+            t.requester,
+            t.first_responded_at.is_some(),
+        )
     };
     if concerned(before) == concerned(after) {
         return Ok(());
@@ -157,7 +166,8 @@ async fn lead(
         judge::record(tx, book, ticket, &stored, policy, verdict).await?;
     }
     if stored.clock.generation > before.clock.generation {
-        escalations::stop_of_clock(tx, stored.id, Some(stored.clock.generation), "the target was changed").await?;
+        escalations::stop_of_clock(tx, stored.id, Some(stored.clock.generation), "the target was changed")
+            .await?;
     }
     note_end(tx, ticket, &before, &stored).await?;
     if stored.clock.next_check() != before.clock.next_check() {

@@ -132,9 +132,10 @@ fn checked(mut new: NewPolicy) -> Result<NewPolicy> {
         if new.targets[..index].iter().any(|earlier| earlier.priority == target.priority) {
             field(format!("/targets/{index}/priority"), format!("{} is there twice", target.priority));
         }
-        for (name, seconds) in
-            [("first_response_seconds", target.first_response_seconds), ("resolution_seconds", target.resolution_seconds)]
-        {
+        for (name, seconds) in [
+            ("first_response_seconds", target.first_response_seconds),
+            ("resolution_seconds", target.resolution_seconds),
+        ] {
             if seconds.is_some_and(|seconds| !(1..=LONGEST_TARGET).contains(&seconds)) {
                 let detail = format!("must be between 1 and {LONGEST_TARGET}, or null for no promise");
                 field(format!("/targets/{index}/{name}"), detail);
@@ -147,12 +148,18 @@ fn checked(mut new: NewPolicy) -> Result<NewPolicy> {
 fn named(error: store::Error) -> Error {
     match error.constraint() {
         Some("sla_policies_name_key") => Error::conflict("there is an SLA policy of this name already"),
-        Some("sla_policies_default_key") => Error::conflict("there is a default policy already: only one can be it"),
-        Some("sla_policies_calendar_fkey") => Error::invalid("/calendar", "there is no such business calendar"),
+        Some("sla_policies_default_key") => {
+            Error::conflict("there is a default policy already: only one can be it")
+        }
+        Some("sla_policies_calendar_fkey") => {
+            Error::invalid("/calendar", "there is no such business calendar")
+        }
         Some("sla_policies_warning_chain_fkey") => {
             Error::invalid("/warning_chain", "there is no such escalation chain")
         }
-        Some("sla_policies_breach_chain_fkey") => Error::invalid("/breach_chain", "there is no such escalation chain"),
+        Some("sla_policies_breach_chain_fkey") => {
+            Error::invalid("/breach_chain", "there is no such escalation chain")
+        }
         _ => error.into(),
     }
 }

@@ -17,19 +17,12 @@ pub struct TeamFields {
 const WORDS: [(&str, &str, &str); 3] = [
     ("teams_name_key", "/name", "is taken"),
     ("teams_manager_fkey", "/manager", "there is no such user"),
-    (
-        "teams_department_fkey",
-        "/department",
-        "there is no such department",
-    ),
+    ("teams_department_fkey", "/department", "there is no such department"),
 ];
 
 fn checked_email(email: Option<&str>) -> Result<Option<String>> {
     let email = email.filter(|email| !email.trim().is_empty());
-    Ok(email
-        .map(|email| check::email("/email", email))
-        .transpose()?
-        .map(String::from))
+    Ok(email.map(|email| check::email("/email", email)).transpose()?.map(String::from))
 }
 
 pub async fn create(tx: &mut Tx, actor: &Actor, fields: TeamFields) -> Result<Team> {
@@ -66,14 +59,10 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: Team, fields: TeamFields
 
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: TeamId) -> Result<()> {
     permission::check(actor, Permission::TeamsManage)?;
-    store::teams::delete(tx, id)
-        .await
-        .map_err(|error| match error.constraint() {
-            Some(_) => {
-                Error::conflict("tickets, policies or escalation steps name this team: change them first")
-            }
-            None => error.into(),
-        })?;
+    store::teams::delete(tx, id).await.map_err(|error| match error.constraint() {
+        Some(_) => Error::conflict("tickets, policies or escalation steps name this team: change them first"),
+        None => error.into(),
+    })?;
     events::record(tx, actor, "team.deleted", None, json!({"team": id})).await?;
     Ok(())
 }
@@ -86,20 +75,10 @@ pub async fn add_member(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserId) 
         .await?
         .ok_or_else(|| Error::invalid("/user", "there is no such user"))?;
     if !person.role.is_staff() {
-        return Err(Error::invalid(
-            "/user",
-            "an end user cannot be a member of a team",
-        ));
+        return Err(Error::invalid("/user", "an end user cannot be a member of a team"));
     }
     if store::teams::add_member(tx, team, user).await? {
-        events::record(
-            tx,
-            actor,
-            "team.member_added",
-            None,
-            json!({"team": team, "user": user}),
-        )
-        .await?;
+        events::record(tx, actor, "team.member_added", None, json!({"team": team, "user": user})).await?;
     }
     Ok(())
 }
@@ -110,13 +89,6 @@ pub async fn remove_member(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserI
     if !store::teams::remove_member(tx, team, user).await? {
         return Err(Error::NotFound);
     }
-    events::record(
-        tx,
-        actor,
-        "team.member_removed",
-        None,
-        json!({"team": team, "user": user}),
-    )
-    .await?;
+    events::record(tx, actor, "team.member_removed", None, json!({"team": team, "user": user})).await?;
     Ok(())
 }

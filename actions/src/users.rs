@@ -22,11 +22,7 @@ pub struct NewPerson {
 }
 
 const WORDS: [(&str, &str, &str); 2] = [
-    (
-        "users_department_fkey",
-        "/department",
-        "there is no such department",
-    ),
+    ("users_department_fkey", "/department", "there is no such department"),
     ("users_manager_fkey", "/manager", "there is no such user"),
 ];
 
@@ -34,11 +30,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> 
     permission::check(actor, Permission::PeopleManage)?;
     let email = check::email("/email", &new.email)?;
     let name = check::text("/name", &new.name, 200)?;
-    let time_zone = new
-        .time_zone
-        .as_deref()
-        .map(|zone| check::time_zone("/time_zone", zone))
-        .transpose()?;
+    let time_zone = new.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
     let locale = check::optional_text("/locale", new.locale.as_deref(), 35)?;
     let phone = check::optional_text("/phone", new.phone.as_deref(), 50)?;
     let row = store::users::NewUser {
@@ -54,14 +46,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> 
     };
     let id = check::constraints(store::users::insert(tx, &row).await, &WORDS)?
         .ok_or_else(|| Error::conflict("there is a user with this e-mail address already"))?;
-    events::record(
-        tx,
-        actor,
-        "user.created",
-        None,
-        json!({"user": id, "role": new.role}),
-    )
-    .await?;
+    events::record(tx, actor, "user.created", None, json!({"user": id, "role": new.role})).await?;
     Ok(store::users::get(tx, id).await?)
 }
 
@@ -103,9 +88,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     user.department = changes.department.unwrap_or(user.department);
     user.manager = changes.manager.unwrap_or(user.manager);
     if let Some(zone) = changes.time_zone {
-        user.time_zone = zone
-            .map(|zone| check::time_zone("/time_zone", &zone))
-            .transpose()?;
+        user.time_zone = zone.map(|zone| check::time_zone("/time_zone", &zone)).transpose()?;
     }
     if let Some(locale) = changes.locale {
         user.locale = check::optional_text("/locale", locale.as_deref(), 35)?;
@@ -118,9 +101,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     }
     let stays_admin = user.role == Role::Admin && user.is_active;
     if was_admin && !stays_admin && store::users::other_active_admins(tx, id).await? == 0 {
-        return Err(Error::conflict(
-            "this is the last active admin: make somebody else admin first",
-        ));
+        return Err(Error::conflict("this is the last active admin: make somebody else admin first"));
     }
     check::constraints(store::users::update(tx, &user).await, &WORDS)?;
     if !user.is_active {

@@ -27,12 +27,7 @@ impl World {
         let source = alert_sources::create(&mut tx, &actor, new).await.unwrap().source;
         let now = tx.now();
         tx.commit().await.unwrap();
-        World {
-            test,
-            organization,
-            source,
-            now,
-        }
+        World { test, organization, source, now }
     }
 
     fn at(&self, second: i64) -> DateTime<Utc> {
@@ -73,17 +68,12 @@ impl World {
 
     async fn ticket(&self, id: Option<TicketId>) -> store::tickets::Ticket {
         let mut tx = self.test.db.begin(self.organization.id).await.unwrap();
-        store::tickets::get(&mut tx, id.expect("an incident"))
-            .await
-            .unwrap()
+        store::tickets::get(&mut tx, id.expect("an incident")).await.unwrap()
     }
 
     async fn incidents(&self) -> i64 {
         let mut owner = self.test.owner().await;
-        sqlx::query_scalar("select count(*) from tickets")
-            .fetch_one(&mut owner)
-            .await
-            .unwrap()
+        sqlx::query_scalar("select count(*) from tickets").fetch_one(&mut owner).await.unwrap()
     }
 
     async fn comments(&self, id: Option<TicketId>) -> Vec<String> {
@@ -128,32 +118,15 @@ async fn one_group_lives_from_firing_to_resolved() {
         (Status::New, Priority::Medium, Source::Alert)
     );
     assert_eq!(ticket.title, "db1 is down");
-    assert!(
-        ticket.description.contains("instance: db1"),
-        "{}",
-        ticket.description
-    );
+    assert!(ticket.description.contains("instance: db1"), "{}", ticket.description);
 
     let repeated = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
-    assert_eq!(
-        (repeated.outcome, repeated.incident),
-        (Outcome::Repeated, opened.incident)
-    );
+    assert_eq!((repeated.outcome, repeated.incident), (Outcome::Repeated, opened.incident));
     assert!(world.comments(opened.incident).await.is_empty());
 
-    let joined = world
-        .one(
-            "g",
-            vec![
-                world.fires("db1", "warning", 0),
-                world.fires("db2", "critical", 5),
-            ],
-        )
-        .await;
-    assert_eq!(
-        (joined.outcome, joined.incident),
-        (Outcome::Joined, opened.incident)
-    );
+    let joined =
+        world.one("g", vec![world.fires("db1", "warning", 0), world.fires("db2", "critical", 5)]).await;
+    assert_eq!((joined.outcome, joined.incident), (Outcome::Joined, opened.incident));
     assert_eq!(world.ticket(opened.incident).await.priority, Priority::Critical);
     let comments = world.comments(opened.incident).await;
     assert_eq!(comments.len(), 1);
@@ -162,26 +135,17 @@ async fn one_group_lives_from_firing_to_resolved() {
             && comments[0].contains("priority raised from medium to critical")
     );
 
-    let noted = world
-        .one(
-            "g",
-            vec![world.ends("db1", 0, 10), world.fires("db2", "critical", 5)],
-        )
-        .await;
+    let noted = world.one("g", vec![world.ends("db1", 0, 10), world.fires("db2", "critical", 5)]).await;
     assert_eq!(noted.outcome, Outcome::Noted);
     assert!(world.ticket(opened.incident).await.status.is_open());
 
-    let resolved = world
-        .one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)])
-        .await;
+    let resolved = world.one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)]).await;
     assert_eq!(resolved.outcome, Outcome::Resolved);
     let ticket = world.ticket(opened.incident).await;
     assert_eq!(ticket.status, Status::Resolved);
     assert!(ticket.resolution.unwrap().contains("prometheus"));
 
-    let again = world
-        .one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)])
-        .await;
+    let again = world.one("g", vec![world.ends("db1", 0, 10), world.ends("db2", 5, 12)]).await;
     assert_eq!(again.outcome, Outcome::Ignored(Why::AlreadyResolved));
     let late = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
     assert_eq!(late.outcome, Outcome::Ignored(Why::OlderThanResolve));
@@ -196,10 +160,7 @@ async fn one_group_lives_from_firing_to_resolved() {
 async fn the_end_of_something_unknown_opens_nothing_and_is_remembered() {
     let world = World::new().await;
     let done = world.one("g", vec![world.ends("db1", 0, 10)]).await;
-    assert_eq!(
-        (done.outcome, done.incident),
-        (Outcome::Ignored(Why::UnknownResolve), None)
-    );
+    assert_eq!((done.outcome, done.incident), (Outcome::Ignored(Why::UnknownResolve), None));
     let late = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
     assert_eq!(late.outcome, Outcome::Ignored(Why::OlderThanResolve));
     assert_eq!(world.incidents().await, 0);
@@ -211,10 +172,7 @@ async fn twenty_at_once_make_one_incident() {
     let tasks: Vec<_> = (0..20)
         .map(|_| {
             let (db, source) = (world.test.db.clone(), world.source.clone());
-            let signals = vec![
-                world.fires("db1", "critical", 0),
-                world.fires("db2", "warning", 0),
-            ];
+            let signals = vec![world.fires("db1", "critical", 0), world.fires("db2", "warning", 0)];
             tokio::spawn(async move { send(&db, &source, "g", signals).await.unwrap()[0] })
         })
         .collect();
@@ -237,15 +195,9 @@ async fn an_alert_that_the_sender_regroups_stays_one_incident() {
     let world = World::new().await;
     let opened = world.one("old", vec![world.fires("db1", "critical", 0)]).await;
     let moved = world.one("new", vec![world.fires("db1", "critical", 0)]).await;
-    assert_eq!(
-        (moved.outcome, moved.incident),
-        (Outcome::Repeated, opened.incident)
-    );
+    assert_eq!((moved.outcome, moved.incident), (Outcome::Repeated, opened.incident));
     let resolved = world.one("new", vec![world.ends("db1", 0, 5)]).await;
-    assert_eq!(
-        (resolved.outcome, resolved.incident),
-        (Outcome::Resolved, opened.incident)
-    );
+    assert_eq!((resolved.outcome, resolved.incident), (Outcome::Resolved, opened.incident));
     assert_eq!(world.incidents().await, 1);
 }
 
@@ -259,12 +211,7 @@ async fn settings_of_the_source_hold() {
     assert!(world.ticket(opened.incident).await.status.is_open());
 
     world.source.grouping = Grouping::Alert;
-    let done = world
-        .send(
-            "h",
-            vec![world.fires("web1", "info", 0), world.fires("web2", "info", 0)],
-        )
-        .await;
+    let done = world.send("h", vec![world.fires("web1", "info", 0), world.fires("web2", "info", 0)]).await;
     assert!(done.iter().all(|one| one.outcome == Outcome::Opened));
     assert_eq!(world.incidents().await, 3);
     assert_eq!(world.ticket(done[0].incident).await.priority, Priority::Low);
@@ -294,23 +241,14 @@ async fn repetitions_do_not_argue_with_people() {
     assert_eq!(world.ticket(opened.incident).await.priority, Priority::Medium);
 
     let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
-    actions::tickets::resolve(&mut tx, &actor, id, "we know")
-        .await
-        .unwrap();
+    actions::tickets::resolve(&mut tx, &actor, id, "we know").await.unwrap();
     tx.commit().await.unwrap();
     let repeated = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
     assert_eq!(repeated.outcome, Outcome::Repeated);
     assert_eq!(world.incidents().await, 1);
     // Another alert of the group is news.
-    let news = world
-        .one(
-            "g",
-            vec![
-                world.fires("db1", "critical", 0),
-                world.fires("db2", "critical", 9),
-            ],
-        )
-        .await;
+    let news =
+        world.one("g", vec![world.fires("db1", "critical", 0), world.fires("db2", "critical", 9)]).await;
     assert_eq!(news.outcome, Outcome::Opened);
 }
 
@@ -322,18 +260,7 @@ async fn another_organization_sees_nothing_of_it() {
     let mut tx = world.test.db.begin(other.id).await.unwrap();
     assert!(store::alert_sources::get(&mut tx, world.source.id).await.is_err());
     let filter = store::alerts::AlertFilter::default();
-    assert!(
-        store::alerts::list(&mut tx, &filter, None, 10)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(store::alerts::list(&mut tx, &filter, None, 10).await.unwrap().is_empty());
     let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
-    assert_eq!(
-        store::alerts::list(&mut tx, &filter, None, 10)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(store::alerts::list(&mut tx, &filter, None, 10).await.unwrap().len(), 1);
 }

@@ -46,16 +46,9 @@ async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
-    let media_type = headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let essence = media_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let media_type =
+        headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
@@ -71,8 +64,7 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             _ => Problem::bad_request(format!("the body is not valid JSON: {error}")),
         }
     })?;
-    json.end()
-        .map_err(|error| Problem::bad_request(format!("the body is not valid JSON: {error}")))?;
+    json.end().map_err(|error| Problem::bad_request(format!("the body is not valid JSON: {error}")))?;
     Ok(value)
 }
 
@@ -106,30 +98,20 @@ fn escape(key: &str) -> String {
 /// serde names a missing or unknown field in its text only: the pointer should lead to the field itself.
 pub(crate) fn field_error(pointer: String, message: &str) -> FieldError {
     let message = message.rsplit_once(" at line ").map_or(message, |(text, _)| text);
-    let named = |prefix: &str| {
-        message
-            .strip_prefix(prefix)
-            .and_then(|rest| rest.split('`').next())
-    };
+    let named = |prefix: &str| message.strip_prefix(prefix).and_then(|rest| rest.split('`').next());
     let (field, detail) = if let Some(field) = named("missing field `") {
         (Some(field), "is required".to_owned())
     } else if let Some(field) = named("unknown field `") {
-        let expected = message
-            .split_once(", expected ")
-            .map(|(_, list)| format!(" (known are {list})"));
-        (
-            Some(field),
-            format!("is not a field here{}", expected.unwrap_or_default()),
-        )
+        let expected = message.split_once(", expected ").map(|(_, list)| format!(" (known are {list})"));
+        (Some(field), format!("is not a field here{}", expected.unwrap_or_default()))
     } else {
         (None, message.to_owned())
     };
     match field {
         // With the path reader the pointer of an unknown field already ends in its name.
-        Some(field) if !pointer.ends_with(&format!("/{}", escape(field))) => FieldError {
-            pointer: format!("{pointer}/{}", escape(field)),
-            detail,
-        },
+        Some(field) if !pointer.ends_with(&format!("/{}", escape(field))) => {
+            FieldError { pointer: format!("{pointer}/{}", escape(field)), detail }
+        }
         _ => FieldError { pointer, detail },
     }
 }
@@ -159,13 +141,7 @@ mod tests {
         let status = response.status().as_u16();
         let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
         let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
-        (
-            status,
-            value["errors"][0]["pointer"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned(),
-        )
+        (status, value["errors"][0]["pointer"].as_str().unwrap_or_default().to_owned())
     }
 
     #[tokio::test]
@@ -176,11 +152,7 @@ mod tests {
             ("{}", 422, "/title"),
             ("{\"title\":1}", 422, "/title"),
             ("{\"title\":\"a\",\"role\":\"admin\"}", 422, "/role"),
-            (
-                "{\"title\":\"a\",\"inner\":[{\"size\":1},{\"size\":300}]}",
-                422,
-                "/inner/1/size",
-            ),
+            ("{\"title\":\"a\",\"inner\":[{\"size\":1},{\"size\":300}]}", 422, "/inner/1/size"),
             ("{\"title\":\"a\",\"inner\":[{\"a/b\":1}]}", 422, "/inner/0/a~1b"),
             ("{\"title\":\"a\",\"inner\":[{}]}", 422, "/inner/0/size"),
             ("[]", 422, "/title"),

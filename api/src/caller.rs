@@ -90,25 +90,10 @@ impl Caller {
     }
 
     async fn of_user(tx: &mut Tx, id: UserId, credential: Credential) -> ApiResult<Caller> {
-        let user = store::users::find(tx, id)
-            .await?
-            .filter(|user| user.is_active)
-            .ok_or_else(refused)?;
-        let who = Who::User {
-            id,
-            role: user.role,
-            name: user.name,
-        };
-        let actor = Actor {
-            organization: tx.organization(),
-            who,
-        };
-        Ok(Caller {
-            actor,
-            user: id,
-            role: user.role,
-            credential,
-        })
+        let user = store::users::find(tx, id).await?.filter(|user| user.is_active).ok_or_else(refused)?;
+        let who = Who::User { id, role: user.role, name: user.name };
+        let actor = Actor { organization: tx.organization(), who };
+        Ok(Caller { actor, user: id, role: user.role, credential })
     }
 }
 

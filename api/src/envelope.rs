@@ -16,11 +16,7 @@ pub async fn wrap(State(state): State<AppState>, request: Request, next: Next) -
     let started = Instant::now();
     let context = trace_context(request.headers());
     let method = request.method().clone();
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("unmatched", MatchedPath::as_str)
-        .to_owned();
+    let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
     let span = tracing::info_span!("request", trace_id = %context.trace_id_hex(), http.method = %method, http.route = %route);
 
     // In a task of its own: a handler runs to its end (and to its commit) although the client hangs up.
@@ -60,20 +56,15 @@ fn log(route: &str, status: StatusCode, seconds: f64) {
 
 /// W3C Trace Context: goes on in the caller's trace, or starts one.
 fn trace_context(headers: &HeaderMap) -> TraceContext {
-    let parent = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse().ok());
+    let parent =
+        headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
     parent.map_or_else(TraceContext::new_root, TraceContext::child)
 }
 
 /// Errors without a document of their own (405 of the router, 413 of the body limit …) get one.
 async fn with_problem_body(response: Response) -> Response {
     let status = response.status();
-    let media_type = response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let media_type = response.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let bare = media_type.is_none_or(|media_type| media_type.starts_with("text/plain"));
     if !(status.is_client_error() || status.is_server_error()) || !bare {
         return response;
@@ -102,14 +93,8 @@ fn finish_headers(headers: &mut HeaderMap, context: TraceContext) {
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (
-            HeaderName::from_static("cross-origin-resource-policy"),
-            "same-origin",
-        ),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'",
-        ),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         // Pages and assets know better.

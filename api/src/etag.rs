@@ -43,13 +43,7 @@ pub fn ok<T: Serialize>(version: impl Version, body: T) -> Response {
 /// 201 with an ETag and the address of the new object.
 pub fn created<T: Serialize>(location: &str, version: impl Version, body: T) -> Response {
     let location = HeaderValue::from_str(location).expect("paths made of ids are a header value");
-    (
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        header(version),
-        Json(body),
-    )
-        .into_response()
+    (StatusCode::CREATED, [(header::LOCATION, location)], header(version), Json(body)).into_response()
 }
 
 /// The `If-Match` header, if there is one. Tags are compared without regard to `W/`: proxies that compress add it.
@@ -87,9 +81,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
         let Some(value) = parts.headers.get(header::IF_MATCH) else {
             return Ok(IfMatch(None));
         };
-        let text = value
-            .to_str()
-            .map_err(|_| Problem::bad_request("the If-Match header cannot be read"))?;
+        let text = value.to_str().map_err(|_| Problem::bad_request("the If-Match header cannot be read"))?;
         let tag = |part: &str| part.trim().trim_start_matches("W/").trim_matches('"').to_owned();
         Ok(IfMatch(Some(text.split(',').map(tag).collect())))
     }

@@ -17,10 +17,7 @@ pub async fn ready(State(state): State<AppState>) -> ApiResult<&'static str> {
         Ok(Ok(Some(unfit))) => Err(Problem::unavailable(unfit.to_string(), 5)),
         Ok(Err(error)) => {
             tracing::warn!(%error, "not ready");
-            Err(Problem::unavailable(
-                "the database does not answer, or has no schema",
-                2,
-            ))
+            Err(Problem::unavailable("the database does not answer, or has no schema", 2))
         }
         Err(_) => Err(Problem::unavailable("the database does not answer in time", 2)),
     }

@@ -35,12 +35,7 @@ async fn guarded(state: &AppState, request: Request, next: Next) -> Result<Respo
         return Ok(next.run(Request::from_parts(parts, body)).await);
     };
     let wrong = || Problem::bad_request("an Idempotency-Key is 1 to 255 printable characters");
-    let key = key
-        .to_str()
-        .ok()
-        .filter(|key| (1..=255).contains(&key.len()))
-        .ok_or_else(wrong)?
-        .to_owned();
+    let key = key.to_str().ok().filter(|key| (1..=255).contains(&key.len())).ok_or_else(wrong)?.to_owned();
     // Without a caller there is nothing to tie the key to (login, for example); the handler decides about that.
     if crate::caller::bearer(&parts).is_none() {
         return Ok(next.run(Request::from_parts(parts, body)).await);
@@ -75,11 +70,8 @@ async fn guarded(state: &AppState, request: Request, next: Next) -> Result<Respo
 }
 
 fn request_hash(query: Option<&str>, body: &[u8]) -> String {
-    let digest = Sha256::new()
-        .chain_update(query.unwrap_or_default())
-        .chain_update([0])
-        .chain_update(body)
-        .finalize();
+    let digest =
+        Sha256::new().chain_update(query.unwrap_or_default()).chain_update([0]).chain_update(body).finalize();
     hex::encode(digest)
 }
 
@@ -90,21 +82,14 @@ fn repeat(answer: Answer) -> Result<Response, Problem> {
     let status = StatusCode::from_u16(answer.status).map_err(|error| Problem::internal(&error))?;
     let mut response = (status, body).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
-    let text = |name: &HeaderName| {
-        answer
-            .headers
-            .get(name.as_str())
-            .and_then(Value::as_str)
-            .map(str::to_owned)
-    };
+    let text =
+        |name: &HeaderName| answer.headers.get(name.as_str()).and_then(Value::as_str).map(str::to_owned);
     for name in HEADERS {
         if let Some(value) = text(&name).and_then(|value| HeaderValue::from_str(&value).ok()) {
             response.headers_mut().insert(name, value);
         }
     }
-    response
-        .headers_mut()
-        .insert("idempotent-replayed", HeaderValue::from_static("true"));
+    response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
     Ok(response)
 }
 
@@ -113,9 +98,7 @@ async fn keep(state: &AppState, key: &Key, response: Response) -> Result<Respons
     let status = response.status();
     let secret = response.extensions().get::<HoldsSecret>().is_some();
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, LARGEST_ANSWER)
-        .await
-        .map_err(|error| Problem::internal(&error))?;
+    let bytes = to_bytes(body, LARGEST_ANSWER).await.map_err(|error| Problem::internal(&error))?;
     let mut tx = state.db.begin(key.organization).await?;
     if status.is_server_error() {
         idempotency::forget(&mut tx, key).await?;

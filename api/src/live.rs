@@ -33,13 +33,7 @@ pub struct Live {
 impl Live {
     pub fn new(db: Db, stop: CancellationToken) -> Self {
         let (sender, _) = broadcast::channel(BACKLOG);
-        Live {
-            db,
-            sender,
-            position: Arc::default(),
-            running: Arc::default(),
-            stop,
-        }
+        Live { db, sender, position: Arc::default(), running: Arc::default(), stop }
     }
 
     /// What comes after the position that is answered too. Starts the poller if it sleeps.
@@ -53,10 +47,7 @@ impl Live {
         let receiver = self.sender.subscribe();
         if !*running {
             *running = true;
-            tokio::spawn(
-                self.clone()
-                    .poll(Sequencer::new(self.position.load(Ordering::SeqCst))),
-            );
+            tokio::spawn(self.clone().poll(Sequencer::new(self.position.load(Ordering::SeqCst))));
         }
         Ok((receiver, self.position.load(Ordering::SeqCst)))
     }
@@ -124,11 +115,7 @@ struct Waiting {
 
 impl Sequencer {
     fn new(last: i64) -> Self {
-        Sequencer {
-            last,
-            settled: last,
-            waiting: None,
-        }
+        Sequencer { last, settled: last, waiting: None }
     }
 
     fn ready(&mut self, positions: &[i64], running_since: i64, begun_before: i64, now: Instant) -> usize {
@@ -147,11 +134,7 @@ impl Sequencer {
             ready += 1;
         }
         if let (true, None, Some(newest)) = (ready < positions.len(), &self.waiting, positions.last()) {
-            self.waiting = Some(Waiting {
-                up_to: *newest,
-                until_over: begun_before,
-                since: now,
-            });
+            self.waiting = Some(Waiting { up_to: *newest, until_over: begun_before, since: now });
         }
         ready
     }

@@ -14,9 +14,7 @@ static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
         "relaydesk_http_request_duration_seconds",
         "how long requests took, by route, method and status",
         &["route", "method", "status"],
-        vec![
-            0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0
-        ]
+        vec![0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0]
     )
     .expect("registered once")
 });
@@ -31,12 +29,8 @@ static CONNECTIONS: LazyLock<IntGaugeVec> = LazyLock::new(|| {
 });
 
 static BUILD: LazyLock<IntGaugeVec> = LazyLock::new(|| {
-    register_int_gauge_vec!(
-        "relaydesk_build_info",
-        "always 1; the version is in the label",
-        &["version"]
-    )
-    .expect("registered once")
+    register_int_gauge_vec!("relaydesk_build_info", "always 1; the version is in the label", &["version"])
+        .expect("registered once")
 });
 
 pub fn observe_request(route: &str, method: &Method, status: StatusCode, seconds: f64) {
@@ -50,21 +44,12 @@ pub fn observe_request(route: &str, method: &Method, status: StatusCode, seconds
         Method::HEAD,
         Method::OPTIONS,
     ];
-    let method = if known.contains(method) {
-        method.as_str()
-    } else {
-        "other"
-    };
-    REQUESTS
-        .with_label_values(&[route, method, status.as_str()])
-        .observe(seconds);
+    let method = if known.contains(method) { method.as_str() } else { "other" };
+    REQUESTS.with_label_values(&[route, method, status.as_str()]).observe(seconds);
 }
 
 pub async fn show(State(state): State<AppState>) -> Response {
-    let (size, idle) = (
-        i64::from(state.db.pool().size()),
-        state.db.pool().num_idle() as i64,
-    );
+    let (size, idle) = (i64::from(state.db.pool().size()), state.db.pool().num_idle() as i64);
     CONNECTIONS.with_label_values(&["idle"]).set(idle);
     CONNECTIONS.with_label_values(&["used"]).set((size - idle).max(0));
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

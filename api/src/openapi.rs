@@ -53,9 +53,7 @@ pub fn complete(document: &mut OpenApi) {
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     document.security = Some(vec![SecurityRequirement::new("bearer", Vec::<String>::new())]);
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name("Problem")))
-        .build();
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
     let problem = ResponseBuilder::new()
         .description("What went wrong")
         .content("application/problem+json", content)
@@ -72,9 +70,7 @@ pub fn complete(document: &mut OpenApi) {
             let Some(operation) = operation else { continue };
             operation.operation_id = Some(operation_id(method, path));
             let responses = &mut operation.responses.responses;
-            responses
-                .entry("default".to_owned())
-                .or_insert_with(|| RefOr::T(problem.clone()));
+            responses.entry("default".to_owned()).or_insert_with(|| RefOr::T(problem.clone()));
         }
     }
 }
@@ -83,9 +79,7 @@ pub fn complete(document: &mut OpenApi) {
 /// `post_incidents_id_assign`. (The handlers' own names repeat from noun to noun.)
 fn operation_id(method: &str, path: &str) -> String {
     let path = path.strip_prefix("/api/v1").unwrap_or(path);
-    let words = path
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty());
+    let words = path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     std::iter::once(method).chain(words).collect::<Vec<_>>().join("_")
 }
 
@@ -98,36 +92,22 @@ pub fn router(document: &OpenApi) -> Router<AppState> {
             get(move || async move { ([(header::CONTENT_TYPE, "application/json")], json.to_string()) }),
         )
         .route("/api/docs", get(page))
-        .route(
-            "/api/docs/{file}",
-            get(move |Path(file): Path<String>| asset(file, config)),
-        )
+        .route("/api/docs/{file}", get(move |Path(file): Path<String>| asset(file, config)))
 }
 
 async fn page() -> Response {
-    (
-        [(
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static(PAGE_POLICY),
-        )],
-        Html(PAGE),
-    )
-        .into_response()
+    ([(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(PAGE_POLICY))], Html(PAGE)).into_response()
 }
 
 async fn asset(file: String, config: Arc<Config<'static>>) -> Response {
     match utoipa_swagger_ui::serve(&file, config) {
         Ok(Some(asset)) => {
             let cache = (header::CACHE_CONTROL, "public, max-age=3600".to_owned());
-            let mut response = (
-                [(header::CONTENT_TYPE, asset.content_type), cache],
-                asset.bytes.into_owned(),
-            )
-                .into_response();
+            let mut response =
+                ([(header::CONTENT_TYPE, asset.content_type), cache], asset.bytes.into_owned())
+                    .into_response();
             if asset.gzpipped {
-                response
-                    .headers_mut()
-                    .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             }
             response
         }

@@ -57,21 +57,13 @@ impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut list = ListQuery {
-            page_size: DEFAULT_SIZE,
-            cursor: None,
-            ordering: None,
-            q: None,
-        };
+        let mut list = ListQuery { page_size: DEFAULT_SIZE, cursor: None, ordering: None, q: None };
         for (name, value) in query::pairs(parts)? {
             let value = value.trim();
             match name.as_str() {
                 _ if value.is_empty() => {}
                 "page_size" => {
-                    let size = value
-                        .parse()
-                        .ok()
-                        .filter(|size| (1..=LARGEST_SIZE).contains(size));
+                    let size = value.parse().ok().filter(|size| (1..=LARGEST_SIZE).contains(size));
                     let wrong = || {
                         Problem::invalid("/page_size", format!("must be a number from 1 to {LARGEST_SIZE}"))
                     };
@@ -96,33 +88,22 @@ impl ListQuery {
     /// The wanted order; `allowed` are the fields the list can be sorted by, `default` may have a `-` in front.
     pub fn ordering(&self, allowed: &[&'static str], default: &'static str) -> Result<Ordering, Problem> {
         let wanted = self.ordering.as_deref().unwrap_or(default);
-        let (name, descending) = wanted
-            .strip_prefix('-')
-            .map_or((wanted, false), |name| (name, true));
+        let (name, descending) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
         let known = allowed.iter().find(|field| **field == name);
         let wrong = || {
             Problem::invalid(
                 "/ordering",
-                format!(
-                    "must be one of {}, with - in front to reverse",
-                    allowed.join(", ")
-                ),
+                format!("must be one of {}, with - in front to reverse", allowed.join(", ")),
             )
         };
-        Ok(Ordering {
-            field: known.ok_or_else(wrong)?,
-            descending,
-        })
+        Ok(Ordering { field: known.ok_or_else(wrong)?, descending })
     }
 
     /// The sort key after which this page begins, for example `(DateTime<Utc>, Uuid)`.
     pub fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, Problem> {
         let Some(text) = &self.cursor else { return Ok(None) };
         let wrong = || {
-            Problem::invalid(
-                "/cursor",
-                "is not a cursor of this list: take next_cursor of the page before",
-            )
+            Problem::invalid("/cursor", "is not a cursor of this list: take next_cursor of the page before")
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
         let cursor: Cursor<K> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
@@ -137,10 +118,7 @@ impl ListQuery {
 
     /// The cursor that leads to what comes after this sort key.
     pub fn cursor_of<K: Serialize>(&self, key: &K) -> Result<String, Problem> {
-        let cursor = Cursor {
-            o: self.ordering.clone().unwrap_or_default(),
-            k: key,
-        };
+        let cursor = Cursor { o: self.ordering.clone().unwrap_or_default(), k: key };
         let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
         Ok(URL_SAFE_NO_PAD.encode(json))
     }
@@ -159,10 +137,7 @@ impl ListQuery {
             Some(last) if more => Some(self.cursor_of(&key(last))?),
             _ => None,
         };
-        Ok(Page {
-            items: rows.into_iter().map(item).collect(),
-            next_cursor,
-        })
+        Ok(Page { items: rows.into_iter().map(item).collect(), next_cursor })
     }
 }
 
@@ -171,12 +146,7 @@ mod tests {
     use super::*;
 
     fn list(page_size: u16, cursor: Option<String>) -> ListQuery {
-        ListQuery {
-            page_size,
-            cursor,
-            ordering: None,
-            q: None,
-        }
+        ListQuery { page_size, cursor, ordering: None, q: None }
     }
 
     #[test]
@@ -207,10 +177,7 @@ mod tests {
             assert!(list(3, Some(bad.into())).after::<u32>().is_err());
         }
         let page = list(1, None).page(vec![1, 2], |n| *n, |n| n).unwrap();
-        let other = ListQuery {
-            ordering: Some("title".into()),
-            ..list(1, page.next_cursor)
-        };
+        let other = ListQuery { ordering: Some("title".into()), ..list(1, page.next_cursor) };
         assert!(other.after::<u32>().is_err());
     }
 }

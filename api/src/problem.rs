@@ -72,47 +72,26 @@ impl Problem {
             [one] => format!("{}: {}", one.pointer, one.detail),
             many => format!("{} fields are wrong", many.len()),
         };
-        let problem = Problem::new(
-            "validation",
-            "Invalid input",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            detail,
-        );
+        let problem = Problem::new("validation", "Invalid input", StatusCode::UNPROCESSABLE_ENTITY, detail);
         Problem { errors, ..problem }
     }
 
     pub fn invalid(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        Problem::validation(vec![FieldError {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        }])
+        Problem::validation(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
     /// The body was kept, and cannot be used: what is wrong, with pointers.
     pub fn unusable_payload(errors: Vec<FieldError>, detail: impl Into<String>) -> Self {
         Problem {
             errors,
-            ..Problem::new(
-                "unusable-payload",
-                "Unusable payload",
-                StatusCode::BAD_REQUEST,
-                detail,
-            )
+            ..Problem::new("unusable-payload", "Unusable payload", StatusCode::BAD_REQUEST, detail)
         }
     }
 
     /// No credentials, or none that are good.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Problem::new(
-            "unauthorized",
-            "Not authenticated",
-            StatusCode::UNAUTHORIZED,
-            detail,
-        )
-        .with_header(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static("Bearer realm=\"relaydesk\""),
-        )
+        Problem::new("unauthorized", "Not authenticated", StatusCode::UNAUTHORIZED, detail)
+            .with_header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"relaydesk\""))
     }
 
     pub fn forbidden(detail: impl Into<String>) -> Self {
@@ -121,12 +100,7 @@ impl Problem {
 
     /// Also the answer for what belongs to another organization.
     pub fn not_found() -> Self {
-        Problem::new(
-            "not-found",
-            "Not found",
-            StatusCode::NOT_FOUND,
-            "there is no such thing here",
-        )
+        Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, "there is no such thing here")
     }
 
     /// The same, where it helps to say more.
@@ -150,42 +124,21 @@ impl Problem {
 
     pub fn idempotency_in_progress() -> Self {
         let detail = "the first request with this Idempotency-Key is still running: try again in a moment";
-        Problem::new(
-            "idempotency-in-progress",
-            "Still running",
-            StatusCode::CONFLICT,
-            detail,
-        )
-        .retry_after(1)
+        Problem::new("idempotency-in-progress", "Still running", StatusCode::CONFLICT, detail).retry_after(1)
     }
 
     pub fn idempotency_key_reused() -> Self {
         let detail = "this Idempotency-Key was used for a different request: use a new one";
-        Problem::new(
-            "idempotency-key-reused",
-            "Key already used",
-            StatusCode::UNPROCESSABLE_ENTITY,
-            detail,
-        )
+        Problem::new("idempotency-key-reused", "Key already used", StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 
     pub fn idempotency_answer_lost() -> Self {
         let detail = "the first request with this Idempotency-Key took effect, but its answer was not kept: look the result up";
-        Problem::new(
-            "idempotency-answer-lost",
-            "Already done",
-            StatusCode::CONFLICT,
-            detail,
-        )
+        Problem::new("idempotency-answer-lost", "Already done", StatusCode::CONFLICT, detail)
     }
 
     pub fn payload_too_large(detail: impl Into<String>) -> Self {
-        Problem::new(
-            "payload-too-large",
-            "Too large",
-            StatusCode::PAYLOAD_TOO_LARGE,
-            detail,
-        )
+        Problem::new("payload-too-large", "Too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
     pub fn unsupported_media_type(expected: &str) -> Self {
@@ -199,45 +152,26 @@ impl Problem {
     }
 
     pub fn too_many_requests(detail: impl Into<String>, seconds: u32) -> Self {
-        Problem::new(
-            "too-many-requests",
-            "Too many requests",
-            StatusCode::TOO_MANY_REQUESTS,
-            detail,
-        )
-        .retry_after(seconds)
+        Problem::new("too-many-requests", "Too many requests", StatusCode::TOO_MANY_REQUESTS, detail)
+            .retry_after(seconds)
     }
 
     /// Our fault; the cause is for the log, not for the caller.
     pub fn internal(cause: &(dyn std::fmt::Display + Sync)) -> Self {
         tracing::error!(error = %cause, "request failed");
         let detail = "something went wrong on our side; the trace id leads to the log";
-        Problem::new(
-            "internal",
-            "Internal error",
-            StatusCode::INTERNAL_SERVER_ERROR,
-            detail,
-        )
+        Problem::new("internal", "Internal error", StatusCode::INTERNAL_SERVER_ERROR, detail)
     }
 
     pub fn unavailable(detail: impl Into<String>, seconds: u32) -> Self {
-        Problem::new(
-            "unavailable",
-            "Unavailable",
-            StatusCode::SERVICE_UNAVAILABLE,
-            detail,
-        )
-        .retry_after(seconds)
+        Problem::new("unavailable", "Unavailable", StatusCode::SERVICE_UNAVAILABLE, detail)
+            .retry_after(seconds)
     }
 
     /// For answers that something below us made without a body of ours (unknown method, body too large …).
     pub(crate) fn of_status(status: StatusCode, text: &str) -> Self {
         let detail = |otherwise: &str| {
-            if text.is_empty() {
-                otherwise.to_owned()
-            } else {
-                text.to_lowercase()
-            }
+            if text.is_empty() { otherwise.to_owned() } else { text.to_lowercase() }
         };
         match status {
             StatusCode::NOT_FOUND => Problem::not_found(),
@@ -247,22 +181,15 @@ impl Problem {
             }
             StatusCode::PAYLOAD_TOO_LARGE => Problem::payload_too_large(detail("the body is too large")),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Problem::unsupported_media_type("application/json"),
-            StatusCode::UNPROCESSABLE_ENTITY => Problem::new(
-                "validation",
-                "Invalid input",
-                status,
-                detail("the input is not valid"),
-            ),
+            StatusCode::UNPROCESSABLE_ENTITY => {
+                Problem::new("validation", "Invalid input", status, detail("the input is not valid"))
+            }
             StatusCode::UNAUTHORIZED => Problem::unauthorized(detail("credentials are missing or not valid")),
             StatusCode::SERVICE_UNAVAILABLE => Problem::unavailable(detail("try again in a moment"), 1),
-            status if status.is_client_error() => Problem {
-                status,
-                ..Problem::bad_request(detail("the request is not valid"))
-            },
-            status => Problem {
-                status,
-                ..Problem::internal(&format!("answered {status}: {text}"))
-            },
+            status if status.is_client_error() => {
+                Problem { status, ..Problem::bad_request(detail("the request is not valid")) }
+            }
+            status => Problem { status, ..Problem::internal(&format!("answered {status}: {text}")) },
         }
     }
 
@@ -342,13 +269,7 @@ pub trait OnConstraint<T> {
 
 impl<T> OnConstraint<T> for Result<T, store::Error> {
     fn on_constraint(self, name: &str, words: impl FnOnce() -> Problem) -> Result<T, Problem> {
-        self.map_err(|error| {
-            if error.constraint() == Some(name) {
-                words()
-            } else {
-                error.into()
-            }
-        })
+        self.map_err(|error| if error.constraint() == Some(name) { words() } else { error.into() })
     }
 }
 
@@ -375,11 +296,8 @@ mod tests {
             .collect();
         let source = include_str!("problem.rs");
         let (code, _) = source.split_once("#[cfg(test)]").unwrap();
-        let made: BTreeSet<&str> = code
-            .split("Problem::new(")
-            .skip(1)
-            .filter_map(|rest| rest.split('"').nth(1))
-            .collect();
+        let made: BTreeSet<&str> =
+            code.split("Problem::new(").skip(1).filter_map(|rest| rest.split('"').nth(1)).collect();
         assert_eq!(documented, made);
     }
 }

@@ -60,11 +60,7 @@ fn read<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem>
     let parameters = serde_urlencoded::Deserializer::new(url_pairs(encoded.as_bytes()));
     serde_path_to_error::deserialize(parameters).map_err(|error| {
         let path = error.path().to_string();
-        let pointer = if path == "." {
-            String::new()
-        } else {
-            format!("/{path}")
-        };
+        let pointer = if path == "." { String::new() } else { format!("/{path}") };
         Problem::validation(vec![field_error(pointer, &error.into_inner().to_string())])
     })
 }
@@ -84,14 +80,7 @@ where
 {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let values = text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty())
-            .map(T::from_str);
-        values
-            .collect::<Result<_, _>>()
-            .map(OneOrMore)
-            .map_err(serde::de::Error::custom)
+        let values = text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(T::from_str);
+        values.collect::<Result<_, _>>().map(OneOrMore).map_err(serde::de::Error::custom)
     }
 }

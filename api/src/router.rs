@@ -46,9 +46,7 @@ fn nouns() -> OpenApiRouter<AppState> {
 
 /// Where other systems knock: `/hooks/…`, without a login.
 fn hooks() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .merge(routes::alert_hooks::router())
-        .merge(routes::mail_hook::router())
+    OpenApiRouter::new().merge(routes::alert_hooks::router()).merge(routes::mail_hook::router())
 }
 
 fn documented() -> (Router<AppState>, OpenApi) {
@@ -85,8 +83,6 @@ pub fn app_with(state: AppState, pages: Router) -> Router {
         .fallback(async || Problem::not_found())
         .layer(from_fn_with_state(state, envelope::wrap));
     // The path is trimmed before the router sees it, so the router stands behind the fallback of an empty one.
-    let trimmed = ServiceBuilder::new()
-        .map_request(envelope::without_trailing_slash)
-        .service(inner);
+    let trimmed = ServiceBuilder::new().map_request(envelope::without_trailing_slash).service(inner);
     Router::new().fallback_service(trimmed)
 }

@@ -46,14 +46,7 @@ impl AppState {
     pub fn new(db: Db, blobs: Blobs, keys: Keys, settings: Settings) -> Self {
         let draining = CancellationToken::new();
         let live = Live::new(db.clone(), draining.clone());
-        AppState {
-            db,
-            blobs,
-            keys: Arc::new(keys),
-            settings: Arc::new(settings),
-            live,
-            draining,
-        }
+        AppState { db, blobs, keys: Arc::new(keys), settings: Arc::new(settings), live, draining }
     }
 
     /// From now on `/readyz` says no, so that load balancers send nothing new, and live streams end; requests are still

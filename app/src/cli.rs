@@ -6,7 +6,12 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 #[derive(Debug, Parser)]
-#[command(name = "relaydesk", version, about = "Service desk and durable job platform", propagate_version = true)]
+#[command(
+    name = "relaydesk",
+    version,
+    about = "Service desk and durable job platform",
+    propagate_version = true
+)]
 #[command(after_help = "Try it: relaydesk demo\nSettings: relaydesk config check --help")]
 pub struct Cli {
     /// Configuration file [default: relaydesk.toml if it is there]
@@ -117,7 +122,9 @@ pub enum AdminCommand {
         output: Json,
     },
     /// Create a user; the password comes from standard input or is made up and printed once
-    #[command(after_help = "Example: relaydesk admin create-user --organization acme --email ada@acme.example --name Ada --role admin")]
+    #[command(
+        after_help = "Example: relaydesk admin create-user --organization acme --email ada@acme.example --name Ada --role admin"
+    )]
     CreateUser {
         /// The organization's slug
         #[arg(long)]
@@ -136,7 +143,9 @@ pub enum AdminCommand {
         output: Json,
     },
     /// Create an API token; it is printed once
-    #[command(after_help = "Example: relaydesk admin create-token --organization acme --email ada@acme.example --name ci")]
+    #[command(
+        after_help = "Example: relaydesk admin create-token --organization acme --email ada@acme.example --name ci"
+    )]
     CreateToken {
         #[arg(long)]
         organization: String,
@@ -168,7 +177,11 @@ pub enum JobsCommand {
     },
     /// One job with its attempts and errors
     #[command(after_help = "Example: relaydesk jobs show 0199d3c0-…")]
-    Show { id: Uuid, #[command(flatten)] output: Json },
+    Show {
+        id: Uuid,
+        #[command(flatten)]
+        output: Json,
+    },
     /// Run a dead job again
     #[command(after_help = "Example: relaydesk jobs retry 0199d3c0-…")]
     Retry { id: Uuid },
@@ -196,7 +209,9 @@ pub enum LanesCommand {
 #[derive(Debug, Subcommand)]
 pub enum MailCommand {
     /// Take one raw message (RFC 5322); exit code 75 (EX_TEMPFAIL) when it could not be kept
-    #[command(after_help = "Example (Postfix pipe): relaydesk mail ingest --mailbox support@acme.example < message.eml")]
+    #[command(
+        after_help = "Example (Postfix pipe): relaydesk mail ingest --mailbox support@acme.example < message.eml"
+    )]
     Ingest {
         /// The address of a configured mailbox
         #[arg(long)]

@@ -26,7 +26,12 @@ impl Setting {
     }
 }
 
-const fn setting(env: &'static str, default: Option<&'static str>, expects: &'static str, help: &'static str) -> Setting {
+const fn setting(
+    env: &'static str,
+    default: Option<&'static str>,
+    expects: &'static str,
+    help: &'static str,
+) -> Setting {
     Setting { env, default, expects, help, secret: false }
 }
 
@@ -41,8 +46,18 @@ pub const SETTINGS: &[Setting] = &[
         "The database, as the application role: one that owns nothing and cannot bypass row level security. \
          `relaydesk migrate` alone connects as the owner.",
     ),
-    setting("RELAYDESK_DATABASE_CONNECTIONS", Some("20"), "a number from 2 to 500", "Connections of this process to the database."),
-    setting("RELAYDESK_HTTP_LISTEN", Some("127.0.0.1:8080"), "address:port", "Where the API and the console listen."),
+    setting(
+        "RELAYDESK_DATABASE_CONNECTIONS",
+        Some("20"),
+        "a number from 2 to 500",
+        "Connections of this process to the database.",
+    ),
+    setting(
+        "RELAYDESK_HTTP_LISTEN",
+        Some("127.0.0.1:8080"),
+        "address:port",
+        "Where the API and the console listen.",
+    ),
     setting(
         "RELAYDESK_BASE_URL",
         Some("http://127.0.0.1:8080"),
@@ -55,15 +70,35 @@ pub const SETTINGS: &[Setting] = &[
         "address:port, or empty",
         "Where the SMTP listener for the mailboxes' addresses listens; empty: no listener.",
     ),
-    setting("RELAYDESK_SMTP_HOSTNAME", Some("localhost"), "a host name", "The name in the SMTP greeting and in Message-IDs."),
-    setting("RELAYDESK_MAX_MESSAGE_BYTES", Some("31457280"), "a number of bytes from 65536 to 268435456", "The largest mail that is taken."),
+    setting(
+        "RELAYDESK_SMTP_HOSTNAME",
+        Some("localhost"),
+        "a host name",
+        "The name in the SMTP greeting and in Message-IDs.",
+    ),
+    setting(
+        "RELAYDESK_MAX_MESSAGE_BYTES",
+        Some("31457280"),
+        "a number of bytes from 65536 to 268435456",
+        "The largest mail that is taken.",
+    ),
     secret(
         "RELAYDESK_MAIL_URL",
         "smtp://[user:password@]host[:port], smtps://…, file:///folder, or empty",
         "The relay for outgoing mail. `file:` writes each mail as an .eml file; empty: mails wait in the ledger.",
     ),
-    setting("RELAYDESK_MAIL_FROM", Some("Relaydesk <relaydesk@localhost>"), "an e-mail address, optionally with a name", "The sender of mail that belongs to no mailbox."),
-    setting("RELAYDESK_DATA_DIR", Some(".relaydesk"), "a folder", "Attachments and report files; shared by all processes of an installation."),
+    setting(
+        "RELAYDESK_MAIL_FROM",
+        Some("Relaydesk <relaydesk@localhost>"),
+        "an e-mail address, optionally with a name",
+        "The sender of mail that belongs to no mailbox.",
+    ),
+    setting(
+        "RELAYDESK_DATA_DIR",
+        Some(".relaydesk"),
+        "a folder",
+        "Attachments and report files; shared by all processes of an installation.",
+    ),
     setting(
         "RELAYDESK_DISCOVERY_DIR",
         Some(""),
@@ -87,10 +122,30 @@ pub const SETTINGS: &[Setting] = &[
         "a list such as ingest=16,outbound=4",
         "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here.",
     ),
-    setting("RELAYDESK_SHUTDOWN_GRACE", Some("25"), "a number of seconds from 0 to 600", "How long running jobs may finish after SIGTERM."),
-    setting("RELAYDESK_LOG", Some("info"), "a filter such as info or info,queue=debug", "Which log lines are written."),
-    setting("RELAYDESK_LOG_FORMAT", Some("text"), "text or json", "How log lines are written (to standard error)."),
-    setting("RELAYDESK_POSTGRES_BIN", Some(""), "a folder, or empty", "`demo` only: the folder with initdb and postgres; empty: look for it."),
+    setting(
+        "RELAYDESK_SHUTDOWN_GRACE",
+        Some("25"),
+        "a number of seconds from 0 to 600",
+        "How long running jobs may finish after SIGTERM.",
+    ),
+    setting(
+        "RELAYDESK_LOG",
+        Some("info"),
+        "a filter such as info or info,queue=debug",
+        "Which log lines are written.",
+    ),
+    setting(
+        "RELAYDESK_LOG_FORMAT",
+        Some("text"),
+        "text or json",
+        "How log lines are written (to standard error).",
+    ),
+    setting(
+        "RELAYDESK_POSTGRES_BIN",
+        Some(""),
+        "a folder, or empty",
+        "`demo` only: the folder with initdb and postgres; empty: look for it.",
+    ),
 ];
 
 #[derive(Clone, Debug)]
@@ -178,7 +233,11 @@ impl Values {
         })
     }
 
-    fn optional<T>(&self, name: &'static str, read: impl Fn(&str) -> Option<T>) -> Result<Option<T>, ConfigError> {
+    fn optional<T>(
+        &self,
+        name: &'static str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
         if self.get(name).is_empty() { Ok(None) } else { self.parse(name, read).map(Some) }
     }
 
@@ -189,8 +248,9 @@ impl Values {
     pub fn understand(&self) -> Result<Config, ConfigError> {
         let text = |v: &str| Some(v.to_owned());
         Ok(Config {
-            database_url: self
-                .optional("DATABASE_URL", |v| v.parse::<sqlx::postgres::PgConnectOptions>().ok().map(|_| v.into()))?,
+            database_url: self.optional("DATABASE_URL", |v| {
+                v.parse::<sqlx::postgres::PgConnectOptions>().ok().map(|_| v.into())
+            })?,
             database_connections: self.number("RELAYDESK_DATABASE_CONNECTIONS", 2, 500)? as u32,
             http_listen: self.parse("RELAYDESK_HTTP_LISTEN", |v| v.parse().ok())?,
             base_url: self.parse("RELAYDESK_BASE_URL", |v| {
@@ -198,7 +258,8 @@ impl Values {
             })?,
             smtp_listen: self.optional("RELAYDESK_SMTP_LISTEN", |v| v.parse().ok())?,
             smtp_hostname: self.parse("RELAYDESK_SMTP_HOSTNAME", |v| {
-                (!v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b))).then(|| v.to_owned())
+                (!v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)))
+                    .then(|| v.to_owned())
             })?,
             max_message_bytes: self.number("RELAYDESK_MAX_MESSAGE_BYTES", 65_536, 268_435_456)? as usize,
             mail_url: self.optional("RELAYDESK_MAIL_URL", |v| {
@@ -212,7 +273,9 @@ impl Values {
             allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
             lanes: self.parse("RELAYDESK_LANES", lanes)?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
-            log: self.parse("RELAYDESK_LOG", |v| v.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| v.to_owned()))?,
+            log: self.parse("RELAYDESK_LOG", |v| {
+                v.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| v.to_owned())
+            })?,
             log_json: self.parse("RELAYDESK_LOG_FORMAT", |v| match v {
                 "text" => Some(false),
                 "json" => Some(true),
@@ -267,10 +330,9 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, ConfigError> {
     table
         .into_iter()
         .map(|(key, value)| {
-            let setting = SETTINGS
-                .iter()
-                .find(|setting| setting.key() == key)
-                .ok_or_else(|| wrong(format!("{key:?} is no setting; `relaydesk config check --help` lists them")))?;
+            let setting = SETTINGS.iter().find(|setting| setting.key() == key).ok_or_else(|| {
+                wrong(format!("{key:?} is no setting; `relaydesk config check --help` lists them"))
+            })?;
             let value = match value {
                 toml::Value::String(text) => text,
                 toml::Value::Integer(number) => number.to_string(),
@@ -283,9 +345,11 @@ fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, ConfigError> {
 
 /// The settings as `--help` shows them.
 pub fn help() -> String {
-    let mut text = String::from("Settings (environment; in relaydesk.toml in lower case without RELAYDESK_):\n");
+    let mut text =
+        String::from("Settings (environment; in relaydesk.toml in lower case without RELAYDESK_):\n");
     for setting in SETTINGS {
-        let default = setting.default.filter(|d| !d.is_empty()).map(|d| format!(" [default: {d}]")).unwrap_or_default();
+        let default =
+            setting.default.filter(|d| !d.is_empty()).map(|d| format!(" [default: {d}]")).unwrap_or_default();
         text += &format!("  {}\n      {} ({}){}\n", setting.env, setting.help, setting.expects, default);
     }
     text
@@ -309,7 +373,8 @@ mod tests {
     use super::*;
 
     fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
-        let pairs: BTreeMap<String, String> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        let pairs: BTreeMap<String, String> =
+            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         Values::collect(None, |name| pairs.get(name).cloned())?.understand()
     }
 
@@ -349,10 +414,17 @@ mod tests {
         assert_eq!(file, example(), "run script/update");
         let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
         for setting in SETTINGS {
-            assert!(docs.contains(&format!("`{}`", setting.env)), "docs/configuration.md lacks {}", setting.env);
+            assert!(
+                docs.contains(&format!("`{}`", setting.env)),
+                "docs/configuration.md lacks {}",
+                setting.env
+            );
         }
         for word in docs.split('`').filter(|word| word.starts_with("RELAYDESK_")) {
-            assert!(SETTINGS.iter().any(|s| s.env == word), "docs/configuration.md names {word}, which is no setting");
+            assert!(
+                SETTINGS.iter().any(|s| s.env == word),
+                "docs/configuration.md names {word}, which is no setting"
+            );
         }
     }
 

@@ -62,7 +62,9 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
         Command::Config(command) => commands::config::run(command, values, config),
         Command::Migrate => commands::migrate::run(config).await,
         Command::Doctor(output) => commands::doctor::run(output, config).await,
-        Command::Serve => serve::run(config, Parts::all(config), serve::announce, wiring::stop_signal()).await,
+        Command::Serve => {
+            serve::run(config, Parts::all(config), serve::announce, wiring::stop_signal()).await
+        }
         Command::Api => serve::run(config, Parts::api(config), serve::announce, wiring::stop_signal()).await,
         Command::Worker(worker) => {
             let parts = Parts::worker(config, &worker.lanes, worker.concurrency)?;

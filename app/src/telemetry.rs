@@ -10,7 +10,8 @@ pub fn start(config: &Config) {
     if config.log_json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).init();
     } else {
-        let layer = fmt::layer().compact().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
+        let layer =
+            fmt::layer().compact().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr);
         registry.with(layer).init();
     }
 }

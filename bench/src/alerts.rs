@@ -18,10 +18,8 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Value> {
     let demo = Demo::start().await?;
-    let hook = demo.facts["hooks"]["alertmanager"]
-        .as_str()
-        .context("no alertmanager hook in demo.json")?
-        .to_owned();
+    let hook =
+        demo.facts["hooks"]["alertmanager"].as_str().context("no alertmanager hook in demo.json")?.to_owned();
     let before = opened(&demo).await?;
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();

@@ -24,10 +24,7 @@ impl Demo {
     pub async fn start() -> Result<Demo> {
         let program = std::env::current_exe()?.with_file_name("relaydesk");
         if !program.exists() {
-            bail!(
-                "{} is not there: run `cargo build --release -p app` first",
-                program.display()
-            );
+            bail!("{} is not there: run `cargo build --release -p app` first", program.display());
         }
         let dir = std::env::temp_dir().join(format!("relaydesk-bench-{}", std::process::id()));
         let (http, smtp) = (free_address()?, free_address()?);
@@ -54,20 +51,9 @@ impl Demo {
         let token = facts["token"].as_str().context("no token in demo.json")?;
         let mut headers = reqwest::header::HeaderMap::new();
         headers.insert("authorization", format!("Bearer {token}").parse()?);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "a load generator talks to its own loopback server"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "a load generator talks to its own loopback server")]
         let client = reqwest::Client::builder().default_headers(headers).build()?;
-        Ok(Demo {
-            child,
-            dir,
-            api: format!("http://{http}"),
-            smtp,
-            facts,
-            http: client,
-            ready_after,
-        })
+        Ok(Demo { child, dir, api: format!("http://{http}"), smtp, facts, http: client, ready_after })
     }
 
     pub fn pid(&self) -> u32 {
@@ -76,13 +62,7 @@ impl Demo {
 
     /// The value of a counter or gauge in `/metrics`, summed over its label sets that contain `with`.
     pub async fn metric(&self, name: &str, with: &str) -> Result<f64> {
-        let text = self
-            .http
-            .get(format!("{}/metrics", self.api))
-            .send()
-            .await?
-            .text()
-            .await?;
+        let text = self.http.get(format!("{}/metrics", self.api)).send().await?.text().await?;
         Ok(text
             .lines()
             .filter(|line| line.starts_with(name) && line.contains(with))
@@ -92,10 +72,7 @@ impl Demo {
 
     pub async fn stop(mut self) -> Result<()> {
         if let Some(pid) = self.child.id() {
-            Command::new("kill")
-                .args(["-INT", &pid.to_string()])
-                .status()
-                .await?;
+            Command::new("kill").args(["-INT", &pid.to_string()]).status().await?;
         }
         tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await??;
         let _ = std::fs::remove_dir_all(&self.dir);

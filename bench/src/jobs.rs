@@ -89,10 +89,7 @@ struct Seen {
 impl Run<Seen> for Noop {
     async fn run(self, job: &Running, seen: &Seen) -> JobResult {
         if let Some(started) = &seen.started {
-            started
-                .lock()
-                .map_err(|_| anyhow::anyhow!("poisoned"))?
-                .insert(job.id.0, Instant::now());
+            started.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.insert(job.id.0, Instant::now());
         }
         if seen.count.fetch_add(1, Ordering::Relaxed) + 1 == seen.expected {
             seen.all.notify_one();
@@ -104,12 +101,9 @@ impl Run<Seen> for Noop {
 pub async fn run(args: Args) -> Result<Value> {
     let server = Server::start(args.settings).await?;
     let figures = match args.what {
-        What::Drain {
-            jobs,
-            concurrency,
-            others,
-            other_jobs,
-        } => drain(&server, jobs, concurrency, others, other_jobs).await,
+        What::Drain { jobs, concurrency, others, other_jobs } => {
+            drain(&server, jobs, concurrency, others, other_jobs).await
+        }
         What::Enqueue { seconds } => enqueue(&server, Duration::from_secs(seconds)).await,
         What::Latency { rate, seconds } => latency(&server, rate, seconds).await,
     };
@@ -134,35 +128,20 @@ impl Server {
             ("full_page_writes".to_owned(), "on".to_owned()),
         ];
         settings.extend(more);
-        let options = Options {
-            fresh: true,
-            settings,
-            packs: embedded::usual_packs(),
-            ..Options::new(dir)
-        };
+        let options = Options { fresh: true, settings, packs: embedded::usual_packs(), ..Options::new(dir) };
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(options)).await??;
         let pool = |url: String, size: u32| -> Result<PgPool> {
             let options: PgConnectOptions = url.parse()?;
-            Ok(PgPoolOptions::new()
-                .max_connections(size)
-                .connect_lazy_with(options))
+            Ok(PgPoolOptions::new().max_connections(size).connect_lazy_with(options))
         };
         let owner = pool(cluster.owner_url("relaydesk"), 2)?;
         store::MIGRATOR.run(&owner).await.context("the migrations")?;
         let app = pool(cluster.app_url("relaydesk"), 20)?;
-        Ok(Server {
-            cluster,
-            pool: app,
-            owner,
-        })
+        Ok(Server { cluster, pool: app, owner })
     }
 
     async fn wal(&self) -> Result<i64> {
-        Ok(
-            sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0')::bigint")
-                .fetch_one(&self.owner)
-                .await?,
-        )
+        Ok(sqlx::query_scalar("select (pg_current_wal_lsn() - '0/0')::bigint").fetch_one(&self.owner).await?)
     }
 
     async fn stop(self) {
@@ -207,9 +186,7 @@ async fn drain(
         Others::Scheduled => drop(fill(&server.pool, other_jobs, Some(Duration::from_secs(86_400))).await?),
         Others::Dead => {
             fill(&server.pool, other_jobs, Some(Duration::from_secs(86_400))).await?;
-            sqlx::query("update queue.jobs set state = 'dead'")
-                .execute(&server.owner)
-                .await?;
+            sqlx::query("update queue.jobs set state = 'dead'").execute(&server.owner).await?;
         }
         Others::Done => {
             fill(&server.pool, other_jobs, None).await?;
@@ -237,14 +214,8 @@ async fn drain(
 
 /// Until the last job is written as finished, from the start of the engine.
 async fn work(server: &Server, jobs: u64, concurrency: usize) -> Result<Duration> {
-    let seen = Seen {
-        expected: jobs,
-        ..Seen::default()
-    };
-    let config = EngineConfig {
-        lanes: vec![LaneConfig::new(LANE, concurrency)],
-        ..EngineConfig::default()
-    };
+    let seen = Seen { expected: jobs, ..Seen::default() };
+    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, concurrency)], ..EngineConfig::default() };
     let started = Instant::now();
     let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
     seen.all.notified().await;
@@ -303,15 +274,8 @@ async fn enqueue_by(pool: &PgPool, callers: u64, batch: u64, time: Duration) -> 
 
 async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
     let starts = Arc::new(Mutex::new(HashMap::new()));
-    let seen = Seen {
-        expected: rate * seconds,
-        started: Some(starts.clone()),
-        ..Seen::default()
-    };
-    let config = EngineConfig {
-        lanes: vec![LaneConfig::new(LANE, 16)],
-        ..EngineConfig::default()
-    };
+    let seen = Seen { expected: rate * seconds, started: Some(starts.clone()), ..Seen::default() };
+    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, 16)], ..EngineConfig::default() };
     let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate));
@@ -331,29 +295,19 @@ async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
     for task in tasks {
         commits.push(task.await??);
     }
-    tokio::time::timeout(Duration::from_secs(30), seen.all.notified())
-        .await
-        .context("jobs left behind")?;
+    tokio::time::timeout(Duration::from_secs(30), seen.all.notified()).await.context("jobs left behind")?;
     engine.shutdown(Duration::from_secs(10)).await;
     let starts = starts.lock().map_err(|_| anyhow::anyhow!("poisoned"))?;
     // A handler may start before its enqueuer hears that the commit went through.
     let mut waits: Vec<f64> = commits
         .iter()
         .filter_map(|(id, committed)| {
-            Some(
-                starts
-                    .get(id)?
-                    .saturating_duration_since(*committed)
-                    .as_secs_f64()
-                    * 1000.0,
-            )
+            Some(starts.get(id)?.saturating_duration_since(*committed).as_secs_f64() * 1000.0)
         })
         .collect();
     waits.sort_by(f64::total_cmp);
     let at = |share: f64| {
-        waits
-            .get(((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1)))
-            .copied()
+        waits.get(((waits.len() as f64 * share) as usize).min(waits.len().saturating_sub(1))).copied()
     };
     Ok(json!({
         "bench": "jobs latency",

@@ -22,10 +22,7 @@ pub struct Args {
 
 pub async fn run(args: Args) -> Result<Value> {
     let demo = Demo::start().await?;
-    let mailbox = demo.facts["mailboxes"][0]
-        .as_str()
-        .context("no mailbox in demo.json")?
-        .to_owned();
+    let mailbox = demo.facts["mailboxes"][0].as_str().context("no mailbox in demo.json")?.to_owned();
     let before = tickets(&demo).await?;
     let began = Instant::now();
     let sessions: Vec<_> = (0..args.connections)
@@ -64,12 +61,7 @@ async fn send(smtp: SocketAddr, mailbox: &str, numbers: &[usize], size: usize) -
     expect(&mut stream, "220").await?;
     command(&mut stream, "EHLO bench.example", "250").await?;
     for number in numbers {
-        command(
-            &mut stream,
-            &format!("MAIL FROM:<user{number}@bench.example>"),
-            "250",
-        )
-        .await?;
+        command(&mut stream, &format!("MAIL FROM:<user{number}@bench.example>"), "250").await?;
         command(&mut stream, &format!("RCPT TO:<{mailbox}>"), "250").await?;
         command(&mut stream, "DATA", "354").await?;
         command(&mut stream, &message(mailbox, *number, size), "250").await?;

@@ -9,10 +9,7 @@ mod mail;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(
-    name = "bench",
-    about = "Measures Relaydesk from outside and its job engine from inside"
-)]
+#[command(name = "bench", about = "Measures Relaydesk from outside and its job engine from inside")]
 struct Cli {
     #[command(subcommand)]
     what: What,

@@ -67,18 +67,12 @@ fn decode(bytes: &[u8], charset: Option<&str>) -> Result<String, Unreadable> {
     let encoding = match charset {
         None => encoding_rs::UTF_8,
         Some(label) => Encoding::for_label(label.as_bytes()).ok_or_else(|| {
-            Unreadable(format!(
-                "unknown charset {label:?}: expected a name like utf-8 or windows-1252"
-            ))
+            Unreadable(format!("unknown charset {label:?}: expected a name like utf-8 or windows-1252"))
         })?,
     };
     let (text, used, broken) = encoding.decode(bytes);
     if broken {
-        let hint = if charset.is_none() {
-            ": set the option charset, for example windows-1252"
-        } else {
-            ""
-        };
+        let hint = if charset.is_none() { ": set the option charset, for example windows-1252" } else { "" };
         return Err(Unreadable(format!("the inventory is not {}{hint}", used.name())));
     }
     Ok(text.into_owned())

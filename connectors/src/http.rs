@@ -30,7 +30,9 @@ pub enum Error {
     #[error("not a usable address: {0}")]
     Address(String),
     /// The destination is one that outgoing connections must not reach.
-    #[error("destination {host} refused: {refused}; an operator can allow it with RELAYDESK_ALLOW_PRIVATE_DESTINATIONS")]
+    #[error(
+        "destination {host} refused: {refused}; an operator can allow it with RELAYDESK_ALLOW_PRIVATE_DESTINATIONS"
+    )]
     Refused { host: String, refused: RefusedAddress },
     #[error("no answer in time")]
     Timeout,
@@ -56,7 +58,14 @@ pub struct Request {
 impl Request {
     pub fn get(url: impl Into<String>) -> Self {
         let (headers, body) = (Vec::new(), None);
-        Request { method: Method::GET, url: url.into(), headers, body, timeout: TIMEOUT, limit: RESPONSE_LIMIT }
+        Request {
+            method: Method::GET,
+            url: url.into(),
+            headers,
+            body,
+            timeout: TIMEOUT,
+            limit: RESPONSE_LIMIT,
+        }
     }
 
     pub fn post_json(url: impl Into<String>, body: &serde_json::Value) -> Self {
@@ -137,9 +146,10 @@ impl Client {
         let host = url.host_str().unwrap_or_default().to_owned();
         let mut headers = HeaderMap::new();
         for (name, value) in &request.headers {
-            let name = HeaderName::try_from(name).map_err(|_| Error::Address(format!("bad header name {name:?}")))?;
-            let mut value =
-                HeaderValue::try_from(value).map_err(|_| Error::Address(format!("bad value of header {name}")))?;
+            let name = HeaderName::try_from(name)
+                .map_err(|_| Error::Address(format!("bad header name {name:?}")))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| Error::Address(format!("bad value of header {name}")))?;
             value.set_sensitive(name == reqwest::header::AUTHORIZATION);
             headers.append(name, value);
         }

@@ -41,7 +41,9 @@ impl Attempt {
     pub fn failed(error: &http::Error) -> Self {
         let words = error.to_string();
         let outcome = match error {
-            http::Error::Status { code: 429 | 503, retry_after: Some(wait), .. } => Outcome::RetryAfter(*wait, words),
+            http::Error::Status { code: 429 | 503, retry_after: Some(wait), .. } => {
+                Outcome::RetryAfter(*wait, words)
+            }
             http::Error::Status { code: 408 | 425 | 429 | 500..=599, .. } => Outcome::Retry(words),
             http::Error::Timeout | http::Error::Unreachable(_) => Outcome::Retry(words),
             http::Error::Status { .. }
@@ -50,7 +52,9 @@ impl Attempt {
             | http::Error::TooLong { .. } => Outcome::GiveUp(words),
         };
         match error {
-            http::Error::Status { code, excerpt, .. } => Attempt::new(outcome).answered(*code, excerpt.clone()),
+            http::Error::Status { code, excerpt, .. } => {
+                Attempt::new(outcome).answered(*code, excerpt.clone())
+            }
             _ => Attempt::new(outcome),
         }
     }

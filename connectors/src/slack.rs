@@ -36,7 +36,9 @@ pub async fn send_webhook(client: &Client, webhook_url: &str, message: Message<'
 /// A webhook names its errors in the body, in the words of the API.
 fn webhook_failed(error: &Error) -> Attempt {
     let mut attempt = Attempt::failed(error);
-    if let (Error::Status { code: 429, retry_after: None, .. }, Outcome::Retry(words)) = (error, &attempt.outcome) {
+    if let (Error::Status { code: 429, retry_after: None, .. }, Outcome::Retry(words)) =
+        (error, &attempt.outcome)
+    {
         attempt.outcome = Outcome::RetryAfter(DEFAULT_WAIT, words.clone());
     }
     attempt
@@ -53,10 +55,13 @@ pub async fn post_message(
     let mut payload = message.payload.clone();
     payload["channel"] = channel.into();
     payload["client_msg_id"] = message.key.to_string().into();
-    let request = Request::post_json(format!("{}/chat.postMessage", api_url.unwrap_or(API).trim_end_matches('/')), &payload)
-        .header("authorization", format!("Bearer {bot_token}"))
-        .header("idempotency-key", message.key.to_string())
-        .trace_parent(message.trace_parent);
+    let request = Request::post_json(
+        format!("{}/chat.postMessage", api_url.unwrap_or(API).trim_end_matches('/')),
+        &payload,
+    )
+    .header("authorization", format!("Bearer {bot_token}"))
+    .header("idempotency-key", message.key.to_string())
+    .trace_parent(message.trace_parent);
     match client.send(request).await {
         Ok(response) => judge(&response),
         Err(error) => webhook_failed(&error),
@@ -87,13 +92,19 @@ fn failure(error: &str, response: &Response) -> Outcome {
         }
         // Sent before under the same client_msg_id.
         "duplicate_message" | "duplicate_client_msg_id" => Outcome::Sent,
-        "internal_error" | "fatal_error" | "service_unavailable" | "request_timeout" | "team_added_to_org"
+        "internal_error"
+        | "fatal_error"
+        | "service_unavailable"
+        | "request_timeout"
+        | "team_added_to_org"
         | "message_limit_exceeded" => Outcome::Retry(words),
         "channel_not_found" | "not_in_channel" | "is_archived" => {
             Outcome::GiveUp(format!("{words}: check the channel and invite the bot to it"))
         }
-        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired" | "missing_scope"
-        | "no_permission" => Outcome::GiveUp(format!("{words}: give the channel a new bot token with chat:write")),
+        "invalid_auth" | "not_authed" | "account_inactive" | "token_revoked" | "token_expired"
+        | "missing_scope" | "no_permission" => {
+            Outcome::GiveUp(format!("{words}: give the channel a new bot token with chat:write"))
+        }
         _ => Outcome::GiveUp(words),
     }
 }
@@ -112,7 +123,9 @@ mod tests {
     #[test]
     fn errors_have_types() {
         assert_eq!(judged(r#"{"ok":true,"ts":"1"}"#), Outcome::Sent);
-        assert!(matches!(judged(r#"{"ok":false,"error":"ratelimited"}"#), Outcome::RetryAfter(wait, _) if wait.as_secs() == 3));
+        assert!(
+            matches!(judged(r#"{"ok":false,"error":"ratelimited"}"#), Outcome::RetryAfter(wait, _) if wait.as_secs() == 3)
+        );
         assert!(matches!(judged(r#"{"ok":false,"error":"internal_error"}"#), Outcome::Retry(_)));
         assert!(matches!(judged("<html>"), Outcome::Retry(_)));
         for last in ["channel_not_found", "invalid_auth", "token_revoked", "is_archived", "invalid_blocks"] {

@@ -9,7 +9,13 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 /// `card`: an Adaptive Card; `key`: the same at every attempt.
-pub async fn send(client: &Client, webhook_url: &str, key: Uuid, card: &Value, trace_parent: Option<&str>) -> Attempt {
+pub async fn send(
+    client: &Client,
+    webhook_url: &str,
+    key: Uuid,
+    card: &Value,
+    trace_parent: Option<&str>,
+) -> Attempt {
     let request = Request::post_json(webhook_url, &message(card))
         .header("idempotency-key", key.to_string())
         .trace_parent(trace_parent);

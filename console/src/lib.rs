@@ -12,8 +12,14 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new()
-        .route("/", get(|| async { page(include_str!("../assets/console.html"), "text/html; charset=utf-8") }))
-        .route("/console.css", get(|| async { page(include_str!("../assets/console.css"), "text/css; charset=utf-8") }))
+        .route(
+            "/",
+            get(|| async { page(include_str!("../assets/console.html"), "text/html; charset=utf-8") }),
+        )
+        .route(
+            "/console.css",
+            get(|| async { page(include_str!("../assets/console.css"), "text/css; charset=utf-8") }),
+        )
         .route(
             "/console.js",
             get(|| async { page(include_str!("../assets/console.js"), "text/javascript; charset=utf-8") }),

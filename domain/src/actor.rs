@@ -63,10 +63,7 @@ pub enum Who {
 
 impl Actor {
     pub fn system(organization: OrganizationId, label: &'static str) -> Self {
-        Actor {
-            organization,
-            who: Who::System { label },
-        }
+        Actor { organization, who: Who::System { label } }
     }
 
     pub fn user_id(&self) -> Option<UserId> {

@@ -132,7 +132,8 @@ impl Calendar {
         }
         let from = start.timestamp_micros();
         if self.always {
-            return (missing <= HORIZON).then(|| from.checked_add(missing).and_then(DateTime::from_timestamp_micros))?;
+            return (missing <= HORIZON)
+                .then(|| from.checked_add(missing).and_then(DateTime::from_timestamp_micros))?;
         }
         if !self.ever_opens() {
             return None;
@@ -149,7 +150,12 @@ impl Calendar {
 
     /// Calls `visit` with the open spans in [from, until), in order. Goes through stretches in which the zone's offset
     /// stays the same, because within one the wall clock is a plain sum.
-    fn walk<B>(&self, from: i64, until: i64, mut visit: impl FnMut(i64, i64) -> ControlFlow<B>) -> ControlFlow<B> {
+    fn walk<B>(
+        &self,
+        from: i64,
+        until: i64,
+        mut visit: impl FnMut(i64, i64) -> ControlFlow<B>,
+    ) -> ControlFlow<B> {
         let mut at = from;
         while at < until {
             let offset = self.offset(at);
@@ -157,7 +163,9 @@ impl Calendar {
             if self.offset(end) != offset {
                 end = self.change_between(at, end, offset);
             }
-            self.visit_stretch(at + offset, end + offset, &mut |opens, closes| visit(opens - offset, closes - offset))?;
+            self.visit_stretch(at + offset, end + offset, &mut |opens, closes| {
+                visit(opens - offset, closes - offset)
+            })?;
             at = end;
         }
         ControlFlow::Continue(())

@@ -14,13 +14,15 @@ fn window(opens: &str, closes: &str) -> Window {
 
 /// The same windows every day.
 fn daily(zone: &str, windows: &[(&str, &str)]) -> Calendar {
-    let all = [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
+    let all =
+        [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
     let windows = all.into_iter().flat_map(|day| windows.iter().map(move |(o, c)| (day, window(o, c))));
     Calendar::new(zone, windows, []).unwrap()
 }
 
 fn office(zone: &str, holidays: &[&str]) -> Calendar {
-    let windows = WORKDAYS.into_iter().flat_map(|d| [(d, window("08:00", "12:00")), (d, window("13:00", "17:00"))]);
+    let windows =
+        WORKDAYS.into_iter().flat_map(|d| [(d, window("08:00", "12:00")), (d, window("13:00", "17:00"))]);
     Calendar::new(zone, windows, holidays.iter().map(|day| day.parse().unwrap())).unwrap()
 }
 
@@ -42,7 +44,10 @@ fn breaks_nights_weekends_and_holidays_do_not_count() {
     // Exactly the end of a window belongs to that window, not to the next opening.
     assert_eq!(calendar.add_working(at("2026-11-20T15:00:00Z"), hours(1)), Some(at("2026-11-20T16:00:00Z")));
     // What starts on a Sunday starts to count on Monday.
-    assert_eq!(calendar.add_working(at("2026-11-22T03:00:00Z"), TimeDelta::seconds(1)), Some(at("2026-11-23T07:00:01Z")));
+    assert_eq!(
+        calendar.add_working(at("2026-11-22T03:00:00Z"), TimeDelta::seconds(1)),
+        Some(at("2026-11-23T07:00:01Z"))
+    );
     assert!(!calendar.is_open(at("2026-11-22T10:00:00Z")) && calendar.is_open(at("2026-11-23T07:00:00Z")));
     assert!(!calendar.is_open(at("2026-11-23T11:00:00Z")), "closed from the closing second on");
 }
@@ -51,7 +56,10 @@ fn breaks_nights_weekends_and_holidays_do_not_count() {
 fn a_calendar_that_never_opens_has_no_deadline() {
     let closed = Calendar::new("UTC", [], []).unwrap();
     assert_eq!(closed.add_working(at("2026-01-01T00:00:00Z"), hours(1)), None);
-    assert_eq!(closed.working_between(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z")), TimeDelta::zero());
+    assert_eq!(
+        closed.working_between(at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:00Z")),
+        TimeDelta::zero()
+    );
     let rare = Calendar::new("UTC", [(Weekday::Mon, Window { opens: 0, closes: 1 })], []).unwrap();
     assert_eq!(rare.add_working(at("2026-01-01T00:00:00Z"), hours(10)), None, "beyond the horizon");
     assert_eq!(Calendar::always().add_working(at("2026-01-01T00:00:00Z"), hours(24 * 366 * 60)), None);
@@ -63,7 +71,9 @@ fn midnight_can_be_crossed_at_24_00() {
     // 22:00 at +05:30 is 16:30 UTC.
     assert_eq!(night.working_between(at("2026-06-01T12:00:00Z"), at("2026-06-02T12:00:00Z")), hours(8));
     assert_eq!(night.add_working(at("2026-06-01T16:30:00Z"), hours(8)), Some(at("2026-06-02T00:30:00Z")));
-    let holiday = Calendar::new("UTC", WORKDAYS.map(|d| (d, Window::WHOLE_DAY)), ["2026-06-02".parse().unwrap()]).unwrap();
+    let holiday =
+        Calendar::new("UTC", WORKDAYS.map(|d| (d, Window::WHOLE_DAY)), ["2026-06-02".parse().unwrap()])
+            .unwrap();
     assert_eq!(holiday.add_working(at("2026-06-01T23:00:00Z"), hours(2)), Some(at("2026-06-03T01:00:00Z")));
 }
 

@@ -26,10 +26,7 @@ pub struct InvalidField {
 
 impl InvalidField {
     pub fn new(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
-        InvalidField {
-            pointer: pointer.into(),
-            detail: detail.into(),
-        }
+        InvalidField { pointer: pointer.into(), detail: detail.into() }
     }
 }
 
@@ -70,11 +67,7 @@ impl ChannelConfig {
         let Some(object) = value.as_object() else {
             return Err(vec![InvalidField::new("", "expected an object")]);
         };
-        let mut fields = Fields {
-            object,
-            known: Vec::new(),
-            errors: Vec::new(),
-        };
+        let mut fields = Fields { object, known: Vec::new(), errors: Vec::new() };
         let config = match kind {
             ChannelKind::Slack if object.contains_key("bot_token") => ChannelConfig::SlackBot {
                 bot_token: fields.text("bot_token"),
@@ -87,31 +80,18 @@ impl ChannelConfig {
                     "a slack channel needs either webhook_url, or bot_token and channel",
                 )]);
             }
-            ChannelKind::Slack => ChannelConfig::SlackWebhook {
-                webhook_url: fields.http_url("webhook_url"),
-            },
-            ChannelKind::Teams => ChannelConfig::Teams {
-                webhook_url: fields.http_url("webhook_url"),
-            },
-            ChannelKind::Email => ChannelConfig::Email {
-                to: fields.addresses("to"),
-            },
+            ChannelKind::Slack => ChannelConfig::SlackWebhook { webhook_url: fields.http_url("webhook_url") },
+            ChannelKind::Teams => ChannelConfig::Teams { webhook_url: fields.http_url("webhook_url") },
+            ChannelKind::Email => ChannelConfig::Email { to: fields.addresses("to") },
             other => {
                 return Err(vec![InvalidField::new(
                     "",
-                    format!(
-                        "{} channels cannot be used yet: choose slack, teams or email",
-                        other.as_str()
-                    ),
+                    format!("{} channels cannot be used yet: choose slack, teams or email", other.as_str()),
                 )]);
             }
         };
         fields.refuse_unknown();
-        if fields.errors.is_empty() {
-            Ok(config)
-        } else {
-            Err(fields.errors)
-        }
+        if fields.errors.is_empty() { Ok(config) } else { Err(fields.errors) }
     }
 
     /// As it is stored: with its secrets.
@@ -120,18 +100,10 @@ impl ChannelConfig {
             ChannelConfig::SlackWebhook { webhook_url } | ChannelConfig::Teams { webhook_url } => {
                 json!({ "webhook_url": webhook_url })
             }
-            ChannelConfig::SlackBot {
-                bot_token,
-                channel,
-                api_url: None,
-            } => {
+            ChannelConfig::SlackBot { bot_token, channel, api_url: None } => {
                 json!({ "bot_token": bot_token, "channel": channel })
             }
-            ChannelConfig::SlackBot {
-                bot_token,
-                channel,
-                api_url: Some(api_url),
-            } => {
+            ChannelConfig::SlackBot { bot_token, channel, api_url: Some(api_url) } => {
                 json!({ "bot_token": bot_token, "channel": channel, "api_url": api_url })
             }
             ChannelConfig::Email { to } => json!({ "to": to }),
@@ -191,10 +163,7 @@ impl Fields<'_> {
                 text.to_owned()
             }
             Some(_) => {
-                self.fail(
-                    name,
-                    "must have between 1 and 2,000 characters and no control characters",
-                );
+                self.fail(name, "must have between 1 and 2,000 characters and no control characters");
                 String::new()
             }
             None => {
@@ -207,17 +176,12 @@ impl Fields<'_> {
     fn http_url(&mut self, name: &'static str) -> String {
         let errors = self.errors.len();
         let text = self.text(name);
-        let rest = text
-            .strip_prefix("https://")
-            .or_else(|| text.strip_prefix("http://"));
+        let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
         let host = rest.map(|rest| rest.split(['/', '?', '#']).next().unwrap_or_default());
         if self.errors.len() == errors
             && !host.is_some_and(|host| !host.is_empty() && !host.contains(['@', ' ']))
         {
-            self.fail(
-                name,
-                "must be an http or https address without user name, like https://host/path",
-            );
+            self.fail(name, "must be an http or https address without user name, like https://host/path");
         }
         text
     }
@@ -250,10 +214,8 @@ impl Fields<'_> {
     fn refuse_unknown(&mut self) {
         for name in self.object.keys() {
             if !self.known.contains(&name.as_str()) {
-                self.errors.push(InvalidField::new(
-                    format!("/{name}"),
-                    "is not a field of this kind of channel",
-                ));
+                self.errors
+                    .push(InvalidField::new(format!("/{name}"), "is not a field of this kind of channel"));
             }
         }
     }
@@ -264,36 +226,20 @@ mod tests {
     use super::*;
 
     fn errors(kind: ChannelKind, value: Value) -> Vec<String> {
-        ChannelConfig::parse(kind, &value)
-            .unwrap_err()
-            .into_iter()
-            .map(|error| error.pointer)
-            .collect()
+        ChannelConfig::parse(kind, &value).unwrap_err().into_iter().map(|error| error.pointer).collect()
     }
 
     #[test]
     fn reads_what_it_writes() {
         for (kind, value) in [
-            (
-                ChannelKind::Slack,
-                json!({"webhook_url": "https://hooks.slack.com/services/T/B/x"}),
-            ),
-            (
-                ChannelKind::Slack,
-                json!({"bot_token": "xoxb-1", "channel": "#ops"}),
-            ),
+            (ChannelKind::Slack, json!({"webhook_url": "https://hooks.slack.com/services/T/B/x"})),
+            (ChannelKind::Slack, json!({"bot_token": "xoxb-1", "channel": "#ops"})),
             (
                 ChannelKind::Slack,
                 json!({"bot_token": "xoxb-1", "channel": "C1", "api_url": "http://chat.local/api"}),
             ),
-            (
-                ChannelKind::Teams,
-                json!({"webhook_url": "https://prod.logic.azure.com/workflows/1?sig=2"}),
-            ),
-            (
-                ChannelKind::Email,
-                json!({"to": ["a@example.com", "b@example.com"]}),
-            ),
+            (ChannelKind::Teams, json!({"webhook_url": "https://prod.logic.azure.com/workflows/1?sig=2"})),
+            (ChannelKind::Email, json!({"to": ["a@example.com", "b@example.com"]})),
         ] {
             assert_eq!(ChannelConfig::parse(kind, &value).unwrap().to_value(), value);
         }
@@ -302,25 +248,16 @@ mod tests {
     #[test]
     fn refuses_with_the_field() {
         assert_eq!(errors(ChannelKind::Slack, json!({})), [""]);
-        assert_eq!(
-            errors(ChannelKind::Slack, json!({"bot_token": "x"})),
-            ["/channel"]
-        );
+        assert_eq!(errors(ChannelKind::Slack, json!({"bot_token": "x"})), ["/channel"]);
         assert_eq!(
             errors(ChannelKind::Slack, json!({"webhook_url": "ftp://x", "more": 1})),
             ["/webhook_url", "/more"]
         );
         assert_eq!(
-            errors(
-                ChannelKind::Teams,
-                json!({"webhook_url": "https://user:pw@host/"})
-            ),
+            errors(ChannelKind::Teams, json!({"webhook_url": "https://user:pw@host/"})),
             ["/webhook_url"]
         );
-        assert_eq!(
-            errors(ChannelKind::Email, json!({"to": ["a@b", "nobody", "x y@z"]})),
-            ["/to/1", "/to/2"]
-        );
+        assert_eq!(errors(ChannelKind::Email, json!({"to": ["a@b", "nobody", "x y@z"]})), ["/to/1", "/to/2"]);
         assert_eq!(errors(ChannelKind::Sms, json!({"to": "1"})), [""]);
     }
 

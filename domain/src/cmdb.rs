@@ -94,9 +94,10 @@ pub fn identifies(value: &str) -> bool {
         "ff:ff:ff:ff:ff:ff",
     ];
     let value = value.trim().to_lowercase();
+    let filler = |what: fn(char) -> bool| value.len() > 3 && value.chars().all(what);
     !PLACEHOLDERS.contains(&value.as_str())
-        && !(value.len() > 3 && value.chars().all(|c| c == '0' || c == '-'))
-        && !(value.len() > 3 && value.chars().all(|c| c == 'x'))
+        && !filler(|c| c == '0' || c == '-')
+        && !filler(|c| c == 'x')
         && value != "123456789"
         && value != "1234567890"
         && value.chars().count() <= 500

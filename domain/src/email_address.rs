@@ -103,10 +103,7 @@ mod tests {
     fn lower_cases_and_trims() {
         let address = EmailAddress::parse(" Ada.Lovelace@Example.ORG ").unwrap();
         assert_eq!(address.as_str(), "ada.lovelace@example.org");
-        assert_eq!(
-            (address.local_part(), address.host()),
-            ("ada.lovelace", "example.org")
-        );
+        assert_eq!((address.local_part(), address.host()), ("ada.lovelace", "example.org"));
         assert!(EmailAddress::parse("jürgen@müller.example").is_ok());
         assert!(EmailAddress::parse("root@localhost").is_ok());
     }
@@ -132,10 +129,7 @@ mod tests {
         ] {
             assert!(EmailAddress::parse(bad).is_err(), "{bad:?}");
         }
-        assert_eq!(
-            EmailAddress::parse(&format!("{}@b.c", "a".repeat(65))),
-            Err(InvalidEmailAddress::Length)
-        );
+        assert_eq!(EmailAddress::parse(&format!("{}@b.c", "a".repeat(65))), Err(InvalidEmailAddress::Length));
     }
 
     proptest! {

@@ -10,11 +10,15 @@ pub const LONGEST_DELAY: u32 = 30 * 86_400;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    AssignTeam { team: TeamId },
+    AssignTeam {
+        team: TeamId,
+    },
     /// Mail to the manager of the ticket's team or, where it has none, of the team's department.
     NotifyManager,
     RaisePriority,
-    NotifyChannel { channel: ChannelId },
+    NotifyChannel {
+        channel: ChannelId,
+    },
 }
 
 impl Action {
@@ -146,7 +150,10 @@ mod tests {
         for (text, reason) in [
             (r#"{"action":"page_everybody"}"#, "expected assign_team"),
             (r#"{"action":"assign_team"}"#, "assign_team needs a \"team\""),
-            (r#"{"action":"notify_manager","channel":"0190a6a0-0000-7000-8000-000000000000"}"#, "takes no \"channel\""),
+            (
+                r#"{"action":"notify_manager","channel":"0190a6a0-0000-7000-8000-000000000000"}"#,
+                "takes no \"channel\"",
+            ),
             (r#"{"action":"notify_manager","after_seconds":2592001}"#, "thirty days"),
             (r#"{"action":"notify_manager","after_seconds":-1}"#, "invalid value"),
             (r#"{"action":"notify_manager","delay":1}"#, "unknown field"),

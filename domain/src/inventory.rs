@@ -32,12 +32,8 @@ pub struct InventoryOptions {
 pub fn check_mapping(options: &InventoryOptions) -> Result<(), (String, String)> {
     for (ours, theirs) in &options.mapping {
         let known = ["name", "class", "status", "description"].contains(&ours.as_str())
-            || ours
-                .strip_prefix("attributes.")
-                .is_some_and(|name| !name.is_empty())
-            || ours
-                .strip_prefix("identifiers.")
-                .is_some_and(|key| !key.is_empty());
+            || ours.strip_prefix("attributes.").is_some_and(|name| !name.is_empty())
+            || ours.strip_prefix("identifiers.").is_some_and(|key| !key.is_empty());
         if !known {
             let detail = format!(
                 "{ours:?} is none of ours: expected name, class, status, description, attributes.<name> or identifiers.<key>"
@@ -45,33 +41,19 @@ pub fn check_mapping(options: &InventoryOptions) -> Result<(), (String, String)>
             return Err(("/mapping".into(), detail));
         }
         if theirs.trim().is_empty() {
-            return Err((
-                format!("/mapping/{ours}"),
-                "must name a field of the inventory".into(),
-            ));
+            return Err((format!("/mapping/{ours}"), "must name a field of the inventory".into()));
         }
     }
-    if options
-        .items
-        .as_ref()
-        .is_some_and(|pointer| !pointer.is_empty() && !pointer.starts_with('/'))
-    {
+    if options.items.as_ref().is_some_and(|pointer| !pointer.is_empty() && !pointer.starts_with('/')) {
         return Err(("/items".into(), "must be a JSON pointer like /data/hosts".into()));
     }
     if options
         .delimiter
         .is_some_and(|delimiter| !delimiter.is_ascii() || delimiter == '"' || delimiter == '\n')
     {
-        return Err((
-            "/delimiter".into(),
-            "must be one ASCII character, not a quote or line break".into(),
-        ));
+        return Err(("/delimiter".into(), "must be one ASCII character, not a quote or line break".into()));
     }
-    if options
-        .default_class
-        .as_ref()
-        .is_some_and(|class| !(1..=100).contains(&class.chars().count()))
-    {
+    if options.default_class.as_ref().is_some_and(|class| !(1..=100).contains(&class.chars().count())) {
         return Err(("/default_class".into(), "must have 1 to 100 characters".into()));
     }
     Ok(())
@@ -99,26 +81,15 @@ pub fn item(
             let theirs = options.mapping.get(&format!("identifiers.{key}")).unwrap_or(key);
             let value = field(record, theirs).and_then(text);
             // An item can be known by its name, whatever the inventory calls that.
-            let value = if key == "name" {
-                value.or_else(|| name.clone())
-            } else {
-                value
-            };
+            let value = if key == "name" { value.or_else(|| name.clone()) } else { value };
             (key.clone(), value.unwrap_or_default())
         })
         .collect();
-    let used = [
-        theirs("name"),
-        class_field,
-        theirs("status"),
-        theirs("description"),
-    ];
+    let used = [theirs("name"), class_field, theirs("status"), theirs("description")];
     Ok(Item {
         row,
         class: field(record, class_field).and_then(text),
-        status: value("status")
-            .and_then(text)
-            .map(|word| CiStatus::from_inventory(&word)),
+        status: value("status").and_then(text).map(|word| CiStatus::from_inventory(&word)),
         description: value("description").map(|value| text(value).unwrap_or_default()),
         attributes: attributes(record, keys, options, &used).map_err(|error| RowError { row, error })?,
         name,
@@ -139,9 +110,7 @@ fn attributes(
         .filter_map(|(ours, theirs)| Some((ours.strip_prefix("attributes.")?, theirs)))
         .collect();
     let attributes: Map<String, Value> = if mapped.is_empty() {
-        let rest = record
-            .iter()
-            .filter(|(name, _)| !used.contains(&name.as_str()) && !keys.contains(*name));
+        let rest = record.iter().filter(|(name, _)| !used.contains(&name.as_str()) && !keys.contains(*name));
         rest.map(|(name, value)| (storable(name), tidy(value))).collect()
     } else {
         mapped
@@ -152,10 +121,7 @@ fn attributes(
     if attributes.len() > MAX_ATTRIBUTES {
         return Err(format!("more than {MAX_ATTRIBUTES} attributes"));
     }
-    match attributes
-        .iter()
-        .find(|(_, value)| value.to_string().len() > MAX_VALUE)
-    {
+    match attributes.iter().find(|(_, value)| value.to_string().len() > MAX_VALUE) {
         Some((name, _)) => Err(format!("attribute {name} is longer than {MAX_VALUE} characters")),
         None => Ok(attributes),
     }
@@ -171,10 +137,7 @@ fn field<'a>(record: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     if let Some(value) = record.get(name) {
         return Some(value);
     }
-    let mut steps = name
-        .strip_prefix('/')?
-        .split('/')
-        .map(|step| step.replace("~1", "/").replace("~0", "~"));
+    let mut steps = name.strip_prefix('/')?.split('/').map(|step| step.replace("~1", "/").replace("~0", "~"));
     let first = record.get(&steps.next()?)?;
     steps.try_fold(first, |value, step| match value {
         Value::Object(members) => members.get(&step),
@@ -199,11 +162,9 @@ fn tidy(value: &Value) -> Value {
         Value::String(text) if text.trim().is_empty() => Value::Null,
         Value::String(text) => storable(text.trim()).into(),
         Value::Array(elements) => elements.iter().map(tidy).collect(),
-        Value::Object(members) => members
-            .iter()
-            .map(|(name, value)| (storable(name), tidy(value)))
-            .collect::<Map<_, _>>()
-            .into(),
+        Value::Object(members) => {
+            members.iter().map(|(name, value)| (storable(name), tidy(value))).collect::<Map<_, _>>().into()
+        }
         other => other.clone(),
     }
 }
@@ -223,10 +184,7 @@ mod tests {
             json!({"name": "db1", "type": "server", "serial": "S1", "ram": 64, "note": "", "os": {"name": "debian"}}),
         );
         let item = item(1, &record, &["serial".into()], &InventoryOptions::default()).unwrap();
-        assert_eq!(
-            (item.name.as_deref(), item.class.as_deref()),
-            (Some("db1"), Some("server"))
-        );
+        assert_eq!((item.name.as_deref(), item.class.as_deref()), (Some("db1"), Some("server")));
         assert_eq!(item.identifiers, [("serial".to_owned(), "S1".to_owned())]);
         assert_eq!(
             Value::Object(item.attributes),
@@ -246,32 +204,15 @@ mod tests {
         );
         let item = item(3, &record, &["serial".into(), "name".into()], &options).unwrap();
         assert_eq!(item.status, Some(CiStatus::Retired));
-        assert_eq!(
-            item.identifiers,
-            [
-                ("serial".into(), "7".into()),
-                ("name".into(), "db1.example".into())
-            ]
-        );
+        assert_eq!(item.identifiers, [("serial".into(), "7".into()), ("name".into(), "db1.example".into())]);
         assert_eq!(Value::Object(item.attributes), json!({"cpu": "x86"}));
     }
 
     #[test]
     fn wrong_options_are_named() {
         let options = |value| serde_json::from_value::<InventoryOptions>(value).unwrap();
-        assert_eq!(
-            check_mapping(&options(json!({"mapping": {"colour": "c"}})))
-                .unwrap_err()
-                .0,
-            "/mapping"
-        );
-        assert_eq!(
-            check_mapping(&options(json!({"items": "hosts"}))).unwrap_err().0,
-            "/items"
-        );
-        assert_eq!(
-            check_mapping(&options(json!({"delimiter": "ü"}))).unwrap_err().0,
-            "/delimiter"
-        );
+        assert_eq!(check_mapping(&options(json!({"mapping": {"colour": "c"}}))).unwrap_err().0, "/mapping");
+        assert_eq!(check_mapping(&options(json!({"items": "hosts"}))).unwrap_err().0, "/items");
+        assert_eq!(check_mapping(&options(json!({"delimiter": "ü"}))).unwrap_err().0, "/delimiter");
     }
 }

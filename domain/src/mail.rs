@@ -37,13 +37,7 @@ pub struct Attachment {
 
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Attachment({:?}, {}, {} bytes)",
-            self.file_name,
-            self.media_type,
-            self.bytes.len()
-        )
+        write!(f, "Attachment({:?}, {}, {} bytes)", self.file_name, self.media_type, self.bytes.len())
     }
 }
 
@@ -87,21 +81,14 @@ pub struct Mail {
 impl Mail {
     /// The first header of that name (lower case).
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, value)| value.as_str())
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
     /// The title of a ticket made of this mail: the subject without answer prefixes, or the first words of the text.
     pub fn title(&self) -> String {
         let subject = strip_prefixes(&self.subject);
         let title = if subject.is_empty() {
-            self.text
-                .lines()
-                .map(str::trim)
-                .find(|line| !line.is_empty())
-                .unwrap_or("(no subject)")
+            self.text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(no subject)")
         } else {
             subject
         };
@@ -115,9 +102,7 @@ fn strip_prefixes(subject: &str) -> &str {
     while let Some((head, tail)) = rest.split_once(':') {
         let word = head.trim_end_matches(|c: char| c == ']' || c == ')' || c.is_ascii_digit());
         let word = word.trim_end_matches(['[', '(']).trim();
-        let known = [
-            "re", "aw", "antw", "antwort", "fw", "fwd", "wg", "sv", "vs", "rv", "tr", "rif", "r",
-        ];
+        let known = ["re", "aw", "antw", "antwort", "fw", "fwd", "wg", "sv", "vs", "rv", "tr", "rif", "r"];
         if !known.contains(&word.to_lowercase().as_str()) {
             break;
         }
@@ -131,26 +116,16 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn mail(headers: &[(&str, &str)]) -> Mail {
-        let headers: Vec<(String, String)> = headers
-            .iter()
-            .map(|(n, v)| (n.to_lowercase(), (*v).to_owned()))
-            .collect();
+        let headers: Vec<(String, String)> =
+            headers.iter().map(|(n, v)| (n.to_lowercase(), (*v).to_owned())).collect();
         let value = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
         Mail {
             message_id: value("message-id").and_then(|v| message_id::normalise(&v)),
-            in_reply_to: value("in-reply-to")
-                .map(|v| message_id::all_in(&v))
-                .unwrap_or_default(),
-            references: value("references")
-                .map(|v| message_id::all_in(&v))
-                .unwrap_or_default(),
+            in_reply_to: value("in-reply-to").map(|v| message_id::all_in(&v)).unwrap_or_default(),
+            references: value("references").map(|v| message_id::all_in(&v)).unwrap_or_default(),
             from: Person {
                 name: String::new(),
-                address: value("from")
-                    .as_deref()
-                    .unwrap_or("ada@example.org")
-                    .parse()
-                    .unwrap(),
+                address: value("from").as_deref().unwrap_or("ada@example.org").parse().unwrap(),
             },
             to: Vec::new(),
             cc: Vec::new(),
@@ -175,10 +150,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(mail(&[("Subject", subject)]).title(), title, "{subject:?}");
         }
-        let empty = Mail {
-            text: String::new(),
-            ..mail(&[])
-        };
+        let empty = Mail { text: String::new(), ..mail(&[]) };
         assert_eq!(empty.title(), "(no subject)");
     }
 }

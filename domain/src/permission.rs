@@ -110,11 +110,7 @@ pub struct Denied {
 }
 
 fn names(roles: &[Role]) -> String {
-    roles
-        .iter()
-        .map(|role| role.as_str())
-        .collect::<Vec<_>>()
-        .join(", ")
+    roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// Relaydesk itself (jobs, incoming mail, alerts) may do everything; a person what their role allows.
@@ -152,32 +148,22 @@ mod tests {
     fn the_documented_matrix_is_the_real_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
         let page = std::fs::read_to_string(path).unwrap();
-        assert!(
-            page.contains(&table()),
-            "docs/security.md must contain this table:\n\n{}",
-            table()
-        );
+        assert!(page.contains(&table()), "docs/security.md must contain this table:\n\n{}", table());
     }
 
     #[test]
     fn a_role_can_do_all_that_the_role_below_it_can() {
         for permission in Permission::ALL {
             for pair in Role::ALL.windows(2) {
-                assert!(
-                    allows(pair[0], *permission) || !allows(pair[1], *permission),
-                    "{permission:?}"
-                );
+                assert!(allows(pair[0], *permission) || !allows(pair[1], *permission), "{permission:?}");
             }
         }
     }
 
     #[test]
     fn end_users_have_exactly_the_owners_side() {
-        let theirs: Vec<_> = Permission::ALL
-            .iter()
-            .filter(|p| allows(Role::EndUser, **p))
-            .map(|p| p.as_str())
-            .collect();
+        let theirs: Vec<_> =
+            Permission::ALL.iter().filter(|p| allows(Role::EndUser, **p)).map(|p| p.as_str()).collect();
         assert_eq!(
             theirs,
             [
@@ -196,17 +182,10 @@ mod tests {
         let organization = OrganizationId::new();
         let system = Actor::system(organization, "ingest_mail");
         assert_eq!(check(&system, Permission::OrganizationManage), Ok(()));
-        let who = Who::User {
-            id: UserId::new(),
-            role: Role::EndUser,
-            name: "Ada".into(),
-        };
+        let who = Who::User { id: UserId::new(), role: Role::EndUser, name: "Ada".into() };
         let person = Actor { organization, who };
         let denied = check(&person, Permission::PeopleManage).unwrap_err();
-        assert_eq!(
-            denied.to_string(),
-            "this needs the permission people.manage (admin may)"
-        );
+        assert_eq!(denied.to_string(), "this needs the permission people.manage (admin may)");
         assert!(!sees_all_tickets(&person));
     }
 }

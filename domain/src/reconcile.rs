@@ -115,9 +115,7 @@ struct Matcher<'a> {
 impl<'a> Matcher<'a> {
     fn new(known: &'a [Known], defaults: &'a Defaults) -> Self {
         let pairs = known.iter().enumerate().flat_map(|(index, ci)| {
-            ci.identifiers
-                .iter()
-                .map(move |(key, value)| ((key.as_str(), value.as_str()), index))
+            ci.identifiers.iter().map(move |(key, value)| ((key.as_str(), value.as_str()), index))
         });
         Matcher {
             known,
@@ -152,24 +150,14 @@ impl<'a> Matcher<'a> {
     /// `None`: the row failed or is blocked; `Some(true)`: identifiers were freed.
     fn place(&mut self, item: &'a Item) -> Option<bool> {
         let identifiers = usable(item);
-        let hits: Vec<usize> = identifiers
-            .iter()
-            .filter_map(|pair| self.owners.get(pair).copied())
-            .collect();
+        let hits: Vec<usize> = identifiers.iter().filter_map(|pair| self.owners.get(pair).copied()).collect();
         self.seen.extend(&hits);
         if identifiers.is_empty() {
             let keys: Vec<_> = item.identifiers.iter().map(|(key, _)| key.as_str()).collect();
-            let keys = if keys.is_empty() {
-                "any identification key".to_owned()
-            } else {
-                keys.join(", ")
-            };
+            let keys = if keys.is_empty() { "any identification key".to_owned() } else { keys.join(", ") };
             return self.fail(item, format!("nothing identifies it: no usable value for {keys}"));
         }
-        if let Some((pair, row)) = identifiers
-            .iter()
-            .find_map(|pair| Some((pair, self.taken.get(pair)?)))
-        {
+        if let Some((pair, row)) = identifiers.iter().find_map(|pair| Some((pair, self.taken.get(pair)?))) {
             let error = format!("{} {:?} is that of row {row} too", pair.0, pair.1);
             return self.fail(item, error);
         }
@@ -207,8 +195,7 @@ impl<'a> Matcher<'a> {
                 Err(error) => return self.fail(item, error),
             },
         }
-        self.taken
-            .extend(identifiers.into_iter().map(|pair| (pair, item.row)));
+        self.taken.extend(identifiers.into_iter().map(|pair| (pair, item.row)));
         Some(freed)
     }
 
@@ -219,9 +206,7 @@ impl<'a> Matcher<'a> {
 
     /// In words, if the identifiers lead to different items.
     fn conflict(&self, identifiers: &[(&str, &str)]) -> Option<String> {
-        let mut hits = identifiers
-            .iter()
-            .filter_map(|pair| Some((pair.0, *self.owners.get(pair)?)));
+        let mut hits = identifiers.iter().filter_map(|pair| Some((pair.0, *self.owners.get(pair)?)));
         let (key, first) = hits.next()?;
         let (other_key, other) = hits.find(|(_, index)| *index != first)?;
         let (first, other) = (&self.known[first], &self.known[other]);
@@ -238,11 +223,8 @@ impl<'a> Matcher<'a> {
         for (index, ci) in self.known.iter().enumerate() {
             if ci.is_ours && !self.seen.contains(&index) && !self.matched.contains_key(&index) {
                 let plan = &mut self.plan;
-                let list = if ci.missing_since.is_some() {
-                    &mut plan.still_missing
-                } else {
-                    &mut plan.missing
-                };
+                let list =
+                    if ci.missing_since.is_some() { &mut plan.still_missing } else { &mut plan.missing };
                 list.push(ci.id);
             }
         }
@@ -296,18 +278,10 @@ fn lengths(ci: &Known) -> Result<(), String> {
 
 fn changed(item: &Item, identifiers: &[(&str, &str)], before: &Known) -> Update {
     let mut after = before.clone();
-    if let Some(name) = item
-        .name
-        .as_ref()
-        .filter(|name| (1..=300).contains(&name.trim().chars().count()))
-    {
+    if let Some(name) = item.name.as_ref().filter(|name| (1..=300).contains(&name.trim().chars().count())) {
         after.name.clone_from(name);
     }
-    if let Some(class) = item
-        .class
-        .as_ref()
-        .filter(|class| (1..=100).contains(&class.chars().count()))
-    {
+    if let Some(class) = item.class.as_ref().filter(|class| (1..=100).contains(&class.chars().count())) {
         after.class.clone_from(class);
     }
     after.status = item.status.unwrap_or(before.status);
@@ -321,46 +295,26 @@ fn changed(item: &Item, identifiers: &[(&str, &str)], before: &Known) -> Update 
             after.attributes.insert(name.clone(), value.clone());
         }
     }
-    after.identifiers.extend(
-        identifiers
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
-    );
+    after.identifiers.extend(identifiers.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     after.missing_since = None;
     if before.is_unowned {
         (after.is_unowned, after.is_ours) = (false, true);
     }
     let differences = differences(before, &after);
-    Update {
-        after,
-        row: item.row,
-        differences,
-    }
+    Update { after, row: item.row, differences }
 }
 
 fn differences(before: &Known, after: &Known) -> Vec<Difference> {
     let mut all = Vec::new();
     let mut compare = |field: &str, from: Value, to: Value| {
         if from != to {
-            all.push(Difference {
-                field: field.to_owned(),
-                from,
-                to,
-            });
+            all.push(Difference { field: field.to_owned(), from, to });
         }
     };
     compare("name", before.name.clone().into(), after.name.clone().into());
     compare("class", before.class.clone().into(), after.class.clone().into());
-    compare(
-        "status",
-        before.status.as_str().into(),
-        after.status.as_str().into(),
-    );
-    compare(
-        "description",
-        before.description.clone().into(),
-        after.description.clone().into(),
-    );
+    compare("status", before.status.as_str().into(), after.status.as_str().into());
+    compare("description", before.description.clone().into(), after.description.clone().into());
     let since = |ci: &Known| ci.missing_since.map_or(Value::Null, |at| at.to_rfc3339().into());
     compare("missing_since", since(before), since(after));
     compare("discovered", before.is_ours.into(), after.is_ours.into());
@@ -372,11 +326,7 @@ fn differences(before: &Known, after: &Known) -> Vec<Difference> {
     }
     let text = |value: Option<&String>| value.map_or(Value::Null, |value| value.clone().into());
     for (key, value) in &after.identifiers {
-        compare(
-            &format!("identifiers.{key}"),
-            text(before.identifiers.get(key)),
-            text(Some(value)),
-        );
+        compare(&format!("identifiers.{key}"), text(before.identifiers.get(key)), text(Some(value)));
     }
     all
 }

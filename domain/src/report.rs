@@ -119,19 +119,51 @@ mod tests {
         for (kind, count, tick, zone, from, to) in [
             (PreviousDay, None, "2026-11-21T05:00:00Z", "UTC", "2026-11-20T00:00", "2026-11-21T00:00"),
             // 03:00 UTC is still the day before in New York.
-            (PreviousDay, None, "2026-11-21T03:00:00Z", "America/New_York", "2026-11-19T05:00", "2026-11-20T05:00"),
+            (
+                PreviousDay,
+                None,
+                "2026-11-21T03:00:00Z",
+                "America/New_York",
+                "2026-11-19T05:00",
+                "2026-11-20T05:00",
+            ),
             // Clocks went back on 25 October 2026: 25 hours.
-            (PreviousDay, None, "2026-10-26T06:00:00Z", "Europe/Berlin", "2026-10-24T22:00", "2026-10-25T23:00"),
+            (
+                PreviousDay,
+                None,
+                "2026-10-26T06:00:00Z",
+                "Europe/Berlin",
+                "2026-10-24T22:00",
+                "2026-10-25T23:00",
+            ),
             // No midnight on this day in Santiago: it begins at one.
-            (PreviousDay, None, "2026-09-07T12:00:00Z", "America/Santiago", "2026-09-06T04:00", "2026-09-07T03:00"),
+            (
+                PreviousDay,
+                None,
+                "2026-09-07T12:00:00Z",
+                "America/Santiago",
+                "2026-09-06T04:00",
+                "2026-09-07T03:00",
+            ),
             (PreviousWeek, None, "2026-11-21T05:00:00Z", "UTC", "2026-11-09T00:00", "2026-11-16T00:00"),
             (PreviousWeek, None, "2026-11-16T00:00:00Z", "UTC", "2026-11-09T00:00", "2026-11-16T00:00"),
             (PreviousMonth, None, "2026-03-31T05:00:00Z", "UTC", "2026-02-01T00:00", "2026-03-01T00:00"),
             (PreviousMonth, None, "2026-01-01T05:00:00Z", "UTC", "2025-12-01T00:00", "2026-01-01T00:00"),
             (LastNDays, Some(7), "2026-11-21T05:00:00Z", "UTC", "2026-11-14T00:00", "2026-11-21T00:00"),
-            (LastNMinutes, Some(10), "2026-11-21T05:00:00Z", "Asia/Tokyo", "2026-11-21T04:50", "2026-11-21T05:00"),
+            (
+                LastNMinutes,
+                Some(10),
+                "2026-11-21T05:00:00Z",
+                "Asia/Tokyo",
+                "2026-11-21T04:50",
+                "2026-11-21T05:00",
+            ),
         ] {
-            assert_eq!(range(kind, count, tick, zone), (from.to_owned(), to.to_owned()), "{kind} {tick} {zone}");
+            assert_eq!(
+                range(kind, count, tick, zone),
+                (from.to_owned(), to.to_owned()),
+                "{kind} {tick} {zone}"
+            );
         }
     }
 
@@ -160,7 +192,7 @@ mod tests {
             let period = Period::new(PeriodKind::PreviousDay, None).unwrap();
             let (from, to) = period.range(tick, zone);
             let (before_from, before_to) = period.range(from - TimeDelta::seconds(1) + (to - from), zone);
-            prop_assert!(from < to || from == to, "a day that a zone left out");
+            prop_assert!(from <= to, "a day that a zone left out");
             prop_assert!(to <= tick);
             prop_assert!(before_to <= to && before_from <= from);
         }

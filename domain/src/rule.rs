@@ -6,15 +6,24 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 /// The second half of a ticket's events; the first is the ticket's kind: `incident.opened`.
-const TICKET_VERBS: [&str; 9] =
-    ["opened", "updated", "assigned", "commented", "escalated", "resolved", "closed", "reopened", "status_changed"];
+const TICKET_VERBS: [&str; 9] = [
+    "opened",
+    "updated",
+    "assigned",
+    "commented",
+    "escalated",
+    "resolved",
+    "closed",
+    "reopened",
+    "status_changed",
+];
 const SLA_EVENTS: [&str; 2] = ["sla.warning", "sla.breached"];
 
 /// Refuses an event that can never happen.
 pub fn check_event(event: &str) -> Result<(), String> {
-    let of_ticket = event.split_once('.').is_some_and(|(kind, verb)| {
-        kind.parse::<TicketKind>().is_ok() && TICKET_VERBS.contains(&verb)
-    });
+    let of_ticket = event
+        .split_once('.')
+        .is_some_and(|(kind, verb)| kind.parse::<TicketKind>().is_ok() && TICKET_VERBS.contains(&verb));
     if of_ticket || SLA_EVENTS.contains(&event) {
         return Ok(());
     }
@@ -47,7 +56,8 @@ fn words_of(field: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-const FIELDS: &str = "kind, priority, impact, urgency, status, source, team, assignee, requester, tag, metric or visibility";
+const FIELDS: &str =
+    "kind, priority, impact, urgency, status, source, team, assignee, requester, tag, metric or visibility";
 
 impl Conditions {
     pub fn parse(value: &Value) -> Result<Self, Vec<InvalidField>> {
@@ -55,19 +65,27 @@ impl Conditions {
         let object = match value {
             Value::Null => &empty,
             Value::Object(object) => object,
-            _ => return Err(vec![InvalidField::new("", "expected an object: field → value or list of values")]),
+            _ => {
+                return Err(vec![InvalidField::new(
+                    "",
+                    "expected an object: field → value or list of values",
+                )]);
+            }
         };
         let (mut conditions, mut errors) = (BTreeMap::new(), Vec::new());
         for (field, value) in object {
             let pointer = format!("/{}", field.replace('~', "~0").replace('/', "~1"));
             let Some(words) = words_of(field) else {
-                errors.push(InvalidField::new(pointer, format!("is not a field of events: expected {FIELDS}")));
+                errors
+                    .push(InvalidField::new(pointer, format!("is not a field of events: expected {FIELDS}")));
                 continue;
             };
             match values(value) {
                 Some(values) => {
-                    for unknown in values.iter().filter(|v| !words.is_empty() && !words.contains(&v.as_str())) {
-                        let detail = format!("{unknown:?} never happens: expected one of {}", words.join(", "));
+                    for unknown in values.iter().filter(|v| !words.is_empty() && !words.contains(&v.as_str()))
+                    {
+                        let detail =
+                            format!("{unknown:?} never happens: expected one of {}", words.join(", "));
                         errors.push(InvalidField::new(&*pointer, detail));
                     }
                     conditions.insert(field.clone(), values);
@@ -100,7 +118,9 @@ fn values(value: &Value) -> Option<Vec<String>> {
         Value::Array(list) => list.as_slice(),
         one => std::slice::from_ref(one),
     };
-    let text = |value: &Value| value.as_str().map(str::trim).filter(|t| !t.is_empty() && t.len() <= 200).map(str::to_owned);
+    let text = |value: &Value| {
+        value.as_str().map(str::trim).filter(|t| !t.is_empty() && t.len() <= 200).map(str::to_owned)
+    };
     let values: Vec<String> = list.iter().map(text).collect::<Option<_>>()?;
     (1..=50).contains(&values.len()).then_some(values)
 }

@@ -120,7 +120,13 @@ pub struct Clock {
 }
 
 impl Clock {
-    pub fn start(metric: Metric, goal: Goal, at: DateTime<Utc>, calendar: &Calendar, now: DateTime<Utc>) -> Self {
+    pub fn start(
+        metric: Metric,
+        goal: Goal,
+        at: DateTime<Utc>,
+        calendar: &Calendar,
+        now: DateTime<Utc>,
+    ) -> Self {
         let mut clock = Clock {
             metric,
             goal,
@@ -180,7 +186,10 @@ impl Clock {
         if let Some(breach) = self.judge_breach(now) {
             return Some(breach);
         }
-        if !matches!(self.phase, Phase::Running { .. }) || self.breached_at.is_some() || self.warned_at.is_some() {
+        if !matches!(self.phase, Phase::Running { .. })
+            || self.breached_at.is_some()
+            || self.warned_at.is_some()
+        {
             return None;
         }
         let at = self.warn_at.filter(|at| *at <= now)?;

@@ -138,7 +138,10 @@ fn a_longer_goal_arms_the_clock_again() {
     assert_eq!((clock.generation, clock.next_check()), (2, Some(t(96))));
     // Nobody looked until 130: the change is judged by the old goal first, and only then is there a new deadline.
     let verdicts = clock.retarget(goal(480), None, &always, t(130));
-    assert_eq!(verdicts.iter().map(|v| (v.trigger, v.generation)).collect::<Vec<_>>(), [(Trigger::Breach, 2)]);
+    assert_eq!(
+        verdicts.iter().map(|v| (v.trigger, v.generation)).collect::<Vec<_>>(),
+        [(Trigger::Breach, 2)]
+    );
     assert_eq!((clock.state(), clock.generation, clock.due_at), (State::Running, 3, Some(t(480))));
 }
 

@@ -24,45 +24,31 @@ impl Account {
             && found.uid() != 0
         {
             let uid = Uid::from_raw(found.uid());
-            let name = User::from_uid(uid)
-                .ok()
-                .flatten()
-                .map_or_else(|| uid.to_string(), |user| user.name);
-            return Ok(Some(Account {
-                uid,
-                gid: Gid::from_raw(found.gid()),
-                name,
-            }));
+            let name = User::from_uid(uid).ok().flatten().map_or_else(|| uid.to_string(), |user| user.name);
+            return Ok(Some(Account { uid, gid: Gid::from_raw(found.gid()), name }));
         }
         let user = ["postgres", "nobody"]
             .into_iter()
             .find_map(|name| User::from_name(name).ok().flatten())
             .filter(|user| !user.uid.is_root())
             .ok_or(Error::NoAccount)?;
-        Ok(Some(Account {
-            uid: user.uid,
-            gid: user.gid,
-            name: user.name,
-        }))
+        Ok(Some(Account { uid: user.uid, gid: user.gid, name: user.name }))
     }
 
     /// True when this account can pass through `folder` and everything above it. Judged by the mode bits: an access
     /// list that says otherwise shows up as an error of `initdb`.
     pub fn may_enter(&self, folder: &Path) -> bool {
-        folder
-            .ancestors()
-            .filter(|part| !part.as_os_str().is_empty())
-            .all(|part| {
-                part.metadata().is_ok_and(|found| {
-                    let shift = if found.uid() == self.uid.as_raw() {
-                        6
-                    } else if found.gid() == self.gid.as_raw() {
-                        3
-                    } else {
-                        0
-                    };
-                    found.mode() >> shift & 0o1 != 0
-                })
+        folder.ancestors().filter(|part| !part.as_os_str().is_empty()).all(|part| {
+            part.metadata().is_ok_and(|found| {
+                let shift = if found.uid() == self.uid.as_raw() {
+                    6
+                } else if found.gid() == self.gid.as_raw() {
+                    3
+                } else {
+                    0
+                };
+                found.mode() >> shift & 0o1 != 0
             })
+        })
     }
 }

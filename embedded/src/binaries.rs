@@ -24,23 +24,15 @@ impl Binaries {
 
     /// Looks into a folder, or into its `bin`, or into the `native/bin` of an unpacked npm pack.
     fn inside(folder: &Path) -> Option<Binaries> {
-        [folder.to_owned(), folder.join("bin"), folder.join("native/bin")]
-            .into_iter()
-            .find_map(|folder| {
-                if !folder.join("initdb").is_file() {
-                    return None;
-                }
-                let told = Command::new(folder.join("postgres"))
-                    .arg("--version")
-                    .stderr(Stdio::null())
-                    .output()
-                    .ok()?;
-                let major = major_version(&String::from_utf8_lossy(&told.stdout))?;
-                Some(Binaries {
-                    folder: fs::canonicalize(folder).ok()?,
-                    major,
-                })
-            })
+        [folder.to_owned(), folder.join("bin"), folder.join("native/bin")].into_iter().find_map(|folder| {
+            if !folder.join("initdb").is_file() {
+                return None;
+            }
+            let told =
+                Command::new(folder.join("postgres")).arg("--version").stderr(Stdio::null()).output().ok()?;
+            let major = major_version(&String::from_utf8_lossy(&told.stdout))?;
+            Some(Binaries { folder: fs::canonicalize(folder).ok()?, major })
+        })
     }
 }
 
@@ -70,10 +62,8 @@ pub fn find_binaries(explicit: Option<&Path>, packs: &[PathBuf]) -> Result<Binar
 pub fn usual_packs() -> Vec<PathBuf> {
     let here = std::env::current_dir().unwrap_or_default();
     // A test runs in the folder of its crate, the pack lies in that of the workspace.
-    let mut packs: Vec<PathBuf> = here
-        .ancestors()
-        .map(|folder| folder.join(".relaydesk/postgresql"))
-        .collect();
+    let mut packs: Vec<PathBuf> =
+        here.ancestors().map(|folder| folder.join(".relaydesk/postgresql")).collect();
     packs.extend(std::env::home_dir().map(|home| home.join(".cache/relaydesk/postgresql")));
     packs.push(PathBuf::from("/var/lib/relaydesk/postgresql"));
     packs.retain(|pack| is_trusted(pack));
@@ -82,8 +72,7 @@ pub fn usual_packs() -> Vec<PathBuf> {
 
 /// Folders above the current one may be anybody's: programs are only run when they are our own or root's.
 fn is_trusted(pack: &Path) -> bool {
-    pack.metadata()
-        .is_ok_and(|found| found.uid() == 0 || found.uid() == Uid::effective().as_raw())
+    pack.metadata().is_ok_and(|found| found.uid() == 0 || found.uid() == Uid::effective().as_raw())
 }
 
 /// All usable programs, best first.
@@ -98,11 +87,7 @@ pub(crate) fn candidates(explicit: Option<&Path>, packs: &[PathBuf]) -> Vec<Bina
                 .collect();
             system.sort_by_key(|binaries| std::cmp::Reverse(binaries.major));
             let configured = || {
-                let told = Command::new("pg_config")
-                    .arg("--bindir")
-                    .stderr(Stdio::null())
-                    .output()
-                    .ok()?;
+                let told = Command::new("pg_config").arg("--bindir").stderr(Stdio::null()).output().ok()?;
                 Binaries::inside(Path::new(String::from_utf8_lossy(&told.stdout).trim()))
             };
             system.extend(configured());
@@ -130,10 +115,7 @@ mod tests {
 
     #[test]
     fn the_version_is_read_from_what_the_program_says() {
-        assert_eq!(
-            major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
-            Some(15)
-        );
+        assert_eq!(major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"), Some(15));
         assert_eq!(major_version("postgres (PostgreSQL) 18beta1"), Some(18));
         assert_eq!(major_version("something else"), None);
     }
@@ -141,9 +123,6 @@ mod tests {
     #[test]
     fn an_explicit_folder_without_programs_is_named_in_the_error() {
         let error = find_binaries(Some(Path::new("/nowhere")), &[]).unwrap_err();
-        assert!(
-            error.to_string().starts_with("/nowhere holds no PostgreSQL"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("/nowhere holds no PostgreSQL"), "{error}");
     }
 }

@@ -90,20 +90,8 @@ impl Cluster {
             Ok(outcome) => outcome?,
             Err(_) => return Err(died()),
         };
-        let Started {
-            folder,
-            binaries,
-            owner_password,
-            app_password,
-        } = started;
-        Ok(Cluster {
-            folder,
-            binaries,
-            owner_password,
-            app_password,
-            shared,
-            thread: Some(thread),
-        })
+        let Started { folder, binaries, owner_password, app_password } = started;
+        Ok(Cluster { folder, binaries, owner_password, app_password, shared, thread: Some(thread) })
     }
 
     /// For migrations and administration.
@@ -117,9 +105,7 @@ impl Cluster {
     }
 
     fn url(&self, role: &str, password: Option<&str>, database: &str) -> String {
-        let password = password
-            .map(|password| format!(":{password}"))
-            .unwrap_or_default();
+        let password = password.map(|password| format!(":{password}")).unwrap_or_default();
         let host = percent_encoded(self.folder.socket.as_os_str().as_encoded_bytes());
         format!("postgresql://{role}{password}@localhost/{database}?host={host}&port=5432")
     }
@@ -185,43 +171,23 @@ fn set_up(options: Options) -> Result<(Started, Server), Error> {
     let binaries = suitable(&options, &data)?;
     initialize(&folder, &binaries, &options)?;
     let password = |role| {
-        if options.throw_away {
-            Ok(None)
-        } else {
-            folder.password(role).map(Some)
-        }
+        if options.throw_away { Ok(None) } else { folder.password(role).map(Some) }
     };
     let (owner_password, app_password) = (password("owner")?, password("app")?);
     let folder = Arc::new(folder);
-    let server = Server {
-        folder: folder.clone(),
-        binaries: binaries.clone(),
-        options,
-    };
-    Ok((
-        Started {
-            folder,
-            binaries,
-            owner_password,
-            app_password,
-        },
-        server,
-    ))
+    let server = Server { folder: folder.clone(), binaries: binaries.clone(), options };
+    Ok((Started { folder, binaries, owner_password, app_password }, server))
 }
 
 /// The programs to use: the best, or those that the existing data was made with.
 fn suitable(options: &Options, data: &Path) -> Result<Binaries, Error> {
     let mut found = candidates(options.binaries.as_deref(), &options.packs);
-    let made_by: Option<u32> = fs::read_to_string(data.join("PG_VERSION"))
-        .ok()
-        .and_then(|version| version.trim().parse().ok());
+    let made_by: Option<u32> =
+        fs::read_to_string(data.join("PG_VERSION")).ok().and_then(|version| version.trim().parse().ok());
     if let (Some(made_by), false) = (made_by, found.is_empty()) {
         found.retain(|binaries| binaries.major == made_by);
         if found.is_empty() {
-            return Err(Error::OtherVersion {
-                dir: data.to_owned(),
-                made_by,
-            });
+            return Err(Error::OtherVersion { dir: data.to_owned(), made_by });
         }
     }
     let nothing = || match &options.binaries {
@@ -241,19 +207,15 @@ fn forget(folder: &Folder) -> Result<(), Error> {
         }
     }
     if let Some([pid, ..]) = crate::processes::working_in(&data).as_deref() {
-        return Err(Error::Orphan {
-            dir: folder.dir.clone(),
-            pid: *pid,
-        });
+        return Err(Error::Orphan { dir: folder.dir.clone(), pid: *pid });
     }
     for name in ["owner.password", "app.password"] {
         let _ = fs::remove_file(folder.dir.join(name));
     }
     match fs::remove_dir_all(&data) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::Io {
-            what: format!("cannot remove {}", data.display()),
-            source: error,
-        }),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::Io { what: format!("cannot remove {}", data.display()), source: error })
+        }
         _ => Ok(()),
     }
 }

@@ -49,9 +49,6 @@ impl<T> Context<T> for io::Result<T> {
 
 impl<T> Context<T> for nix::Result<T> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|errno| Error::Io {
-            what: what(),
-            source: errno.into(),
-        })
+        self.map_err(|errno| Error::Io { what: what(), source: errno.into() })
     }
 }

@@ -51,13 +51,7 @@ impl Folder {
         let lock = take_lock(&dir, Duration::from_secs(2))?;
         let socket = socket_folder(&dir, account.as_ref())?;
         let instead_of = (dir != fs::canonicalize(&wanted).unwrap_or(wanted.clone())).then_some(wanted);
-        Ok(Folder {
-            dir,
-            instead_of,
-            account,
-            socket,
-            _lock: lock,
-        })
+        Ok(Folder { dir, instead_of, account, socket, _lock: lock })
     }
 
     pub fn data(&self) -> PathBuf {
@@ -75,8 +69,7 @@ impl Folder {
             .open(&path)
             .context(|| format!("cannot write {}", path.display()))?;
         if log.metadata().is_ok_and(|found| found.len() > LONGEST_LOG) {
-            log.set_len(0)
-                .context(|| format!("cannot shorten {}", path.display()))?;
+            log.set_len(0).context(|| format!("cannot shorten {}", path.display()))?;
         }
         Ok(log)
     }
@@ -96,17 +89,12 @@ impl Folder {
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => {
-                return Err(Error::Io {
-                    what: format!("cannot read {}", path.display()),
-                    source,
-                });
+                return Err(Error::Io { what: format!("cannot read {}", path.display()), source });
             }
         }
         let password = random_hex(24).context(|| "no randomness from /dev/urandom".to_owned())?;
         let mut file = private_file(&path).truncate(true).open(&path).context(failed)?;
-        file.write_all(password.as_bytes())
-            .and_then(|()| file.sync_all())
-            .context(failed)?;
+        file.write_all(password.as_bytes()).and_then(|()| file.sync_all()).context(failed)?;
         Ok(password)
     }
 }
@@ -131,26 +119,20 @@ fn reachable(wanted: &Path, account: Option<&Account>) -> Result<PathBuf, Error>
         return Ok(wanted.to_owned());
     }
     let path = parent.join(wanted.file_name().unwrap_or_default());
-    Ok(PathBuf::from(format!(
-        "/var/lib/relaydesk-{:016x}",
-        fingerprint(path.as_os_str().as_encoded_bytes())
-    )))
+    Ok(PathBuf::from(format!("/var/lib/relaydesk-{:016x}", fingerprint(path.as_os_str().as_encoded_bytes()))))
 }
 
 /// FNV-1a: the same path must lead to the same folder in every version of this program.
 fn fingerprint(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 fn take_lock(dir: &Path, patience: Duration) -> Result<File, Error> {
     let path = dir.join("lock");
     let mut lock = private_file(&path).read(true).open(&path).context(|| {
-        format!(
-            "cannot write {} (does the folder belong to somebody else? choose another)",
-            path.display()
-        )
+        format!("cannot write {} (does the folder belong to somebody else? choose another)", path.display())
     })?;
     let begun = Instant::now();
     loop {
@@ -161,23 +143,16 @@ fn take_lock(dir: &Path, patience: Duration) -> Result<File, Error> {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 let _ = lock.read_to_string(&mut holder);
-                return Err(Error::InUse {
-                    dir: dir.to_owned(),
-                    pid: holder.trim().parse().ok(),
-                });
+                return Err(Error::InUse { dir: dir.to_owned(), pid: holder.trim().parse().ok() });
             }
             Err(TryLockError::Error(source)) => {
-                return Err(Error::Io {
-                    what: format!("cannot lock {}", path.display()),
-                    source,
-                });
+                return Err(Error::Io { what: format!("cannot lock {}", path.display()), source });
             }
         }
     }
     let note = || format!("cannot write {}", path.display());
     lock.set_len(0).context(note)?;
-    lock.write_all(std::process::id().to_string().as_bytes())
-        .context(note)?;
+    lock.write_all(std::process::id().to_string().as_bytes()).context(note)?;
     Ok(lock)
 }
 
@@ -209,17 +184,10 @@ fn socket_folder(dir: &Path, account: Option<&Account>) -> Result<PathBuf, Error
 
 fn make_folder(path: &Path, mode: u32) -> Result<(), Error> {
     let failed = || format!("cannot make {}", path.display());
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o755)
-        .create(path)
-        .context(failed)?;
+    DirBuilder::new().recursive(true).mode(0o755).create(path).context(failed)?;
     match fs::set_permissions(path, Permissions::from_mode(mode)) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Err(Error::Io {
-            what: format!(
-                "{} belongs to somebody else, choose another data folder",
-                path.display()
-            ),
+            what: format!("{} belongs to somebody else, choose another data folder", path.display()),
             source: error,
         }),
         done => done.context(failed),
@@ -237,11 +205,7 @@ pub(crate) fn give(path: &Path, account: Option<&Account>) -> Result<(), Error> 
 /// Never follows a link, so that nobody can point root at another file.
 pub(crate) fn private_file(_path: &Path) -> OpenOptions {
     let mut options = OpenOptions::new();
-    options
-        .write(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits());
+    options.write(true).create(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
     options
 }
 

@@ -22,17 +22,7 @@ pub(crate) fn initialize(folder: &Folder, binaries: &Binaries, options: &Options
     folder.make_its_own(&new)?;
 
     let mut initdb = Command::new(binaries.program("initdb"));
-    initdb
-        .args([
-            "-U",
-            OWNER,
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "--data-checksums",
-            "-D",
-        ])
-        .arg(&new);
+    initdb.args(["-U", OWNER, "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums", "-D"]).arg(&new);
     // In the socket folder, because the account must be able to read it.
     let password_file = folder.socket.join("initdb.password");
     if options.throw_away {
@@ -40,26 +30,17 @@ pub(crate) fn initialize(folder: &Folder, binaries: &Binaries, options: &Options
     } else {
         let failed = || format!("cannot write {}", password_file.display());
         let _ = fs::remove_file(&password_file);
-        let mut file = private_file(&password_file)
-            .create_new(true)
-            .open(&password_file)
-            .context(failed)?;
-        file.write_all(folder.password("owner")?.as_bytes())
-            .context(failed)?;
+        let mut file = private_file(&password_file).create_new(true).open(&password_file).context(failed)?;
+        file.write_all(folder.password("owner")?.as_bytes()).context(failed)?;
         give(&password_file, folder.account.as_ref())?;
-        initdb
-            .arg("--auth=scram-sha-256")
-            .arg(format!("--pwfile={}", password_file.display()));
+        initdb.arg("--auth=scram-sha-256").arg(format!("--pwfile={}", password_file.display()));
     }
     let done = run("initdb", initdb, folder, "");
     let _ = fs::remove_file(&password_file);
     done?;
 
     let mut single = Command::new(binaries.program("postgres"));
-    single
-        .args(["--single", "-c", "exit_on_error=on", "-D"])
-        .arg(&new)
-        .arg("postgres");
+    single.args(["--single", "-c", "exit_on_error=on", "-D"]).arg(&new).arg("postgres");
     // One statement a line; the passwords are hexadecimal and need no quoting.
     let mut script = format!("create role {APP_ROLE} login nosuperuser nobypassrls nocreatedb nocreaterole");
     if !options.throw_away {
@@ -70,17 +51,12 @@ pub(crate) fn initialize(folder: &Folder, binaries: &Binaries, options: &Options
 
     fs::rename(&new, &data).context(|| format!("cannot rename {}", new.display()))?;
     let parent = fs::File::open(&folder.dir).context(|| format!("cannot open {}", folder.dir.display()))?;
-    parent
-        .sync_all()
-        .context(|| format!("cannot sync {}", folder.dir.display()))
+    parent.sync_all().context(|| format!("cannot sync {}", folder.dir.display()))
 }
 
 fn run(program: &'static str, mut command: Command, folder: &Folder, input: &str) -> Result<(), Error> {
     prepare(&mut command, folder);
-    let failed = |source| Error::Io {
-        what: format!("cannot run {program}"),
-        source,
-    };
+    let failed = |source| Error::Io { what: format!("cannot run {program}"), source };
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -96,15 +72,7 @@ fn run(program: &'static str, mut command: Command, folder: &Folder, input: &str
         return Ok(());
     }
     let said = String::from_utf8_lossy(&done.stderr);
-    let lines: Vec<&str> = said
-        .lines()
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect();
-    let output = if lines.is_empty() {
-        done.status.to_string()
-    } else {
-        lines.join(" / ")
-    };
+    let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let output = if lines.is_empty() { done.status.to_string() } else { lines.join(" / ") };
     Err(Error::Program { program, output })
 }

@@ -48,11 +48,5 @@ pub(crate) fn forget_stale_pid_file(data: &Path) {
 
 /// The process number in the pid file, if there is one.
 pub(crate) fn recorded_pid(data: &Path) -> Option<u32> {
-    fs::read_to_string(data.join("postmaster.pid"))
-        .ok()?
-        .lines()
-        .next()?
-        .trim()
-        .parse()
-        .ok()
+    fs::read_to_string(data.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
 }

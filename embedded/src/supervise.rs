@@ -159,9 +159,8 @@ impl Server {
                 Launched::Failed(error) => error,
                 other => return other,
             };
-            let remains = ["lock file \"", "shared memory block"]
-                .iter()
-                .any(|sign| failed.to_string().contains(sign));
+            let remains =
+                ["lock file \"", "shared memory block"].iter().any(|sign| failed.to_string().contains(sign));
             if !remains {
                 return Launched::Failed(failed);
             }
@@ -262,10 +261,7 @@ impl Server {
     }
 
     fn failure(&self, reason: &str) -> Error {
-        Error::Start {
-            reason: reason.to_owned(),
-            log: self.folder.log(),
-        }
+        Error::Start { reason: reason.to_owned(), log: self.folder.log() }
     }
 }
 
@@ -291,11 +287,7 @@ pub(crate) fn prepare(command: &mut Command, folder: &Folder) {
     let parent = getpid();
     let die_with_parent = move || {
         prctl::set_pdeathsig(Signal::SIGINT)?;
-        if getppid() == parent {
-            Ok(())
-        } else {
-            Err(std::io::ErrorKind::BrokenPipe.into())
-        }
+        if getppid() == parent { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     };
     #[expect(
         unsafe_code,
@@ -327,10 +319,7 @@ fn reason(log: &Path, start: u64) -> Option<String> {
     let mut text = String::new();
     file.take(1 << 20).read_to_string(&mut text).ok()?;
     let complaint = |mark: &str| {
-        text.lines()
-            .rev()
-            .find_map(|line| line.split_once(mark))
-            .map(|(_, said)| said.trim().to_owned())
+        text.lines().rev().find_map(|line| line.split_once(mark)).map(|(_, said)| said.trim().to_owned())
     };
     complaint("FATAL:")
         .or_else(|| complaint("PANIC:"))

@@ -26,10 +26,7 @@ pub(crate) fn is_ready(socket: &Path, user: &str) -> bool {
 
 /// Runs the statements of `sql` in one implicit transaction.
 pub(crate) fn run_script(socket: &Path, user: &str, database: &str, sql: &str) -> Result<(), Error> {
-    let io = |source| Error::Io {
-        what: format!("cannot talk to the database {database}"),
-        source,
-    };
+    let io = |source| Error::Io { what: format!("cannot talk to the database {database}"), source };
     let mut stream = connect(socket, user, database).map_err(io)?;
     stream.set_read_timeout(None).map_err(io)?;
     wait_until_idle(&mut stream)?;
@@ -65,10 +62,7 @@ fn wait_until_idle(stream: &mut UnixStream) -> Result<(), Error> {
             }
             Ok(_) => {}
             Err(source) => {
-                return result.and(Err(Error::Io {
-                    what: "the database hung up".to_owned(),
-                    source,
-                }));
+                return result.and(Err(Error::Io { what: "the database hung up".to_owned(), source }));
             }
         }
     }

@@ -44,10 +44,7 @@ async fn tell(url: &str, sql: &'static str) -> Result<(), sqlx::Error> {
 fn eventually(what: &str, patience: Duration, mut holds: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !holds() {
-        assert!(
-            begun.elapsed() < patience,
-            "{what} did not happen within {patience:?}"
-        );
+        assert!(begun.elapsed() < patience, "{what} did not happen within {patience:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -69,17 +66,10 @@ fn holder(dir: &Path) -> (Child, u32) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
-    let pid = fs::read_to_string(dir.join("data/postmaster.pid"))
-        .unwrap()
-        .lines()
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let pid =
+        fs::read_to_string(dir.join("data/postmaster.pid")).unwrap().lines().next().unwrap().parse().unwrap();
     (child, pid)
 }
 
@@ -106,29 +96,18 @@ fn it_is_durable_private_and_the_application_has_no_power() {
     assert!(tell(&app, "create table t (x int)").is_err());
     let wrong = app.replace("relaydesk_app:", "relaydesk_app:x");
     assert!(
-        ask(&wrong, "select 'in'")
-            .unwrap_err()
-            .to_string()
-            .contains("password"),
+        ask(&wrong, "select 'in'").unwrap_err().to_string().contains("password"),
         "a wrong password is refused"
     );
 
     for name in ["owner.password", "app.password", "postgres.log", "lock"] {
-        assert_eq!(
-            fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777,
-            0o600,
-            "{name}"
-        );
+        assert_eq!(fs::metadata(dir.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
     let pid = cluster.pid().unwrap();
     cluster.stop();
     assert!(!is_alive(pid));
     assert!(!dir.join("data/postmaster.pid").exists());
-    assert!(
-        fs::read_to_string(dir.join("postgres.log"))
-            .unwrap()
-            .contains("database system is shut down")
-    );
+    assert!(fs::read_to_string(dir.join("postgres.log")).unwrap().contains("database system is shut down"));
 }
 
 #[test]
@@ -139,24 +118,10 @@ fn as_root_it_drops_to_an_unprivileged_account() {
     let (_parent, dir) = folder();
     let cluster = start(&dir);
     let status = fs::read_to_string(format!("/proc/{}/status", cluster.pid().unwrap())).unwrap();
-    let line = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
-    assert!(
-        line("Uid:").split_whitespace().all(|uid| uid != "0"),
-        "{}",
-        line("Uid:")
-    );
-    assert!(
-        line("Gid:").split_whitespace().all(|gid| gid != "0"),
-        "{}",
-        line("Gid:")
-    );
+    let line =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    assert!(line("Uid:").split_whitespace().all(|uid| uid != "0"), "{}", line("Uid:"));
+    assert!(line("Gid:").split_whitespace().all(|gid| gid != "0"), "{}", line("Gid:"));
     assert_eq!(line("Groups:"), "");
     assert!(cluster.account().is_some());
 }
@@ -186,35 +151,22 @@ fn a_second_start_on_the_same_folder_is_refused_in_words() {
     let cluster = start(&dir);
     let refused = Cluster::start(Options::new(&dir)).unwrap_err();
     assert!(matches!(refused, Error::InUse { pid: Some(_), .. }), "{refused}");
-    assert!(
-        refused.to_string().contains("in use by another process"),
-        "{refused}"
-    );
-    assert_eq!(
-        ask(&cluster.app_url("relaydesk"), "select 'still there'").unwrap(),
-        "still there"
-    );
+    assert!(refused.to_string().contains("in use by another process"), "{refused}");
+    assert_eq!(ask(&cluster.app_url("relaydesk"), "select 'still there'").unwrap(), "still there");
 }
 
 #[test]
 fn it_ends_with_its_parent_even_on_kill_9_and_goes_on_with_the_same_data() {
     let (_parent, dir) = folder();
     let cluster = start(&dir);
-    tell(
-        &cluster.owner_url("relaydesk"),
-        "create table kept (x int); insert into kept values (42)",
-    )
-    .unwrap();
+    tell(&cluster.owner_url("relaydesk"), "create table kept (x int); insert into kept values (42)").unwrap();
     cluster.stop();
     let (mut parent, pid) = holder(&dir);
     parent.kill().unwrap();
     parent.wait().unwrap();
     eventually("PostgreSQL's end", Duration::from_secs(5), || !is_alive(pid));
     let cluster = start(&dir);
-    assert_eq!(
-        ask(&cluster.owner_url("relaydesk"), "select x::text from kept").unwrap(),
-        "42"
-    );
+    assert_eq!(ask(&cluster.owner_url("relaydesk"), "select x::text from kept").unwrap(), "42");
 }
 
 #[test]
@@ -225,10 +177,7 @@ fn after_a_kill_9_of_parent_and_database_at_once_the_next_start_works_at_once() 
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
         parent.kill().unwrap();
         let cluster = start(&dir);
-        assert_eq!(
-            ask(&cluster.app_url("relaydesk"), "select 'back'").unwrap(),
-            "back"
-        );
+        assert_eq!(ask(&cluster.app_url("relaydesk"), "select 'back'").unwrap(), "back");
         cluster.stop();
         parent.wait().unwrap();
     }
@@ -241,14 +190,9 @@ fn a_crash_of_the_database_is_noticed_and_mended() {
     for round in 1..=2 {
         let pid = cluster.pid().unwrap();
         kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
-        eventually("the restart", Duration::from_secs(15), || {
-            cluster.restarts() == round
-        });
+        eventually("the restart", Duration::from_secs(15), || cluster.restarts() == round);
         assert_ne!(cluster.pid(), Some(pid));
-        assert_eq!(
-            ask(&cluster.app_url("relaydesk"), "select 'back'").unwrap(),
-            "back"
-        );
+        assert_eq!(ask(&cluster.app_url("relaydesk"), "select 'back'").unwrap(), "back");
     }
 }
 
@@ -277,31 +221,18 @@ fn a_stale_pid_file_is_survived_even_when_its_number_is_taken_again() {
     let started = Cluster::start(Options::new(&dir));
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
-    assert_eq!(
-        ask(&started.unwrap().app_url("relaydesk"), "select 'back'").unwrap(),
-        "back"
-    );
+    assert_eq!(ask(&started.unwrap().app_url("relaydesk"), "select 'back'").unwrap(), "back");
 }
 
 #[test]
 fn a_path_too_long_for_a_socket_gets_a_short_one() {
     let (parent, _) = folder();
-    let dir = parent
-        .path()
-        .join("a-rather-long-name-of-a-folder/".repeat(4))
-        .join("cluster");
+    let dir = parent.path().join("a-rather-long-name-of-a-folder/".repeat(4)).join("cluster");
     let cluster = start(&dir);
     let url = cluster.app_url("relaydesk");
     assert!(url.contains("host=%2Ftmp%2Frelaydesk-"), "{url}");
     assert_eq!(ask(&url, "select 'in'").unwrap(), "in");
-    let short = url
-        .split("host=")
-        .nth(1)
-        .unwrap()
-        .split('&')
-        .next()
-        .unwrap()
-        .replace("%2F", "/");
+    let short = url.split("host=").nth(1).unwrap().split('&').next().unwrap().replace("%2F", "/");
     assert!(Path::new(&short).exists());
     cluster.stop();
     assert!(!Path::new(&short).exists(), "the short folder is gone");
@@ -315,11 +246,7 @@ fn an_interrupted_first_start_begins_again_and_fresh_forgets() {
     let cluster = start(&dir);
     tell(&cluster.owner_url("relaydesk"), "create table kept (x int)").unwrap();
     cluster.stop();
-    let cluster = Cluster::start(Options {
-        fresh: true,
-        ..Options::new(&dir)
-    })
-    .unwrap();
+    let cluster = Cluster::start(Options { fresh: true, ..Options::new(&dir) }).unwrap();
     let found = "select count(*)::text from pg_class where relname = 'kept'";
     assert_eq!(ask(&cluster.owner_url("relaydesk"), found).unwrap(), "0");
 }
@@ -327,40 +254,23 @@ fn an_interrupted_first_start_begins_again_and_fresh_forgets() {
 #[test]
 fn what_is_wrong_is_said_in_one_line() {
     let (_parent, dir) = folder();
-    let nowhere = Options {
-        binaries: Some("/nowhere".into()),
-        ..Options::new(&dir)
-    };
+    let nowhere = Options { binaries: Some("/nowhere".into()), ..Options::new(&dir) };
     let error = Cluster::start(nowhere).unwrap_err().to_string();
     assert!(error.contains("/nowhere") && !error.contains('\n'), "{error}");
 
     start(&dir).stop();
     fs::write(dir.join("data/PG_VERSION"), "14\n").unwrap();
     let error = Cluster::start(Options::new(&dir)).unwrap_err().to_string();
-    assert!(
-        error.contains("made by PostgreSQL 14") && error.contains("postgresql-14"),
-        "{error}"
-    );
+    assert!(error.contains("made by PostgreSQL 14") && error.contains("postgresql-14"), "{error}");
     fs::write(
         dir.join("data/PG_VERSION"),
-        format!(
-            "{}\n",
-            embedded::find_binaries(None, &embedded::usual_packs())
-                .unwrap()
-                .major
-        ),
+        format!("{}\n", embedded::find_binaries(None, &embedded::usual_packs()).unwrap().major),
     )
     .unwrap();
 
-    let wrong = Options {
-        settings: vec![("shared_buffers".into(), "much".into())],
-        ..Options::new(&dir)
-    };
+    let wrong = Options { settings: vec![("shared_buffers".into(), "much".into())], ..Options::new(&dir) };
     let error = Cluster::start(wrong).unwrap_err().to_string();
-    assert!(
-        error.contains("shared_buffers") && error.contains("postgres.log"),
-        "{error}"
-    );
+    assert!(error.contains("shared_buffers") && error.contains("postgres.log"), "{error}");
 }
 
 #[test]
@@ -371,13 +281,6 @@ fn with_postgres_passes_on_the_exit_code_and_tidies_up() {
         .unwrap();
     assert_eq!(told.status.code(), Some(7));
     let url = String::from_utf8(told.stdout).unwrap();
-    let socket = url
-        .split("host=")
-        .nth(1)
-        .unwrap()
-        .split('&')
-        .next()
-        .unwrap()
-        .replace("%2F", "/");
+    let socket = url.split("host=").nth(1).unwrap().split('&').next().unwrap().replace("%2F", "/");
     assert!(!Path::new(&socket).parent().unwrap().exists(), "{url}");
 }

@@ -117,9 +117,7 @@ fn read(row: &PgRow) -> Result<JobView, sqlx::Error> {
         id: JobId(id),
         lane: row.try_get("lane")?,
         kind: row.try_get("kind")?,
-        state: state
-            .parse()
-            .map_err(|error: UnknownState| sqlx::Error::Decode(error.into()))?,
+        state: state.parse().map_err(|error: UnknownState| sqlx::Error::Decode(error.into()))?,
         organization: row.try_get("organization_id")?,
         priority: row.try_get("priority")?,
         attempt: row.try_get("attempt")?,
@@ -145,9 +143,9 @@ fn created_at(id: Uuid) -> DateTime<Utc> {
     DateTime::from_timestamp(time.0 as i64, time.1).unwrap_or_default()
 }
 
-fn conditions<'q>(
+fn conditions(
     query: &mut QueryBuilder<Postgres>,
-    filter: &'q Filter,
+    filter: &Filter,
     organization: Option<Uuid>,
     before: Option<JobId>,
 ) {
@@ -187,10 +185,7 @@ pub async fn list(
             _ => &mut query,
         };
         conditions(&mut query, filter, organization, cursor);
-        query
-            .push(" order by id desc limit ")
-            .push_bind(limit + 1)
-            .push(")");
+        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
     }
     if live && over {
         query.push(" union all ");
@@ -201,21 +196,14 @@ pub async fn list(
             query.push(" and outcome = ").push_bind(state.as_str());
         }
         conditions(&mut query, filter, organization, cursor);
-        query
-            .push(" order by id desc limit ")
-            .push_bind(limit + 1)
-            .push(")");
+        query.push(" order by id desc limit ").push_bind(limit + 1).push(")");
     }
     query.push(") jobs order by id desc limit ").push_bind(limit + 1);
     let rows = query.build().fetch_all(connection).await?;
     let mut items = rows.iter().map(read).collect::<Result<Vec<_>, _>>()?;
     let more = items.len() as i64 > limit;
     items.truncate(limit as usize);
-    let next = if more {
-        items.last().map(|job| job.id)
-    } else {
-        None
-    };
+    let next = if more { items.last().map(|job| job.id) } else { None };
     Ok(Page { items, next })
 }
 
@@ -260,21 +248,14 @@ pub async fn show(
         .collect::<Result<Vec<_>, sqlx::Error>>()?;
     // The present run, and the last of a finished job, stand in the job's own row.
     if job.started_at.is_some()
-        && matches!(
-            job.state,
-            JobState::Running | JobState::Done | JobState::Cancelled
-        )
+        && matches!(job.state, JobState::Running | JobState::Done | JobState::Cancelled)
     {
         attempts.push(AttemptView {
             attempt: job.attempt,
             started_at: job.started_at,
             finished_at: job.finished_at,
             outcome: job.state.as_str().to_owned(),
-            error: if job.state == JobState::Cancelled {
-                job.error.clone()
-            } else {
-                None
-            },
+            error: if job.state == JobState::Cancelled { job.error.clone() } else { None },
             worker: job.worker,
         });
     }
@@ -289,10 +270,7 @@ async fn refuse(
     hint: &'static str,
 ) -> Result<AdminError, AdminError> {
     let job = show(connection, id, organization).await?;
-    Ok(AdminError::WrongState {
-        state: job.job.state,
-        hint,
-    })
+    Ok(AdminError::WrongState { state: job.job.state, hint })
 }
 
 /// A dead letter runs again, with all its attempts before it; a scheduled job runs now.
@@ -313,13 +291,9 @@ pub async fn retry(
     .await?;
     match lane {
         Some(lane) => Ok(notify(connection, &format!("~{lane}")).await?),
-        None => Err(refuse(
-            connection,
-            id,
-            organization,
-            "only a dead or a scheduled job can be retried",
-        )
-        .await?),
+        None => {
+            Err(refuse(connection, id, organization, "only a dead or a scheduled job can be retried").await?)
+        }
     }
 }
 
@@ -386,13 +360,9 @@ pub async fn cancel(
     .execute(&mut *connection)
     .await?;
     if running.rows_affected() == 0 {
-        return Err(refuse(
-            connection,
-            id,
-            organization,
-            "only a job that waits or runs can be cancelled",
-        )
-        .await?);
+        return Err(
+            refuse(connection, id, organization, "only a job that waits or runs can be cancelled").await?
+        );
     }
     notify(connection, CANCELLATIONS).await?;
     Ok(Cancelled::Requested)
@@ -437,10 +407,6 @@ async fn finish_waiting(
 }
 
 async fn notify(connection: &mut PgConnection, payload: &str) -> Result<(), sqlx::Error> {
-    sqlx::query("select pg_notify($1, $2)")
-        .bind(CHANNEL)
-        .bind(payload)
-        .execute(connection)
-        .await?;
+    sqlx::query("select pg_notify($1, $2)").bind(CHANNEL).bind(payload).execute(connection).await?;
     Ok(())
 }

@@ -21,11 +21,7 @@ pub enum InvalidSchedule {
     )]
     Fields(usize),
     #[error("{field} {text:?} is not valid: {why}")]
-    Field {
-        field: &'static str,
-        text: String,
-        why: String,
-    },
+    Field { field: &'static str, text: String, why: String },
     #[error("{0:?} is no known shorthand; use @hourly, @daily, @weekly, @monthly or @yearly")]
     Shorthand(String),
     #[error("{0:?} is not an IANA time zone such as Europe/Berlin")]
@@ -36,9 +32,8 @@ pub enum InvalidSchedule {
     Never,
 }
 
-const MONTHS: [&str; 12] = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-];
+const MONTHS: [&str; 12] =
+    ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
 const DAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 /// Local clock readings are looked at this far around a change of the zone's offset.
@@ -66,17 +61,10 @@ impl Cron {
         let days = field("day-of-month", day, 1, 31, &[])?;
         let months = field("month", month, 1, 12, &MONTHS)?;
         // 7 is Sunday too; the crate's numbers are one higher.
-        let weekdays: BTreeSet<u32> = field("day-of-week", weekday, 0, 7, &DAYS)?
-            .iter()
-            .map(|d| d % 7 + 1)
-            .collect();
+        let weekdays: BTreeSet<u32> =
+            field("day-of-week", weekday, 0, 7, &DAYS)?.iter().map(|d| d % 7 + 1).collect();
         let expression = |days: &str, weekdays: &str| {
-            let text = format!(
-                "0 {} {} {days} {} {weekdays}",
-                list(&minutes),
-                list(&hours),
-                list(&months)
-            );
+            let text = format!("0 {} {} {days} {} {weekdays}", list(&minutes), list(&hours), list(&months));
             cron::Schedule::from_str(&text).map_err(|error| InvalidSchedule::Field {
                 field: "expression",
                 text: text.clone(),
@@ -87,11 +75,7 @@ impl Cron {
             (false, false) => vec![expression(&list(&days), "*")?, expression("*", &list(&weekdays))?],
             _ => vec![expression(&list(&days), &list(&weekdays))?],
         };
-        let cron = Cron {
-            zone,
-            every_hour: hour.starts_with('*'),
-            schedules,
-        };
+        let cron = Cron { zone, every_hour: hour.starts_with('*'), schedules };
         let start = DateTime::from_timestamp(1_767_225_600, 0).unwrap_or_default(); // 2026-01-01
         cron.next(start).ok_or(InvalidSchedule::Never)?;
         Ok(cron)
@@ -111,12 +95,7 @@ impl Cron {
         let mut reading = local - AROUND;
         let mut earliest: Option<DateTime<Utc>> = None;
         while let Some(next) = self.next_reading(reading) {
-            earliest = self
-                .instants(next)
-                .into_iter()
-                .filter(|at| *at > after)
-                .chain(earliest)
-                .min();
+            earliest = self.instants(next).into_iter().filter(|at| *at > after).chain(earliest).min();
             reading = next;
             if earliest.is_some() && reading > local + AROUND {
                 break;
@@ -126,11 +105,7 @@ impl Cron {
     }
 
     fn next_reading(&self, after: NaiveDateTime) -> Option<NaiveDateTime> {
-        self.schedules
-            .iter()
-            .filter_map(|s| s.after(&after.and_utc()).next())
-            .map(|at| at.naive_utc())
-            .min()
+        self.schedules.iter().filter_map(|s| s.after(&after.and_utc()).next()).map(|at| at.naive_utc()).min()
     }
 
     fn instants(&self, reading: NaiveDateTime) -> Vec<DateTime<Utc>> {
@@ -156,9 +131,7 @@ pub fn next_runs(
     count: usize,
 ) -> Result<Vec<DateTime<Utc>>, InvalidSchedule> {
     let cron = Cron::new(expression, time_zone)?;
-    Ok(std::iter::successors(cron.next(after), |at| cron.next(*at))
-        .take(count)
-        .collect())
+    Ok(std::iter::successors(cron.next(after), |at| cron.next(*at)).take(count).collect())
 }
 
 fn expand_shorthand(expression: &str) -> Result<String, InvalidSchedule> {
@@ -186,11 +159,7 @@ fn field(
     max: u32,
     names: &[&str],
 ) -> Result<BTreeSet<u32>, InvalidSchedule> {
-    let bad = |why: String| InvalidSchedule::Field {
-        field: name,
-        text: text.to_owned(),
-        why,
-    };
+    let bad = |why: String| InvalidSchedule::Field { field: name, text: text.to_owned(), why };
     let number = |part: &str| -> Result<u32, InvalidSchedule> {
         if let Some(at) = names.iter().position(|n| n.eq_ignore_ascii_case(part)) {
             return Ok(at as u32 + min);
@@ -240,23 +209,15 @@ mod tests {
 
     fn runs(expression: &str, zone: &str, after: &str, count: usize) -> Vec<String> {
         let runs = next_runs(expression, zone, at(after), count).unwrap();
-        runs.iter()
-            .map(|run| run.format("%Y-%m-%dT%H:%MZ").to_string())
-            .collect()
+        runs.iter().map(|run| run.format("%Y-%m-%dT%H:%MZ").to_string()).collect()
     }
 
     #[test]
     fn weekdays_count_as_in_unix() {
         // 2026-11-21 is a Saturday.
-        for (day, date) in [
-            ("0", "22"),
-            ("7", "22"),
-            ("sun", "22"),
-            ("1", "23"),
-            ("MON", "23"),
-            ("6", "28"),
-            ("5-6", "27"),
-        ] {
+        for (day, date) in
+            [("0", "22"), ("7", "22"), ("sun", "22"), ("1", "23"), ("MON", "23"), ("6", "28"), ("5-6", "27")]
+        {
             let expected = format!("2026-11-{date}T09:00Z");
             assert_eq!(
                 runs(&format!("0 9 * * {day}"), "UTC", "2026-11-21T10:00:00Z", 1),
@@ -272,10 +233,7 @@ mod tests {
             runs("0 0 13 * 5", "UTC", "2026-11-01T00:00:00Z", 3),
             ["2026-11-06T00:00Z", "2026-11-13T00:00Z", "2026-11-20T00:00Z"]
         );
-        assert_eq!(
-            runs("0 0 1 * *", "UTC", "2026-11-21T00:00:00Z", 1),
-            ["2026-12-01T00:00Z"]
-        );
+        assert_eq!(runs("0 0 1 * *", "UTC", "2026-11-21T00:00:00Z", 1), ["2026-12-01T00:00Z"]);
     }
 
     #[test]
@@ -319,12 +277,7 @@ mod tests {
             let error = Cron::new(expression, "UTC").unwrap_err().to_string();
             assert!(error.contains(says), "{expression}: {error}");
         }
-        assert!(
-            Cron::new("* * * * *", "Mars/Olympus")
-                .unwrap_err()
-                .to_string()
-                .contains("IANA")
-        );
+        assert!(Cron::new("* * * * *", "Mars/Olympus").unwrap_err().to_string().contains("IANA"));
     }
 
     proptest! {

@@ -85,10 +85,8 @@ pub(crate) async fn claim(
     .bind(floor)
     .fetch_all(connection)
     .await?;
-    let mut envelopes = rows
-        .iter()
-        .map(|row| Envelope::read(row, lane, worker))
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut envelopes =
+        rows.iter().map(|row| Envelope::read(row, lane, worker)).collect::<Result<Vec<_>, _>>()?;
     envelopes.sort_unstable_by_key(|e| (std::cmp::Reverse(e.priority), e.id));
     Ok(envelopes)
 }

@@ -75,12 +75,9 @@ impl Claimer {
                     for envelope in &mut envelopes {
                         envelope.permit = held.split(1);
                         let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
-                        metrics::WAIT
-                            .with_label_values(&[self.lane.as_str()])
-                            .observe(waited);
+                        metrics::WAIT.with_label_values(&[self.lane.as_str()]).observe(waited);
                     }
-                    self.held
-                        .add(envelopes.iter().map(|e| ((e.id, e.run), e.sign.clone())));
+                    self.held.add(envelopes.iter().map(|e| ((e.id, e.run), e.sign.clone())));
                     if !envelopes.is_empty()
                         && let Err(unstarted) = self.hand_over.push(envelopes)
                     {
@@ -92,10 +89,7 @@ impl Claimer {
                     backlog = true; // unknown: look again
                     floor = Uuid::nil();
                     // The claim may have been committed, or may yet be.
-                    suspicion = Some(Suspicion {
-                        look: Instant::now(),
-                        until: Instant::now() + SUSPECT,
-                    });
+                    suspicion = Some(Suspicion { look: Instant::now(), until: Instant::now() + SUSPECT });
                     drop(held);
                     if !patience.failed("claiming jobs", &error, &self.stop).await {
                         return;
@@ -143,11 +137,7 @@ impl Claimer {
             })
             .await?;
         if returned > 0 {
-            tracing::warn!(
-                jobs = returned,
-                lane = self.lane,
-                "claims whose answer was lost were given back"
-            );
+            tracing::warn!(jobs = returned, lane = self.lane, "claims whose answer was lost were given back");
         }
         Ok(())
     }
@@ -185,10 +175,7 @@ async fn look_at(suspicion: Option<&Suspicion>) {
 
 /// Best effort: what cannot be given back now comes back when the lease ends.
 pub(crate) async fn give_back(plumbing: &Plumbing, envelopes: &[Envelope]) {
-    let jobs: Vec<_> = envelopes
-        .iter()
-        .map(|envelope| (envelope.id, envelope.run))
-        .collect();
+    let jobs: Vec<_> = envelopes.iter().map(|envelope| (envelope.id, envelope.run)).collect();
     let given = plumbing
         .run(move |connection| Box::pin(async move { claim::give_back(connection, &jobs).await }))
         .await;

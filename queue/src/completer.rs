@@ -128,8 +128,7 @@ impl Completer {
                 match written {
                     Ok(()) => {
                         patience.reset();
-                        self.held
-                            .remove(batch.iter().map(|completion| (completion.id, completion.run)));
+                        self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
                         break;
                     }
                     Err(error) => {
@@ -201,57 +200,23 @@ impl<'a> Release<'a> {
     fn of(completion: &'a Completion) -> Self {
         let waiting = |delay: Duration| if delay.is_zero() { "ready" } else { "scheduled" };
         let (state, delay, refund, outcome, error, already_done) = match &completion.end {
-            End::Retry {
-                delay,
-                failure,
-                error,
-            } => (
-                waiting(*delay),
-                *delay,
-                0,
-                Some(failure.name()),
-                Some(error.as_str()),
-                false,
-            ),
+            End::Retry { delay, failure, error } => {
+                (waiting(*delay), *delay, 0, Some(failure.name()), Some(error.as_str()), false)
+            }
             End::Snooze { delay } => (waiting(*delay), *delay, 1, None, None, false),
-            End::Dead { failure, error } => (
-                "dead",
-                Duration::ZERO,
-                0,
-                Some(failure.name()),
-                Some(error.as_str()),
-                false,
-            ),
+            End::Dead { failure, error } => {
+                ("dead", Duration::ZERO, 0, Some(failure.name()), Some(error.as_str()), false)
+            }
             End::DoneInside { last_attempt } => {
                 let state = if *last_attempt { "dead" } else { "scheduled" };
                 let why = "the transaction that completed this job was rolled back";
-                (
-                    state,
-                    Duration::from_secs(1),
-                    0,
-                    Some(Failure::RolledBack.name()),
-                    Some(why),
-                    true,
-                )
+                (state, Duration::from_secs(1), 0, Some(Failure::RolledBack.name()), Some(why), true)
             }
-            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => (
-                "ready",
-                Duration::ZERO,
-                1,
-                Some("interrupted"),
-                Some("the worker was shut down"),
-                false,
-            ),
+            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => {
+                ("ready", Duration::ZERO, 1, Some("interrupted"), Some("the worker was shut down"), false)
+            }
         };
-        Release {
-            completion,
-            state,
-            delay: delay.as_secs_f64(),
-            refund,
-            outcome,
-            error,
-            already_done,
-        }
+        Release { completion, state, delay: delay.as_secs_f64(), refund, outcome, error, already_done }
     }
 }
 

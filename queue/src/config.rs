@@ -14,10 +14,7 @@ pub struct LaneConfig {
 
 impl LaneConfig {
     pub fn new(name: impl Into<String>, concurrency: usize) -> Self {
-        LaneConfig {
-            name: name.into(),
-            concurrency: concurrency.max(1),
-        }
+        LaneConfig { name: name.into(), concurrency: concurrency.max(1) }
     }
 }
 

@@ -27,12 +27,7 @@ pub struct Drained {
 #[derive(Debug, thiserror::Error)]
 pub enum DrainError {
     #[error("{kind} {id} is a dead letter after attempt {attempt}: {error}")]
-    Dead {
-        kind: String,
-        id: Uuid,
-        attempt: i16,
-        error: String,
-    },
+    Dead { kind: String, id: Uuid, attempt: i16, error: String },
     #[error("no end after {0} runs; do jobs enqueue themselves?")]
     Endless(u64),
     #[error(transparent)]
@@ -86,10 +81,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             .execute(&mut *connection)
             .await?;
         let drained = self.all(&mut connection, worker).await;
-        sqlx::query("delete from queue.workers where id = $1")
-            .bind(worker)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query("delete from queue.workers where id = $1").bind(worker).execute(&mut *connection).await?;
         drained
     }
 

@@ -102,13 +102,8 @@ impl Engine {
 
         let mut background = vec![
             tokio::spawn(
-                Completer {
-                    receiver,
-                    held: held.clone(),
-                    plumbing: plumbing.clone(),
-                    stop: stop.clone(),
-                }
-                .run(),
+                Completer { receiver, held: held.clone(), plumbing: plumbing.clone(), stop: stop.clone() }
+                    .run(),
             ),
             tokio::spawn(listener::listen(options, wakers.clone(), stop.clone())),
             tokio::spawn(listener::poll(
@@ -131,12 +126,7 @@ impl Engine {
             };
             background.push(tokio::spawn(leader.run()));
             for duty in leader::duties() {
-                let duty = duty.run(
-                    plumbing.clone(),
-                    config.clone(),
-                    leading.clone(),
-                    stop_claiming.clone(),
-                );
+                let duty = duty.run(plumbing.clone(), config.clone(), leading.clone(), stop_claiming.clone());
                 background.push(tokio::spawn(duty));
             }
         }
@@ -199,10 +189,7 @@ impl Engine {
         }
         let mut lanes = futures::future::join_all(self.lanes.drain(..));
         if tokio::time::timeout(grace, &mut lanes).await.is_err() {
-            warn!(
-                jobs = self.held.running(),
-                "grace time is over; running jobs are handed back"
-            );
+            warn!(jobs = self.held.running(), "grace time is over; running jobs are handed back");
             self.held.stop_all(Stop::Shutdown);
             let _ = tokio::time::timeout(Duration::from_secs(2), lanes).await;
         }
@@ -224,30 +211,18 @@ impl Engine {
         let sign_off = Heart::sign_off(&self.heart_plumbing, self.incarnation.current());
         let _ = tokio::time::timeout(Duration::from_secs(2), sign_off).await;
         for mut task in self.background.drain(..) {
-            if tokio::time::timeout(Duration::from_millis(500), &mut task)
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
                 task.abort();
             }
         }
         self.heart_plumbing.close().await;
         self.plumbing.close().await;
-        info!(
-            took_ms = started.elapsed().as_millis() as u64,
-            "job engine stopped"
-        );
+        info!(took_ms = started.elapsed().as_millis() as u64, "job engine stopped");
     }
 
     /// Ends like a killed process: nothing is completed, given back or signed off. For tests of rescue.
     pub fn abort(self) {
-        for task in self
-            .lanes
-            .iter()
-            .chain(&self.claimers)
-            .chain(&self.background)
-            .chain(&self.heart)
-        {
+        for task in self.lanes.iter().chain(&self.claimers).chain(&self.background).chain(&self.heart) {
             task.abort();
         }
         self.held.stop_all(Stop::Lost);
@@ -270,9 +245,7 @@ async fn work<S: Send + Sync + 'static>(
             }
         }
     };
-    let worker = WorkerBuilder::new(lane.as_str())
-        .backend(LaneBackend { hand_over })
-        .build(handler);
+    let worker = WorkerBuilder::new(lane.as_str()).backend(LaneBackend { hand_over }).build(handler);
     if let Err(error) = worker.run().await {
         // Cannot happen: the backend is infallible and the handler answers nothing.
         tracing::error!(%error, lane, "the lane's worker ended");

@@ -35,10 +35,7 @@ impl From<Uuid> for JobId {
 #[derive(Debug, thiserror::Error)]
 pub enum EnqueueError {
     #[error("arguments of {kind} cannot be encoded: {source}")]
-    Encode {
-        kind: &'static str,
-        source: serde_json::Error,
-    },
+    Encode { kind: &'static str, source: serde_json::Error },
     /// Other transactions finished the job with the same key each time it was looked for.
     #[error("the job with unique key {0:?} comes and goes too fast; try again")]
     Contended(String),
@@ -171,11 +168,7 @@ async fn left_out(
     trace_parent: Option<&str>,
 ) -> Result<JobId, EnqueueError> {
     let job = &jobs[index];
-    let key = job
-        .unique
-        .as_ref()
-        .map(|(key, _)| key.as_str())
-        .unwrap_or_default();
+    let key = job.unique.as_ref().map(|(key, _)| key.as_str()).unwrap_or_default();
     for _ in 0..20 {
         let there: Option<Uuid> = sqlx::query_scalar(
             "select id from queue.jobs where kind = $1 and unique_key = $2 \

@@ -60,11 +60,7 @@ impl Heart {
         let mut failures = 0u32;
         loop {
             let sent = Instant::now();
-            let answer = if registered {
-                self.beat().await
-            } else {
-                self.register().await
-            };
+            let answer = if registered { self.beat().await } else { self.register().await };
             let wait = match answer {
                 Ok(Beat::Alive { cancel }) => {
                     if !registered {

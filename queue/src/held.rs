@@ -30,17 +30,12 @@ pub(crate) struct StopSign {
 
 impl StopSign {
     pub fn new() -> Arc<Self> {
-        Arc::new(StopSign {
-            token: CancellationToken::new(),
-            why: AtomicU8::new(0),
-        })
+        Arc::new(StopSign { token: CancellationToken::new(), why: AtomicU8::new(0) })
     }
 
     pub fn stop(&self, why: Stop) {
         // The first reason counts.
-        let _ = self
-            .why
-            .compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.why.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         self.token.cancel();
     }
 
@@ -77,18 +72,12 @@ impl Held {
     /// Those of `claims` that this process does not know of.
     pub fn unknown(&self, claims: Vec<Claim>) -> Vec<Claim> {
         let held = self.lock();
-        claims
-            .into_iter()
-            .filter(|claim| !held.contains_key(claim))
-            .collect()
+        claims.into_iter().filter(|claim| !held.contains_key(claim)).collect()
     }
 
     pub fn cancel(&self, claims: &[Claim]) {
         let held = self.lock();
-        claims
-            .iter()
-            .filter_map(|claim| held.get(claim))
-            .for_each(|sign| sign.stop(Stop::Cancelled));
+        claims.iter().filter_map(|claim| held.get(claim)).for_each(|sign| sign.stop(Stop::Cancelled));
     }
 
     pub fn stop_all(&self, why: Stop) {

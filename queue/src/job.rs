@@ -32,10 +32,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    pub const DEFAULT: Backoff = Backoff {
-        first: Duration::from_secs(1),
-        max: Duration::from_secs(600),
-    };
+    pub const DEFAULT: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(600) };
 
     /// The wait after the `attempt`th attempt (from 1) failed. `chance` in 0..1 spreads it by ±20 %, so that jobs that
     /// failed together do not come back together.

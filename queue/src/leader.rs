@@ -58,10 +58,7 @@ impl Leader {
                     if until <= Instant::now() {
                         self.resign();
                     }
-                    if !patience
-                        .failed("holding the leader's row", &error, &self.stop)
-                        .await
-                    {
+                    if !patience.failed("holding the leader's row", &error, &self.stop).await {
                         break;
                     }
                     continue;
@@ -121,10 +118,7 @@ async fn hold(connection: &mut PgConnection, id: Uuid, lease: f64) -> Result<boo
 }
 
 async fn let_go(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from queue.leaders where holder = $1")
-        .bind(id)
-        .execute(connection)
-        .await?;
+    sqlx::query("delete from queue.leaders where holder = $1").bind(id).execute(connection).await?;
     Ok(())
 }
 
@@ -138,26 +132,11 @@ pub(crate) struct Duty {
 
 pub(crate) fn duties() -> Vec<Duty> {
     vec![
-        Duty {
-            name: "promoting due jobs",
-            work: |c, config| Box::pin(promote(c, config)),
-        },
-        Duty {
-            name: "firing schedules",
-            work: |c, config| Box::pin(fire(c, config)),
-        },
-        Duty {
-            name: "rescuing jobs",
-            work: |c, config| Box::pin(rescue(c, config)),
-        },
-        Duty {
-            name: "counting jobs",
-            work: |c, _| Box::pin(gauges(c)),
-        },
-        Duty {
-            name: "pruning",
-            work: |c, config| Box::pin(prune(c, config)),
-        },
+        Duty { name: "promoting due jobs", work: |c, config| Box::pin(promote(c, config)) },
+        Duty { name: "firing schedules", work: |c, config| Box::pin(fire(c, config)) },
+        Duty { name: "rescuing jobs", work: |c, config| Box::pin(rescue(c, config)) },
+        Duty { name: "counting jobs", work: |c, _| Box::pin(gauges(c)) },
+        Duty { name: "pruning", work: |c, config| Box::pin(prune(c, config)) },
     ]
 }
 

@@ -65,10 +65,7 @@ pub(crate) async fn listen(options: PgConnectOptions, wakers: Arc<Wakers>, stop:
             () = stop.cancelled() => return,
             error = listen_once(&options, &wakers, &mut patience) => error,
         };
-        if !patience
-            .failed("listening for notifications", &error, &stop)
-            .await
-        {
+        if !patience.failed("listening for notifications", &error, &stop).await {
             return;
         }
     }
@@ -121,10 +118,7 @@ pub(crate) async fn poll(
         match found {
             Ok(found) => {
                 patience.reset();
-                found
-                    .iter()
-                    .filter_map(|lane| wakers.lanes.get(lane))
-                    .for_each(|lane| lane.wake(true));
+                found.iter().filter_map(|lane| wakers.lanes.get(lane)).for_each(|lane| lane.wake(true));
             }
             Err(error) => {
                 if !patience.failed("looking for work", &error, &stop).await {

@@ -56,10 +56,7 @@ impl<S: Send + Sync + 'static> Default for Registry<S> {
 
 impl<S: Send + Sync + 'static> Registry<S> {
     pub fn new() -> Self {
-        Registry {
-            kinds: HashMap::new(),
-            schedules: Vec::new(),
-        }
+        Registry { kinds: HashMap::new(), schedules: Vec::new() }
     }
 
     /// # Panics

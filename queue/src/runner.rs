@@ -27,14 +27,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
     /// `None` for a kind that this process does not know (its claims never ask for one).
     pub async fn run(&self, envelope: &Envelope) -> Option<Completion> {
         let kind = self.registry.get(&envelope.kind)?.clone();
-        let context = match envelope
-            .trace_parent
-            .as_deref()
-            .and_then(|parent| parent.parse::<TraceContext>().ok())
-        {
-            Some(parent) => parent.child(),
-            None => TraceContext::new_root(),
-        };
+        let context =
+            match envelope.trace_parent.as_deref().and_then(|parent| parent.parse::<TraceContext>().ok()) {
+                Some(parent) => parent.child(),
+                None => TraceContext::new_root(),
+            };
         let span = tracing::info_span!(
             "job",
             job.id = %envelope.id,
@@ -60,18 +57,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let running = Arc::new(running);
         let guard = self.held.run();
         let started = Instant::now();
-        let end = self
-            .execute(&kind, envelope, running.clone(), context)
-            .instrument(span.clone())
-            .await;
+        let end = self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await;
         drop(guard);
         let end = last_word(end, envelope, sign, running.completed.load(Ordering::Acquire));
-        metrics::DURATION
-            .with_label_values(&[kind.name])
-            .observe(started.elapsed().as_secs_f64());
-        metrics::ATTEMPTS
-            .with_label_values(&[kind.name, end.name()])
-            .inc();
+        metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
+        metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc();
         span.in_scope(|| log(&end, started.elapsed()));
         Some(Completion {
             id: envelope.id,
@@ -105,11 +95,8 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let stopped = async {
             sign.token.cancelled().await;
             // Losing the lease leaves no time: somebody else may be at it.
-            let grace = if sign.why() == Stop::Cancelled {
-                self.cancel_grace
-            } else {
-                Duration::from_millis(500)
-            };
+            let grace =
+                if sign.why() == Stop::Cancelled { self.cancel_grace } else { Duration::from_millis(500) };
             tokio::time::sleep(grace).await;
         };
         tokio::select! {
@@ -133,9 +120,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
     fn judge(&self, kind: &Kind<S>, envelope: &Envelope, result: JobResult) -> End {
         match result {
             Ok(Outcome::Done) => End::Done { result: None },
-            Ok(Outcome::DoneWith(result)) => End::Done {
-                result: Some(result.to_string()),
-            },
+            Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
             Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
             Ok(Outcome::Cancelled(why)) => End::Cancelled { why },
             Err(JobError::Retry(error)) => {
@@ -144,10 +129,9 @@ impl<S: Send + Sync + 'static> Runner<S> {
             Err(JobError::RetryIn(delay, error)) => {
                 self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), Some(delay))
             }
-            Err(JobError::GiveUp(error)) => End::Dead {
-                failure: Failure::GaveUp,
-                error: clip(format!("{error:#}")),
-            },
+            Err(JobError::GiveUp(error)) => {
+                End::Dead { failure: Failure::GaveUp, error: clip(format!("{error:#}")) }
+            }
         }
     }
 
@@ -164,11 +148,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             return End::Dead { failure, error };
         }
         let delay = wait.unwrap_or_else(|| kind.backoff.delay(envelope.attempt, rand::random()));
-        End::Retry {
-            delay,
-            failure,
-            error,
-        }
+        End::Retry { delay, failure, error }
     }
 }
 
@@ -179,15 +159,13 @@ fn abandon<T>(task: &JoinHandle<T>) {
 /// What the reason of a stop and a completion inside a transaction make of how the handler ended.
 fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: bool) -> End {
     match (sign.why(), end) {
-        (_, End::Done { .. }) if completed_inside => End::DoneInside {
-            last_attempt: envelope.attempt >= envelope.max_attempts,
-        },
-        (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => End::Cancelled {
-            why: format!("cancelled while it ran ({error})"),
-        },
-        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled {
-            why: "cancelled while it ran".to_owned(),
-        },
+        (_, End::Done { .. }) if completed_inside => {
+            End::DoneInside { last_attempt: envelope.attempt >= envelope.max_attempts }
+        }
+        (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {
+            End::Cancelled { why: format!("cancelled while it ran ({error})") }
+        }
+        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled { why: "cancelled while it ran".to_owned() },
         (Stop::Shutdown, End::Retry { .. }) => End::Interrupted,
         (_, end) => end,
     }
@@ -196,11 +174,7 @@ fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: b
 fn log(end: &End, took: Duration) {
     let took_ms = took.as_secs_f64() * 1000.0;
     match end {
-        End::Retry {
-            delay,
-            failure,
-            error,
-        } => {
+        End::Retry { delay, failure, error } => {
             tracing::warn!(
                 took_ms,
                 outcome = failure.name(),

@@ -170,9 +170,8 @@ async fn put(
     built_in: bool,
 ) -> Result<(), ScheduleError> {
     let clockwork = Clockwork::new(&schedule.rhythm, &schedule.time_zone)?;
-    let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
-        .fetch_one(&mut *connection)
-        .await?;
+    let now: DateTime<Utc> =
+        sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *connection).await?;
     let next = clockwork.next(now).ok_or(InvalidSchedule::Never)?;
     let (cron, every_ms) = match &schedule.rhythm {
         Rhythm::Cron(expression) => (Some(expression.trim()), None),
@@ -309,9 +308,7 @@ pub(crate) async fn fire_due(
     .await?;
     if rows.is_empty() {
         tx.rollback().await?;
-        let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()")
-            .fetch_one(connection)
-            .await?;
+        let now: DateTime<Utc> = sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await?;
         return Ok(now + TimeDelta::milliseconds(shift_ms));
     }
     let mut now = DateTime::<Utc>::MIN_UTC;
@@ -357,14 +354,9 @@ fn ticks(
         Missed::RunOnce | Missed::Skip => {
             // The last one that is due, without walking through a year of minutes.
             let from = due.max(now - LATE);
-            let near = if from == due {
-                Some(due)
-            } else {
-                clockwork.resume(due, from)
-            };
-            let last = std::iter::successors(near, |at| clockwork.next(*at))
-                .take_while(|at| *at <= now)
-                .last();
+            let near = if from == due { Some(due) } else { clockwork.resume(due, from) };
+            let last =
+                std::iter::successors(near, |at| clockwork.next(*at)).take_while(|at| *at <= now).last();
             match (missed, last) {
                 (_, Some(last)) => vec![last],
                 (Missed::Skip, None) => Vec::new(),
@@ -418,19 +410,10 @@ mod tests {
     fn missed_ticks() {
         let hourly = Clockwork::new(&Rhythm::Cron("0 * * * *".into()), "UTC").unwrap();
         let (due, now) = (at("2026-11-21T08:00:00Z"), at("2026-11-21T10:30:00Z"));
-        assert_eq!(
-            ticks(&hourly, Missed::Skip, due, now),
-            (vec![], at("2026-11-21T11:00:00Z"))
-        );
-        assert_eq!(
-            ticks(&hourly, Missed::RunOnce, due, now),
-            (vec![due], at("2026-11-21T11:00:00Z"))
-        );
+        assert_eq!(ticks(&hourly, Missed::Skip, due, now), (vec![], at("2026-11-21T11:00:00Z")));
+        assert_eq!(ticks(&hourly, Missed::RunOnce, due, now), (vec![due], at("2026-11-21T11:00:00Z")));
         let all = vec![due, at("2026-11-21T09:00:00Z"), at("2026-11-21T10:00:00Z")];
-        assert_eq!(
-            ticks(&hourly, Missed::RunAll, due, now),
-            (all, at("2026-11-21T11:00:00Z"))
-        );
+        assert_eq!(ticks(&hourly, Missed::RunAll, due, now), (all, at("2026-11-21T11:00:00Z")));
         for missed in [Missed::Skip, Missed::RunOnce, Missed::RunAll] {
             assert_eq!(
                 ticks(&hourly, missed, due, at("2026-11-21T08:00:01Z")),
@@ -444,10 +427,7 @@ mod tests {
         let clockwork = Clockwork::new(&Rhythm::Every(Duration::from_secs(10)), "UTC").unwrap();
         let due = at("2026-11-21T08:00:03Z");
         let (ran, next) = ticks(&clockwork, Missed::Skip, due, at("2026-11-21T09:00:05Z"));
-        assert_eq!(
-            (ran, next),
-            (vec![at("2026-11-21T09:00:03Z")], at("2026-11-21T09:00:13Z"))
-        );
+        assert_eq!((ran, next), (vec![at("2026-11-21T09:00:03Z")], at("2026-11-21T09:00:13Z")));
         assert!(Clockwork::new(&Rhythm::Every(Duration::from_millis(10)), "UTC").is_err());
     }
 }

@@ -87,24 +87,15 @@ pub(crate) async fn rescue(
     .bind(CHANNEL)
     .fetch_all(&mut *tx)
     .await?;
-    sqlx::query("delete from queue.workers where id = any($1)")
-        .bind(&lost)
-        .execute(&mut *tx)
-        .await?;
+    sqlx::query("delete from queue.workers where id = any($1)").bind(&lost).execute(&mut *tx).await?;
     tx.commit().await?;
     let mut jobs = 0u64;
     for row in rows {
         let (kind, dead, count): (String, bool, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         jobs += count as u64;
-        metrics::ATTEMPTS
-            .with_label_values(&[kind.as_str(), "lost"])
-            .inc_by(count as u64);
+        metrics::ATTEMPTS.with_label_values(&[kind.as_str(), "lost"]).inc_by(count as u64);
         if dead {
-            error!(
-                job.kind = kind,
-                jobs = count,
-                "jobs lost too many workers and are dead letters"
-            );
+            error!(job.kind = kind, jobs = count, "jobs lost too many workers and are dead letters");
         }
     }
     metrics::RESCUED.inc_by(jobs);
@@ -158,18 +149,11 @@ pub(crate) async fn prune(
     history: Duration,
     dead: Duration,
 ) -> Result<(), sqlx::Error> {
-    let interval = |duration: Duration| PgInterval {
-        months: 0,
-        days: 0,
-        microseconds: duration.as_micros() as i64,
-    };
+    let interval =
+        |duration: Duration| PgInterval { months: 0, days: 0, microseconds: duration.as_micros() as i64 };
     // A drop that waits for a long reader would make every completion wait behind it.
-    sqlx::query("select set_config('lock_timeout', '2s', false)")
-        .execute(&mut *connection)
-        .await?;
-    sqlx::query("select queue.make_partitions(7)")
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query("select set_config('lock_timeout', '2s', false)").execute(&mut *connection).await?;
+    sqlx::query("select queue.make_partitions(7)").execute(&mut *connection).await?;
     sqlx::query("select queue.drop_partitions('history', $1)")
         .bind(interval(history))
         .execute(&mut *connection)
@@ -183,10 +167,7 @@ pub(crate) async fn prune(
         .execute(connection)
         .await?;
     if gone.rows_affected() > 0 {
-        warn!(
-            jobs = gone.rows_affected(),
-            "dead letters were dropped: their time was over"
-        );
+        warn!(jobs = gone.rows_affected(), "dead letters were dropped: their time was over");
     }
     Ok(())
 }

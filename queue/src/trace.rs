@@ -29,10 +29,7 @@ impl TraceContext {
 
     /// A new span in the same trace.
     pub fn child(self) -> Self {
-        TraceContext {
-            span_id: rand::random::<u64>().max(1),
-            ..self
-        }
+        TraceContext { span_id: rand::random::<u64>().max(1), ..self }
     }
 
     /// The trace id as logs and history show it: 32 hexadecimal digits.
@@ -53,11 +50,7 @@ pub async fn scope<F: Future>(context: TraceContext, future: F) -> F::Output {
 
 impl fmt::Display for TraceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace_id, self.span_id, self.flags
-        )
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.span_id, self.flags)
     }
 }
 
@@ -80,13 +73,10 @@ impl FromStr for TraceContext {
             return Err(InvalidTraceParent);
         };
         let hex = |part: &str, digits: usize| {
-            (part.len() == digits
-                && part
-                    .bytes()
-                    .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
-            .then(|| u128::from_str_radix(part, 16).ok())
-            .flatten()
-            .ok_or(InvalidTraceParent)
+            (part.len() == digits && part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
+                .then(|| u128::from_str_radix(part, 16).ok())
+                .flatten()
+                .ok_or(InvalidTraceParent)
         };
         // Version ff is forbidden; version 00 has exactly four parts (section 3.2.2).
         if hex(version, 2)? == 0xff || (version == "00" && parts.len() != 4) {
@@ -96,11 +86,7 @@ impl FromStr for TraceContext {
         if trace_id == 0 || span_id == 0 {
             return Err(InvalidTraceParent);
         }
-        Ok(TraceContext {
-            trace_id,
-            span_id,
-            flags,
-        })
+        Ok(TraceContext { trace_id, span_id, flags })
     }
 }
 

@@ -101,11 +101,7 @@ pub async fn by_token_hash(tx: &mut Tx, token_hash: &str) -> Result<AlertSource>
 }
 
 pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
-    select!("where id = $1", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Newest first, at most `limit`, after the given one.
@@ -187,21 +183,11 @@ pub async fn set_token(tx: &mut Tx, id: AlertSourceId, token_hash: &str, token_p
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
 /// Its alerts go with it; their incidents stay.
 pub async fn delete(tx: &mut Tx, id: AlertSourceId) -> Result<()> {
-    let done = sqlx::query!("delete from alert_sources where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done = sqlx::query!("delete from alert_sources where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }

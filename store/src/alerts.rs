@@ -38,10 +38,7 @@ pub struct Alert {
 
 impl Alert {
     pub fn episode(&self) -> Episode {
-        Episode {
-            latest_start_at: self.latest_start_at,
-            ends_at: self.ends_at,
-        }
+        Episode { latest_start_at: self.latest_start_at, ends_at: self.ends_at }
     }
 }
 
@@ -108,10 +105,7 @@ pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Resul
     )
     .fetch_one(&mut **tx)
     .await?;
-    Ok(Group {
-        id: row.id,
-        incident: row.incident_id.map(Into::into),
-    })
+    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into) })
 }
 
 /// Locks further groups, in one order for everybody.
@@ -122,13 +116,7 @@ pub async fn lock_groups(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Group>> {
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Group {
-            id: row.id,
-            incident: row.incident_id.map(Into::into),
-        })
-        .collect())
+    Ok(rows.into_iter().map(|row| Group { id: row.id, incident: row.incident_id.map(Into::into) }).collect())
 }
 
 /// The latest episode of each fingerprint, and all that fires in the groups.

@@ -132,12 +132,8 @@ pub async fn list(
 
 pub async fn revoke(tx: &mut Tx, id: ApiTokenId) -> Result<()> {
     let now = tx.now();
-    sqlx::query!(
-        "update api_tokens set revoked_at = coalesce(revoked_at, $2) where id = $1",
-        id.0,
-        now
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("update api_tokens set revoked_at = coalesce(revoked_at, $2) where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }

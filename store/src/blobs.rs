@@ -34,9 +34,7 @@ pub struct Stored {
 impl Blobs {
     /// Folders are made when they are first needed.
     pub fn new(dir: impl Into<PathBuf>) -> Self {
-        Blobs {
-            dir: dir.into().into(),
-        }
+        Blobs { dir: dir.into().into() }
     }
 
     pub async fn put(&self, organization: OrganizationId, bytes: &[u8]) -> Result<Stored> {
@@ -52,13 +50,7 @@ impl Blobs {
         fs::create_dir_all(&temporary).await?;
         let path = temporary.join(uuid::Uuid::new_v4().to_string());
         let file = File::create_new(&path).await?;
-        Ok(BlobWriter {
-            folder,
-            path: Some(path),
-            file,
-            hash: Sha256::new(),
-            size_bytes: 0,
-        })
+        Ok(BlobWriter { folder, path: Some(path), file, hash: Sha256::new(), size_bytes: 0 })
     }
 
     /// The blob for reading piece by piece. [`Error::NotFound`] when there is none.
@@ -104,11 +96,7 @@ impl Blobs {
         if !is_hash {
             return Err(Error::Corrupt(format!("not a SHA-256: {sha256:?}")));
         }
-        Ok(self
-            .dir
-            .join(organization.to_string())
-            .join(&sha256[..2])
-            .join(sha256))
+        Ok(self.dir.join(organization.to_string()).join(&sha256[..2]).join(sha256))
     }
 }
 
@@ -154,10 +142,7 @@ impl BlobWriter {
                 sync_folder(parent).await?;
             }
         }
-        Ok(Stored {
-            sha256,
-            size_bytes: self.size_bytes,
-        })
+        Ok(Stored { sha256, size_bytes: self.size_bytes })
     }
 }
 
@@ -180,10 +165,8 @@ mod tests {
     use super::*;
 
     fn names(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> = std::fs::read_dir(dir)
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<_> =
+            std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     }
@@ -194,10 +177,7 @@ mod tests {
         let (blobs, org) = (Blobs::new(dir.path().join("blobs")), OrganizationId::new());
         let stored = blobs.put(org, b"abc").await.unwrap();
         // FIPS 180-4's example.
-        assert_eq!(
-            stored.sha256,
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(stored.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(stored.size_bytes, 3);
         assert_eq!(blobs.read(org, &stored.sha256).await.unwrap(), b"abc");
         assert_eq!(blobs.put(org, b"abc").await.unwrap(), stored);
@@ -212,15 +192,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
         let stored = blobs.put(org, b"secret").await.unwrap();
-        assert!(matches!(
-            blobs.open(OrganizationId::new(), &stored.sha256).await,
-            Err(Error::NotFound)
-        ));
+        assert!(matches!(blobs.open(OrganizationId::new(), &stored.sha256).await, Err(Error::NotFound)));
         for odd in ["../../etc/passwd", "", &stored.sha256.to_uppercase(), "ä"] {
-            assert!(
-                matches!(blobs.open(org, odd).await, Err(Error::Corrupt(_))),
-                "{odd}"
-            );
+            assert!(matches!(blobs.open(org, odd).await, Err(Error::Corrupt(_))), "{odd}");
         }
     }
 
@@ -253,11 +227,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
         let bytes = vec![7u8; 300_000];
-        let (a, b, c) = tokio::join!(
-            blobs.put(org, &bytes),
-            blobs.put(org, &bytes),
-            blobs.put(org, &bytes)
-        );
+        let (a, b, c) = tokio::join!(blobs.put(org, &bytes), blobs.put(org, &bytes), blobs.put(org, &bytes));
         let a = a.unwrap();
         assert_eq!((&a, &a), (&b.unwrap(), &c.unwrap()));
         assert_eq!(blobs.read(org, &a.sha256).await.unwrap(), bytes);

@@ -90,11 +90,19 @@ pub async fn get(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
 
 /// Reads it and keeps others from changing it until the transaction ends.
 pub async fn lock(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
-    select!("where id = $1 for no key update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where id = $1 for no key update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<BusinessCalendar>> {
+pub async fn list(
+    tx: &mut Tx,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<BusinessCalendar>> {
     let (after_at, after_id) = after.unzip();
     select!(
         "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid)) order by created_at desc, id desc limit $3",
@@ -142,7 +150,9 @@ pub async fn update(tx: &mut Tx, calendar: &BusinessCalendar) -> Result<()> {
     if done.rows_affected() != 1 {
         return Err(Error::Stale);
     }
-    sqlx::query!("delete from business_windows where calendar_id = $1", calendar.id.0).execute(&mut **tx).await?;
+    sqlx::query!("delete from business_windows where calendar_id = $1", calendar.id.0)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query!("delete from holidays where calendar_id = $1", calendar.id.0).execute(&mut **tx).await?;
     insert_hours(tx, calendar).await
 }

@@ -105,23 +105,14 @@ pub async fn update(tx: &mut Tx, channel: &Channel) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::Stale)
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
 }
 
 /// Its rules go with it; its deliveries stay.
 pub async fn delete(tx: &mut Tx, id: ChannelId) -> Result<()> {
-    let done = sqlx::query!("delete from notification_channels where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done =
+        sqlx::query!("delete from notification_channels where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
@@ -154,5 +145,7 @@ pub async fn list(
 /// The name of the transaction's organization, for messages.
 pub async fn organization_name(tx: &mut Tx) -> Result<String> {
     let organization = tx.organization();
-    Ok(sqlx::query_scalar!("select name from organizations where id = $1", organization.0).fetch_one(&mut **tx).await?)
+    Ok(sqlx::query_scalar!("select name from organizations where id = $1", organization.0)
+        .fetch_one(&mut **tx)
+        .await?)
 }

@@ -92,22 +92,12 @@ pub async fn update(tx: &mut Tx, category: &CiCategory) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
 pub async fn delete(tx: &mut Tx, id: CiCategoryId) -> Result<()> {
-    let done = sqlx::query!("delete from ci_categories where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done = sqlx::query!("delete from ci_categories where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
 /// Whether `id` is `above` or lies below it.

@@ -99,12 +99,6 @@ pub async fn insert(tx: &mut Tx, relationship: &CiRelationship) -> Result<()> {
 }
 
 pub async fn delete(tx: &mut Tx, id: CiRelationshipId) -> Result<()> {
-    let done = sqlx::query!("delete from ci_relationships where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done = sqlx::query!("delete from ci_relationships where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }

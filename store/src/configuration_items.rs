@@ -106,8 +106,7 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<ConfigurationItem>> {
     let mut sql = QueryBuilder::new(SELECT);
-    sql.push(" and c.organization_id = ")
-        .push_bind(tx.organization().0);
+    sql.push(" and c.organization_id = ").push_bind(tx.organization().0);
     if let Some(class) = &filter.class {
         sql.push(" and c.class = ").push_bind(class.clone());
     }
@@ -126,9 +125,7 @@ pub async fn list(
         None => {}
     }
     if let Some(name) = &filter.name {
-        sql.push(" and lower(c.name) = lower(")
-            .push_bind(name.clone())
-            .push(")");
+        sql.push(" and lower(c.name) = lower(").push_bind(name.clone()).push(")");
     }
     if let Some(value) = &filter.identifier {
         sql.push(" and c.id in (select i.ci_id from ci_identifiers i where i.value = ")
@@ -198,13 +195,9 @@ pub async fn update(tx: &mut Tx, ci: &ConfigurationItem) -> Result<i64> {
 async fn set_identifiers(tx: &mut Tx, id: CiId, identifiers: &BTreeMap<String, String>) -> Result<()> {
     let organization = tx.organization();
     let (keys, values): (Vec<String>, Vec<String>) = identifiers.clone().into_iter().unzip();
-    sqlx::query!(
-        "delete from ci_identifiers where ci_id = $1 and not (key = any($2))",
-        id.0,
-        &keys
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("delete from ci_identifiers where ci_id = $1 and not (key = any($2))", id.0, &keys)
+        .execute(&mut **tx)
+        .await?;
     sqlx::query!(
         "insert into ci_identifiers (organization_id, ci_id, key, value)
          select $1, $2, u.key, u.value from unnest($3::text[], $4::text[]) as u(key, value)
@@ -221,12 +214,6 @@ async fn set_identifiers(tx: &mut Tx, id: CiId, identifiers: &BTreeMap<String, S
 
 /// Its identifiers and relationships go with it; tickets that name it stay.
 pub async fn delete(tx: &mut Tx, id: CiId) -> Result<()> {
-    let done = sqlx::query!("delete from configuration_items where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done = sqlx::query!("delete from configuration_items where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }

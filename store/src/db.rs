@@ -56,10 +56,7 @@ impl Db {
     }
 
     pub fn from_pool(pool: PgPool) -> Self {
-        Db {
-            pool,
-            clock: Clock::default(),
-        }
+        Db { pool, clock: Clock::default() }
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -72,30 +69,18 @@ impl Db {
 
     /// A transaction that sees the rows of `organization` and no others.
     pub async fn begin(&self, organization: OrganizationId) -> Result<Tx> {
-        self.open(Scope {
-            organization: Some(organization),
-            ..Scope::default()
-        })
-        .await
+        self.open(Scope { organization: Some(organization), ..Scope::default() }).await
     }
 
     /// A transaction that sees, besides nothing else, the rows that match a secret or address the caller presented
     /// (`presented_key()` in the policies): how a token finds its organization.
     pub async fn begin_presenting(&self, key: &str) -> Result<Tx> {
-        self.open(Scope {
-            key: Some(key.to_owned()),
-            ..Scope::default()
-        })
-        .await
+        self.open(Scope { key: Some(key.to_owned()), ..Scope::default() }).await
     }
 
     /// A transaction that walks over all organizations: only for leaders' sweeps, start-up and administration.
     pub async fn begin_system(&self) -> Result<Tx> {
-        self.open(Scope {
-            system: true,
-            ..Scope::default()
-        })
-        .await
+        self.open(Scope { system: true, ..Scope::default() }).await
     }
 
     async fn open(&self, scope: Scope) -> Result<Tx> {
@@ -105,11 +90,7 @@ impl Db {
         let task = tokio::spawn(async move {
             let mut inner = pool.begin().await?;
             let now = scope.apply(&mut inner).await?;
-            Ok(Tx {
-                inner,
-                scope,
-                now: clock.adjust(now),
-            })
+            Ok(Tx { inner, scope, now: clock.adjust(now) })
         });
         task.await
             .unwrap_or_else(|error| Err(Error::Corrupt(format!("opening a transaction failed: {error}"))))
@@ -161,10 +142,7 @@ impl Tx {
 
     /// Goes on in the organization that a presented key led to.
     pub async fn enter(&mut self, organization: OrganizationId) -> Result<()> {
-        self.scope = Scope {
-            organization: Some(organization),
-            ..Scope::default()
-        };
+        self.scope = Scope { organization: Some(organization), ..Scope::default() };
         let scope = self.scope.clone();
         scope.apply(&mut self.inner).await?;
         Ok(())

@@ -230,9 +230,7 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
 }
 
 pub async fn set_job(tx: &mut Tx, id: DeliveryId, job: Uuid) -> Result<()> {
-    sqlx::query!("update deliveries set job_id = $2 where id = $1", id.0, job)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!("update deliveries set job_id = $2 where id = $1", id.0, job).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -269,7 +267,12 @@ pub async fn lock(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
 
 /// Counts an attempt that is about to be made. `message_id` is kept from the first attempt on. A delivery that was given
 /// up is open again: whoever runs its job wants it tried.
-pub async fn begin_attempt(tx: &mut Tx, id: DeliveryId, message_id: Option<&str>, subject: &str) -> Result<()> {
+pub async fn begin_attempt(
+    tx: &mut Tx,
+    id: DeliveryId,
+    message_id: Option<&str>,
+    subject: &str,
+) -> Result<()> {
     let now = tx.now();
     sqlx::query!(
         "update deliveries
@@ -311,11 +314,7 @@ pub async fn record_failed(
     next: Option<DateTime<Utc>>,
 ) -> Result<()> {
     let now = tx.now();
-    let status = if next.is_some() {
-        Status::Pending
-    } else {
-        Status::GivenUp
-    };
+    let status = if next.is_some() { Status::Pending } else { Status::GivenUp };
     sqlx::query!(
         "update deliveries
             set status = $2, updated_at = $3, next_attempt_at = $4, last_status = $5, last_response = $6, last_error = $7
@@ -431,8 +430,5 @@ pub async fn stranded(
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| (row.organization_id.into(), row.id.into()))
-        .collect())
+    Ok(rows.into_iter().map(|row| (row.organization_id.into(), row.id.into())).collect())
 }

@@ -108,14 +108,8 @@ pub async fn update(tx: &mut Tx, department: &Department) -> Result<()> {
 }
 
 pub async fn delete(tx: &mut Tx, id: DepartmentId) -> Result<()> {
-    let done = sqlx::query!("delete from departments where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    let done = sqlx::query!("delete from departments where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 /// Whether `id` is `above` or lies below it.

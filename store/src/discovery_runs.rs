@@ -106,9 +106,7 @@ pub async fn insert(
 }
 
 pub async fn set_job(tx: &mut Tx, id: DiscoveryRunId, job: Uuid) -> Result<()> {
-    sqlx::query!("update discovery_runs set job_id = $2 where id = $1", id.0, job)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!("update discovery_runs set job_id = $2 where id = $1", id.0, job).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -199,11 +197,7 @@ macro_rules! select {
 }
 
 pub async fn get(tx: &mut Tx, id: DiscoveryRunId) -> Result<DiscoveryRun> {
-    select!("where id = $1", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Newest first, at most `limit`, after the given one.

@@ -102,11 +102,7 @@ fn json(options: &InventoryOptions) -> Value {
 }
 
 pub async fn get(tx: &mut Tx, id: DiscoverySourceId) -> Result<DiscoverySource> {
-    select!("where id = $1", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Newest first, at most `limit`, after the given one.
@@ -179,12 +175,6 @@ pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
 
 /// Its runs go with it; its configuration items stay, and are kept by hand from then on.
 pub async fn delete(tx: &mut Tx, id: DiscoverySourceId) -> Result<()> {
-    let done = sqlx::query!("delete from discovery_sources where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::NotFound)
-    }
+    let done = sqlx::query!("delete from discovery_sources where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }

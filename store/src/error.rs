@@ -50,10 +50,7 @@ impl From<sqlx::Error> for Error {
         match &error {
             sqlx::Error::RowNotFound => Error::NotFound,
             sqlx::Error::Database(db) => match db.constraint() {
-                Some(name) => Error::Constraint {
-                    name: name.to_owned(),
-                    source: error,
-                },
+                Some(name) => Error::Constraint { name: name.to_owned(), source: error },
                 None => Error::Database(error),
             },
             _ => Error::Database(error),

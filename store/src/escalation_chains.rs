@@ -2,8 +2,8 @@
 
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::{ChainId, TeamId};
 use domain::escalation::Step;
+use domain::{ChainId, TeamId};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]

@@ -89,7 +89,11 @@ pub async fn get(tx: &mut Tx, id: EscalationId) -> Result<Escalation> {
 
 /// Reads it and keeps others from changing it until the transaction ends.
 pub async fn lock(tx: &mut Tx, id: EscalationId) -> Result<Escalation> {
-    select!("where id = $1 for no key update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where id = $1 for no key update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 pub async fn of_ticket(tx: &mut Tx, ticket: TicketId) -> Result<Vec<Escalation>> {
@@ -207,7 +211,11 @@ pub async fn steps_of(tx: &mut Tx, escalation: EscalationId) -> Result<Vec<DoneS
 
 /// Escalations whose next step should have been done before `before`, of all organizations: for the sweep, in a system
 /// transaction.
-pub async fn overdue(tx: &mut Tx, before: DateTime<Utc>, limit: i64) -> Result<Vec<(OrganizationId, EscalationId)>> {
+pub async fn overdue(
+    tx: &mut Tx,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, EscalationId)>> {
     let rows = sqlx::query!(
         "select organization_id, id from escalations where next_at < $1 order by next_at limit $2",
         before,

@@ -36,12 +36,15 @@ pub async fn unfit(db: &Db) -> Result<Option<Unfit>> {
 }
 
 async fn applied(db: &Db) -> Result<i64> {
-    let known: bool = sqlx::query_scalar("select to_regclass('public._sqlx_migrations') is not null").fetch_one(db.pool()).await?;
+    let known: bool = sqlx::query_scalar("select to_regclass('public._sqlx_migrations') is not null")
+        .fetch_one(db.pool())
+        .await?;
     if !known {
         return Ok(0);
     }
     // Not `query!`: the table belongs to the migrator and is not there when queries are checked.
-    let version: Option<i64> =
-        sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(db.pool()).await?;
+    let version: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
+        .fetch_one(db.pool())
+        .await?;
     Ok(version.unwrap_or_default())
 }

@@ -61,12 +61,9 @@ pub async fn scope<F: Future>(key: Key, work: F) -> F::Output {
 pub async fn begin(tx: &mut Tx, key: &Key, request_hash: &str) -> Result<Begun> {
     let now = tx.now();
     // Pruned here, where rows are made: no key, no work.
-    sqlx::query!(
-        "delete from idempotency_keys where created_at < $1",
-        now - TimeDelta::hours(KEEP_HOURS)
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("delete from idempotency_keys where created_at < $1", now - TimeDelta::hours(KEEP_HOURS))
+        .execute(&mut **tx)
+        .await?;
     let inserted = sqlx::query!(
         "insert into idempotency_keys (organization_id, user_id, method, path, key, request_hash, run, created_at, locked_until)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -103,11 +100,7 @@ pub async fn begin(tx: &mut Tx, key: &Key, request_hash: &str) -> Result<Begun> 
     }
     if let Some(status) = row.status {
         let status = u16::try_from(status).map_err(|_| Error::Corrupt(format!("status {status}")))?;
-        return Ok(Begun::Answered(Answer {
-            status,
-            headers: row.headers,
-            body: row.body,
-        }));
+        return Ok(Begun::Answered(Answer { status, headers: row.headers, body: row.body }));
     }
     if row.locked_until > now {
         return Ok(Begun::Running);
@@ -128,11 +121,7 @@ pub async fn begin(tx: &mut Tx, key: &Key, request_hash: &str) -> Result<Begun> 
     )
     .execute(&mut **tx)
     .await?;
-    Ok(if taken.rows_affected() == 1 {
-        Begun::First
-    } else {
-        Begun::Running
-    })
+    Ok(if taken.rows_affected() == 1 { Begun::First } else { Begun::Running })
 }
 
 /// Called by `Tx::commit`: ties what is committed to the key of the running request, if there is one. A request that
@@ -155,11 +144,7 @@ pub(crate) async fn mark(tx: &mut Tx) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 1 {
-        Ok(())
-    } else {
-        Err(Error::Stale)
-    }
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
 }
 
 pub async fn finish(tx: &mut Tx, key: &Key, answer: &Answer) -> Result<()> {

@@ -21,12 +21,7 @@ pub enum Status {
 }
 
 impl Status {
-    pub const ALL: [Status; 4] = [
-        Status::Pending,
-        Status::Processed,
-        Status::Ignored,
-        Status::Failed,
-    ];
+    pub const ALL: [Status; 4] = [Status::Pending, Status::Processed, Status::Ignored, Status::Failed];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -260,11 +255,7 @@ macro_rules! select_whole {
 
 /// The row with its bytes.
 pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!("", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select_whole!("", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Holds the row until the end of the transaction, so that two runs for one row work one after the other; says where
@@ -279,11 +270,7 @@ pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
 
 /// The row with its bytes, held as with [`lock`].
 pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!(" for update", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select_whole!(" for update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// Newest first.
@@ -332,11 +319,7 @@ pub async fn finish(
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 /// Makes the row pending again and counts it. The caller enqueues its job.
@@ -348,9 +331,5 @@ pub async fn reset(tx: &mut Tx, id: InboxId) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }

@@ -158,12 +158,9 @@ pub async fn receipts(
 /// Holds back other receipts to the same address until this transaction ends, so that a budget is counted exactly.
 pub async fn lock_receipts(tx: &mut Tx, address: &EmailAddress) -> Result<()> {
     let key = format!("{}:{address}", tx.organization());
-    sqlx::query!(
-        "select pg_advisory_xact_lock(hashtextextended('mail_receipts:' || $1, 0))",
-        key
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtextextended('mail_receipts:' || $1, 0))", key)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 

@@ -62,10 +62,7 @@ pub async fn by_address(tx: &mut Tx, address: &EmailAddress) -> Result<Option<Fo
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|row| Found {
-        organization: row.organization_id.into(),
-        mailbox: row.id.into(),
-    }))
+    Ok(row.map(|row| Found { organization: row.organization_id.into(), mailbox: row.id.into() }))
 }
 
 /// The active mailbox with this hook token. Needs a transaction that presents the hash.
@@ -76,10 +73,7 @@ pub async fn by_hook_token_hash(tx: &mut Tx, hash: &str) -> Result<Option<Found>
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|row| Found {
-        organization: row.organization_id.into(),
-        mailbox: row.id.into(),
-    }))
+    Ok(row.map(|row| Found { organization: row.organization_id.into(), mailbox: row.id.into() }))
 }
 
 pub async fn insert(tx: &mut Tx, mailbox: &Mailbox, hook_token_hash: &str) -> Result<()> {
@@ -150,12 +144,10 @@ pub async fn list(
 /// All addresses of the organization, the inactive ones too: how own mail is recognised.
 pub async fn addresses(tx: &mut Tx) -> Result<Vec<EmailAddress>> {
     let organization = tx.organization();
-    let rows = sqlx::query_scalar!(
-        "select address from mailboxes where organization_id = $1",
-        organization.0
-    )
-    .fetch_all(&mut **tx)
-    .await?;
+    let rows =
+        sqlx::query_scalar!("select address from mailboxes where organization_id = $1", organization.0)
+            .fetch_all(&mut **tx)
+            .await?;
     rows.iter()
         .map(|row| EmailAddress::parse(row).map_err(|error| Error::Corrupt(error.to_string())))
         .collect()
@@ -192,11 +184,7 @@ pub async fn update(tx: &mut Tx, mailbox: &Mailbox) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 pub async fn set_hook_token(tx: &mut Tx, id: MailboxId, hash: &str, prefix: &str) -> Result<()> {
@@ -210,20 +198,10 @@ pub async fn set_hook_token(tx: &mut Tx, id: MailboxId, hash: &str, prefix: &str
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 pub async fn delete(tx: &mut Tx, id: MailboxId) -> Result<()> {
-    let done = sqlx::query!("delete from mailboxes where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    let done = sqlx::query!("delete from mailboxes where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }

@@ -28,9 +28,7 @@ pub struct NewOrganization<'a> {
 /// Goes on in the new organization. The first one of an installation becomes the operator's.
 pub async fn insert(tx: &mut Tx, new: &NewOrganization<'_>) -> Result<OrganizationId> {
     // Two first ones at once would both find none; the lock ends with the transaction.
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('organizations'))")
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('organizations'))").execute(&mut **tx).await?;
     let first = sqlx::query_scalar!(r#"select not exists(select from organizations) as "first!""#)
         .fetch_one(&mut **tx)
         .await?;
@@ -86,9 +84,7 @@ pub async fn find_by_slug(tx: &mut Tx, slug: &str) -> Result<Option<Organization
 
 /// All organizations, for sweeps and administration: needs a system transaction.
 pub async fn ids(tx: &mut Tx) -> Result<Vec<OrganizationId>> {
-    let ids = sqlx::query_scalar!("select id from organizations order by id")
-        .fetch_all(&mut **tx)
-        .await?;
+    let ids = sqlx::query_scalar!("select id from organizations order by id").fetch_all(&mut **tx).await?;
     Ok(ids.into_iter().map(Into::into).collect())
 }
 

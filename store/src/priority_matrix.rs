@@ -5,9 +5,8 @@ use domain::ticket::PriorityMatrix;
 
 /// Cells that were never stored have the default's value.
 pub async fn get(tx: &mut Tx) -> Result<PriorityMatrix> {
-    let rows = sqlx::query!("select impact, urgency, priority from priority_matrix")
-        .fetch_all(&mut **tx)
-        .await?;
+    let rows =
+        sqlx::query!("select impact, urgency, priority from priority_matrix").fetch_all(&mut **tx).await?;
     let mut matrix = PriorityMatrix::default();
     for row in rows {
         matrix.set(word(&row.impact)?, word(&row.urgency)?, word(&row.priority)?);

@@ -83,13 +83,7 @@ pub async fn apply(tx: &mut Tx, source: DiscoverySourceId, plan: &Plan) -> Resul
     for chunk in updated.chunks(CHUNK) {
         update(tx, source, chunk).await?;
     }
-    for chunk in created
-        .iter()
-        .chain(&updated)
-        .copied()
-        .collect::<Vec<_>>()
-        .chunks(CHUNK)
-    {
+    for chunk in created.iter().chain(&updated).copied().collect::<Vec<_>>().chunks(CHUNK) {
         identify(tx, chunk).await?;
     }
     let now = tx.now();
@@ -116,10 +110,9 @@ async fn free_identifiers(tx: &mut Tx, plan: &Plan) -> Result<()> {
     let (mut ids, mut keys) = (Vec::new(), Vec::new());
     for update in &plan.updated {
         for difference in &update.differences {
-            if let (Some(key), false) = (
-                difference.field.strip_prefix("identifiers."),
-                difference.from.is_null(),
-            ) {
+            if let (Some(key), false) =
+                (difference.field.strip_prefix("identifiers."), difference.from.is_null())
+            {
                 ids.push(update.after.id.0);
                 keys.push(key.to_owned());
             }

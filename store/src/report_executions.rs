@@ -152,7 +152,9 @@ pub async fn insert(tx: &mut Tx, new: &NewExecution) -> Result<bool> {
 }
 
 pub async fn set_job(tx: &mut Tx, id: ReportExecutionId, job: Uuid) -> Result<()> {
-    sqlx::query!("update report_executions set job_id = $2 where id = $1", id.0, job).execute(&mut **tx).await?;
+    sqlx::query!("update report_executions set job_id = $2 where id = $1", id.0, job)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
@@ -162,7 +164,11 @@ pub async fn get(tx: &mut Tx, id: ReportExecutionId) -> Result<Execution> {
 
 /// As [`get`], holding the row until the transaction ends.
 pub async fn lock(tx: &mut Tx, id: ReportExecutionId) -> Result<Execution> {
-    select!("where id = $1 for update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select!("where id = $1 for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?
+        .try_into()
 }
 
 pub async fn finish(

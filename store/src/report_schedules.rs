@@ -138,7 +138,11 @@ pub async fn delete(tx: &mut Tx, id: ReportScheduleId) -> Result<()> {
 }
 
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<ReportSchedule>> {
+pub async fn list(
+    tx: &mut Tx,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<ReportSchedule>> {
     let (after_at, after_id) = after.unzip();
     select!(
         "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))

@@ -196,7 +196,11 @@ pub async fn update(tx: &mut Tx, stored: &StoredClock) -> Result<()> {
 }
 
 /// Clocks that should have been judged before `before`, of all organizations: for the sweep, in a system transaction.
-pub async fn overdue(tx: &mut Tx, before: DateTime<Utc>, limit: i64) -> Result<Vec<(OrganizationId, SlaClockId)>> {
+pub async fn overdue(
+    tx: &mut Tx,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, SlaClockId)>> {
     let rows = sqlx::query!(
         "select organization_id, id from sla_clocks where next_check_at < $1 order by next_check_at limit $2",
         before,

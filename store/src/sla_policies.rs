@@ -2,8 +2,8 @@
 
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::ticket::Priority;
 use domain::sla_policy::Conditions;
+use domain::ticket::Priority;
 use domain::{CalendarId, ChainId, SlaPolicyId};
 use serde::Deserialize;
 use uuid::Uuid;

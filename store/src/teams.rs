@@ -114,14 +114,8 @@ pub async fn update(tx: &mut Tx, team: &Team) -> Result<()> {
 }
 
 pub async fn delete(tx: &mut Tx, id: TeamId) -> Result<()> {
-    let done = sqlx::query!("delete from teams where id = $1", id.0)
-        .execute(&mut **tx)
-        .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    let done = sqlx::query!("delete from teams where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 #[derive(Clone, Debug)]
@@ -176,12 +170,8 @@ pub async fn add_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool>
 
 /// Answers whether the user was a member.
 pub async fn remove_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {
-    let done = sqlx::query!(
-        "delete from team_members where team_id = $1 and user_id = $2",
-        team.0,
-        user.0
-    )
-    .execute(&mut **tx)
-    .await?;
+    let done = sqlx::query!("delete from team_members where team_id = $1 and user_id = $2", team.0, user.0)
+        .execute(&mut **tx)
+        .await?;
     Ok(done.rows_affected() == 1)
 }

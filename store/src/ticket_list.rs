@@ -51,10 +51,7 @@ pub struct Order {
 impl Default for Order {
     /// The newest first.
     fn default() -> Self {
-        Order {
-            by: OrderBy::CreatedAt,
-            descending: true,
-        }
+        Order { by: OrderBy::CreatedAt, descending: true }
     }
 }
 
@@ -71,10 +68,9 @@ impl OrderBy {
         match self {
             OrderBy::CreatedAt => ("t.created_at", "timestamptz"),
             OrderBy::UpdatedAt => ("t.updated_at", "timestamptz"),
-            OrderBy::Priority => (
-                "array_position(array['critical', 'high', 'medium', 'low'], t.priority)",
-                "integer",
-            ),
+            OrderBy::Priority => {
+                ("array_position(array['critical', 'high', 'medium', 'low'], t.priority)", "integer")
+            }
             // Numbers grow in length at some time; digits alone would sort 10000000 before 9999999.
             OrderBy::Number => ("(length(t.number) || ' ' || t.number)", "text"),
         }
@@ -102,10 +98,7 @@ impl OrderBy {
 
 impl After {
     pub fn of(order: Order, ticket: &Ticket) -> After {
-        After {
-            key: order.by.key(ticket),
-            id: ticket.id,
-        }
+        After { key: order.by.key(ticket), id: ticket.id }
     }
 }
 
@@ -124,22 +117,13 @@ pub async fn list(
     );
     conditions(&mut sql, filter);
     let (expression, cast) = order.by.sql();
-    let (compare, direction) = if order.descending {
-        ("<", "desc")
-    } else {
-        (">", "asc")
-    };
+    let (compare, direction) = if order.descending { ("<", "desc") } else { (">", "asc") };
     if let Some(after) = after.filter(|after| order.by.reads(&after.key)) {
         sql.push(format_args!(" and ({expression}, t.id) {compare} ("));
         sql.push_bind(after.key.clone());
-        sql.push(format_args!("::{cast}, "))
-            .push_bind(after.id.0)
-            .push(")");
+        sql.push(format_args!("::{cast}, ")).push_bind(after.id.0).push(")");
     }
-    sql.push(format_args!(
-        " order by {expression} {direction}, t.id {direction} limit "
-    ))
-    .push_bind(limit);
+    sql.push(format_args!(" order by {expression} {direction}, t.id {direction} limit ")).push_bind(limit);
     let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut **tx).await?;
     rows.into_iter().map(Ticket::try_from).collect()
 }
@@ -199,13 +183,9 @@ fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &TicketFilter) {
     }
     if let Some(q) = filter.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
         let q = q.replace('\0', " ");
-        sql.push(" and t.search @@ (websearch_to_tsquery('simple', ")
-            .push_bind(q.clone())
-            .push(")");
+        sql.push(" and t.search @@ (websearch_to_tsquery('simple', ").push_bind(q.clone()).push(")");
         if let Some(prefixes) = prefix_query(&q) {
-            sql.push(" || to_tsquery('simple', ")
-                .push_bind(prefixes)
-                .push(")");
+            sql.push(" || to_tsquery('simple', ").push_bind(prefixes).push(")");
         }
         sql.push(")");
     }
@@ -219,25 +199,17 @@ fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &TicketFilter) {
 fn any_of<T: Display>(sql: &mut QueryBuilder<Postgres>, column: &str, values: &[T]) {
     if !values.is_empty() {
         let words: Vec<String> = values.iter().map(T::to_string).collect();
-        sql.push(format_args!(" and t.{column} = any("))
-            .push_bind(words)
-            .push(")");
+        sql.push(format_args!(" and t.{column} = any(")).push_bind(words).push(")");
     }
 }
 
 /// Plain words also match as beginnings of words (`print` finds `printer`), unless the search uses operators.
 fn prefix_query(q: &str) -> Option<String> {
     let words: Vec<&str> = q.split_whitespace().collect();
-    if q.contains('"')
-        || words
-            .iter()
-            .any(|word| word.starts_with('-') || word.eq_ignore_ascii_case("or"))
-    {
+    if q.contains('"') || words.iter().any(|word| word.starts_with('-') || word.eq_ignore_ascii_case("or")) {
         return None;
     }
-    let quoted = words
-        .iter()
-        .map(|word| format!("'{}':*", word.replace('\\', "\\\\").replace('\'', "''")));
+    let quoted = words.iter().map(|word| format!("'{}':*", word.replace('\\', "\\\\").replace('\'', "''")));
     Some(quoted.collect::<Vec<_>>().join(" & "))
 }
 
@@ -247,10 +219,7 @@ mod tests {
 
     #[test]
     fn plain_words_become_prefixes_and_operators_do_not() {
-        assert_eq!(
-            prefix_query("print db-01").as_deref(),
-            Some("'print':* & 'db-01':*")
-        );
+        assert_eq!(prefix_query("print db-01").as_deref(), Some("'print':* & 'db-01':*"));
         assert_eq!(prefix_query(r"it's \ ").as_deref(), Some(r"'it''s':* & '\\':*"));
         for operators in ["\"paper jam\"", "printer -laser", "printer or scanner"] {
             assert_eq!(prefix_query(operators), None, "{operators}");

@@ -30,13 +30,10 @@ pub async fn add(tx: &mut Tx, ticket: TicketId, user: UserId) -> Result<bool> {
 
 /// False when they did not watch it.
 pub async fn remove(tx: &mut Tx, ticket: TicketId, user: UserId) -> Result<bool> {
-    let done = sqlx::query!(
-        "delete from ticket_watchers where ticket_id = $1 and user_id = $2",
-        ticket.0,
-        user.0
-    )
-    .execute(&mut **tx)
-    .await?;
+    let done =
+        sqlx::query!("delete from ticket_watchers where ticket_id = $1 and user_id = $2", ticket.0, user.0)
+            .execute(&mut **tx)
+            .await?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -50,11 +47,6 @@ pub async fn list(tx: &mut Tx, ticket: TicketId) -> Result<Vec<Watcher>> {
     .await?;
     Ok(rows
         .into_iter()
-        .map(|row| Watcher {
-            user: row.id.into(),
-            name: row.name,
-            email: row.email,
-            since: row.created_at,
-        })
+        .map(|row| Watcher { user: row.id.into(), name: row.name, email: row.email, since: row.created_at })
         .collect())
 }

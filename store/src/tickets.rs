@@ -103,20 +103,12 @@ macro_rules! select {
 }
 
 pub async fn get(tx: &mut Tx, id: TicketId) -> Result<Ticket> {
-    select!("where id = $1", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 pub async fn by_number(tx: &mut Tx, number: TicketNumber) -> Result<Ticket> {
     let number = number.to_string();
-    select!("where number = $1", number)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+    select!("where number = $1", number).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// The ticket that a path names, by id or by number.

@@ -176,22 +176,15 @@ pub async fn password_hash(tx: &mut Tx, id: UserId) -> Result<Option<String>> {
 
 pub async fn set_password_hash(tx: &mut Tx, id: UserId, hash: &str) -> Result<()> {
     let now = tx.now();
-    sqlx::query!(
-        "update users set password_hash = $2, updated_at = $3 where id = $1",
-        id.0,
-        hash,
-        now
-    )
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query!("update users set password_hash = $2, updated_at = $3 where id = $1", id.0, hash, now)
+        .execute(&mut **tx)
+        .await?;
     Ok(())
 }
 
 pub async fn note_login(tx: &mut Tx, id: UserId) -> Result<()> {
     let now = tx.now();
-    sqlx::query!("update users set last_login_at = $2 where id = $1", id.0, now)
-        .execute(&mut **tx)
-        .await?;
+    sqlx::query!("update users set last_login_at = $2 where id = $1", id.0, now).execute(&mut **tx).await?;
     Ok(())
 }
 
@@ -215,11 +208,7 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 {
-        Err(Error::NotFound)
-    } else {
-        Ok(())
-    }
+    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 /// Locks them, so that of two last admins who leave at once one stays.
@@ -269,10 +258,7 @@ pub async fn list(
         query.push(" and email = ").push_bind(email.to_lowercase());
     }
     if let Some(q) = &filter.q {
-        let pattern = format!(
-            "%{}%",
-            q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
-        );
+        let pattern = format!("%{}%", q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
         query
             .push(" and (name ilike ")
             .push_bind(pattern.clone())
@@ -281,16 +267,9 @@ pub async fn list(
             .push(")");
     }
     if let Some((at, id)) = after {
-        query
-            .push(" and (created_at, id) < (")
-            .push_bind(at)
-            .push(", ")
-            .push_bind(id)
-            .push(")");
+        query.push(" and (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
     }
-    query
-        .push(" order by created_at desc, id desc limit ")
-        .push_bind(limit);
+    query.push(" order by created_at desc, id desc limit ").push_bind(limit);
     let rows: Vec<UserRow> = query.build_query_as().fetch_all(&mut **tx).await?;
     rows.into_iter().map(User::try_from).collect()
 }

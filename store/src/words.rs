@@ -9,7 +9,5 @@ where
     T: FromStr,
     T::Err: std::fmt::Display,
 {
-    column
-        .parse()
-        .map_err(|error: T::Err| Error::Corrupt(error.to_string()))
+    column.parse().map_err(|error: T::Err| Error::Corrupt(error.to_string()))
 }

@@ -10,10 +10,7 @@ pub enum Error {
     #[error("template {name} has no part {part}")]
     NoPart { name: &'static str, part: String },
     #[error("template {name}: {source}")]
-    Render {
-        name: String,
-        source: Box<handlebars::RenderError>,
-    },
+    Render { name: String, source: Box<handlebars::RenderError> },
     #[error("template {name} is not JSON: {source}")]
     Json { name: String, source: serde_json::Error },
 }
@@ -74,10 +71,7 @@ impl Templates {
     pub fn render_part<C: Context>(&self, context: &C, part: &str) -> Result<String, Error> {
         let name = format!("{}.{part}", C::NAME);
         if !C::PARTS.iter().any(|(known, _)| *known == name) {
-            return Err(Error::NoPart {
-                name: C::NAME,
-                part: part.to_owned(),
-            });
+            return Err(Error::NoPart { name: C::NAME, part: part.to_owned() });
         }
         let engine = match ending(&name) {
             "html" => &self.html,
@@ -85,26 +79,21 @@ impl Templates {
             "teams" => &self.teams,
             _ => &self.plain,
         };
-        engine.render(&name, context).map_err(|source| Error::Render {
-            name,
-            source: Box::new(source),
-        })
+        engine.render(&name, context).map_err(|source| Error::Render { name, source: Box::new(source) })
     }
 
     /// Renders one part that is JSON.
     pub fn render_json<C: Context>(&self, context: &C, part: &str) -> Result<serde_json::Value, Error> {
         let text = self.render_part(context, part)?;
-        serde_json::from_str(&text).map_err(|source| Error::Json { name: format!("{}.{part}", C::NAME), source })
+        serde_json::from_str(&text)
+            .map_err(|source| Error::Json { name: format!("{}.{part}", C::NAME), source })
     }
 
     /// Renders a template that has exactly one part.
     pub fn render<C: Context>(&self, context: &C) -> Result<String, Error> {
         match C::PARTS {
             [(full, _)] => self.render_part(context, full.strip_prefix(C::NAME).map_or("", |p| &p[1..])),
-            _ => Err(Error::NoPart {
-                name: C::NAME,
-                part: "of its own".to_owned(),
-            }),
+            _ => Err(Error::NoPart { name: C::NAME, part: "of its own".to_owned() }),
         }
     }
 
@@ -178,17 +167,10 @@ mod tests {
 
     #[test]
     fn every_file_belongs_to_a_template() {
-        let known: BTreeSet<String> = sources()
-            .into_iter()
-            .map(|(name, _)| format!("{name}.hbs"))
-            .collect();
+        let known: BTreeSet<String> = sources().into_iter().map(|(name, _)| format!("{name}.hbs")).collect();
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut on_disk = BTreeSet::new();
-        for folder in std::fs::read_dir(root)
-            .unwrap()
-            .map(|e| e.unwrap().path())
-            .filter(|p| p.is_dir())
-        {
+        for folder in std::fs::read_dir(root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()) {
             for file in std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path()) {
                 if file.extension().is_some_and(|e| e == "hbs") {
                     on_disk.insert(file.strip_prefix(root).unwrap().to_str().unwrap().to_owned());

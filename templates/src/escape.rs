@@ -1,6 +1,8 @@
 //! Escaping for messages that are JSON: whatever people write stays inside its string, and stays words.
 
-use handlebars::{Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderErrorReason};
+use handlebars::{
+    Context, Handlebars, Helper, HelperDef, HelperResult, Output, RenderContext, RenderErrorReason,
+};
 
 /// How one character is written in a part of this kind. `out` receives JSON string content.
 pub type Escape = fn(char, &mut String);

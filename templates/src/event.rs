@@ -100,7 +100,10 @@ impl Context for Chat {
     const NAME: &'static str = "chat/event";
     const PARTS: &'static [(&'static str, &'static str)] = parts!("chat/event": "slack", "teams");
     fn samples() -> Vec<Self> {
-        samples().into_iter().map(|event| Chat { headline: format!("{}: {}", event.number, event.title), event }).collect()
+        samples()
+            .into_iter()
+            .map(|event| Chat { headline: format!("{}: {}", event.number, event.title), event })
+            .collect()
     }
 }
 
@@ -211,8 +214,21 @@ mod tests {
     #[test]
     fn every_event_is_a_message_that_the_peers_take() {
         let templates = Templates::new();
-        let verbs = ["opened", "updated", "assigned", "commented", "escalated", "resolved", "closed", "reopened", "status_changed"];
-        let events = verbs.iter().map(|verb| format!("incident.{verb}")).chain(["sla.warning".into(), "sla.breached".into()]);
+        let verbs = [
+            "opened",
+            "updated",
+            "assigned",
+            "commented",
+            "escalated",
+            "resolved",
+            "closed",
+            "reopened",
+            "status_changed",
+        ];
+        let events = verbs
+            .iter()
+            .map(|verb| format!("incident.{verb}"))
+            .chain(["sla.warning".into(), "sla.breached".into()]);
         for event in events {
             for sample in samples() {
                 let message = TicketEvent { event: event.clone(), ..sample };
@@ -232,7 +248,10 @@ mod tests {
             "Line one\nline two\t&lt;https://evil.example|click me&gt; {{number}} \u{1}"
         );
         let card = samples().remove(0).teams(&templates).unwrap();
-        assert_eq!(card["body"][0]["inlines"][0]["text"], "INC0000123 opened: Printer <!channel> on \"fire\"");
+        assert_eq!(
+            card["body"][0]["inlines"][0]["text"],
+            "INC0000123 opened: Printer <!channel> on \"fire\""
+        );
     }
 
     proptest! {

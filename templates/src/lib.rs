@@ -17,8 +17,17 @@ pub use engine::{Error, MailWords, Templates};
 /// Calls `$visit!(Type, Type, …)` with every template there is.
 macro_rules! catalogue {
     ($visit:ident) => {
-        $visit!($crate::mail::Receipt, $crate::mail::PublicReply, $crate::mail::Resolved,
-            $crate::event::Headline, $crate::event::Chat, $crate::event::Mail, $crate::event::ChatTest, $crate::event::MailTest, $crate::report::Report)
+        $visit!(
+            $crate::mail::Receipt,
+            $crate::mail::PublicReply,
+            $crate::mail::Resolved,
+            $crate::event::Headline,
+            $crate::event::Chat,
+            $crate::event::Mail,
+            $crate::event::ChatTest,
+            $crate::event::MailTest,
+            $crate::report::Report
+        )
     };
 }
 pub(crate) use catalogue;

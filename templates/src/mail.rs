@@ -19,18 +19,8 @@ impl Context for Receipt {
     const NAME: &'static str = "mail/receipt";
     const PARTS: &'static [(&'static str, &'static str)] = parts!("mail/receipt": "subject", "text", "html");
     fn samples() -> Vec<Self> {
-        let receipt = Receipt {
-            number: "INC0000123".into(),
-            desk: "Example IT".into(),
-            subject: None,
-        };
-        vec![
-            Receipt {
-                subject: Some("Drucker \"3. OG\" <brennt>".into()),
-                ..receipt.clone()
-            },
-            receipt,
-        ]
+        let receipt = Receipt { number: "INC0000123".into(), desk: "Example IT".into(), subject: None };
+        vec![Receipt { subject: Some("Drucker \"3. OG\" <brennt>".into()), ..receipt.clone() }, receipt]
     }
 }
 
@@ -71,16 +61,10 @@ impl Context for Resolved {
     const NAME: &'static str = "mail/resolved";
     const PARTS: &'static [(&'static str, &'static str)] = parts!("mail/resolved": "subject", "text", "html");
     fn samples() -> Vec<Self> {
-        let resolved = Resolved {
-            number: "INC0000123".into(),
-            title: "Printer on fire".into(),
-            resolution: None,
-        };
+        let resolved =
+            Resolved { number: "INC0000123".into(), title: "Printer on fire".into(), resolution: None };
         vec![
-            Resolved {
-                resolution: Some("Replaced the fuse & the printer.".into()),
-                ..resolved.clone()
-            },
+            Resolved { resolution: Some("Replaced the fuse & the printer.".into()), ..resolved.clone() },
             resolved,
         ]
     }

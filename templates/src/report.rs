@@ -84,8 +84,14 @@ impl Context for Report {
             first_response_median: "9 min".into(),
             resolution_mean: "3 h 20 min".into(),
             resolution_median: "1 h 05 min".into(),
-            by_priority: vec![Figure { name: "critical".into(), count: 2 }, Figure { name: "low".into(), count: 10 }],
-            by_team: vec![Figure { name: "Network & Co".into(), count: 7 }, Figure { name: "no team".into(), count: 5 }],
+            by_priority: vec![
+                Figure { name: "critical".into(), count: 2 },
+                Figure { name: "low".into(), count: 10 },
+            ],
+            by_team: vec![
+                Figure { name: "Network & Co".into(), count: 7 },
+                Figure { name: "no team".into(), count: 5 },
+            ],
             by_source: vec![Figure { name: "email".into(), count: 12 }],
             sla: vec![SlaFigure {
                 policy: "Office hours".into(),

@@ -27,46 +27,26 @@ impl Answer {
     /// When it is another.
     #[track_caller]
     pub fn expect(self, status: u16) -> Value {
-        assert_eq!(
-            self.status.as_u16(),
-            status,
-            "{}",
-            String::from_utf8_lossy(&self.bytes)
-        );
+        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.bytes));
         self.body
     }
 }
 
 impl Client {
     pub fn new(base: &str, token: &str) -> Client {
-        Client {
-            http: crate::http_client(),
-            base: base.to_owned(),
-            token: token.to_owned(),
-        }
+        Client { http: crate::http_client(), base: base.to_owned(), token: token.to_owned() }
     }
 
     /// The same server, another person.
     pub fn with_token(&self, token: &str) -> Client {
-        Client {
-            token: token.to_owned(),
-            ..self.clone()
-        }
+        Client { token: token.to_owned(), ..self.clone() }
     }
 
     /// A request with the token; change it and hand it to [`Client::send`].
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        let url = if path.starts_with("http") {
-            path.to_owned()
-        } else {
-            format!("{}{path}", self.base)
-        };
+        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.base) };
         let request = self.http.request(method, url);
-        if self.token.is_empty() {
-            request
-        } else {
-            request.bearer_auth(&self.token)
-        }
+        if self.token.is_empty() { request } else { request.bearer_auth(&self.token) }
     }
 
     pub async fn send(&self, request: reqwest::RequestBuilder) -> Answer {
@@ -74,12 +54,7 @@ impl Client {
         let (status, headers) = (answer.status(), answer.headers().clone());
         let bytes = answer.bytes().await.expect("a body").to_vec();
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
-        Answer {
-            status,
-            headers,
-            bytes,
-            body,
-        }
+        Answer { status, headers, bytes, body }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
@@ -109,10 +84,7 @@ impl Client {
         loop {
             let join = if path.contains('?') { '&' } else { '?' };
             let after = cursor.map(|c| format!("&cursor={c}")).unwrap_or_default();
-            let page = self
-                .get(&format!("{path}{join}page_size=200{after}"))
-                .await
-                .expect(200);
+            let page = self.get(&format!("{path}{join}page_size=200{after}")).await.expect(200);
             items.extend(page["items"].as_array().expect("items").iter().cloned());
             cursor = page["next_cursor"].as_str().map(str::to_owned);
             if cursor.is_none() {

@@ -44,22 +44,13 @@ pub async fn database() -> TestDb {
     install_crypto();
     // Starting a cluster blocks for half a second, and needs no runtime.
     let urls = tokio::task::spawn_blocking(urls).await.expect("a cluster");
-    let template = template(&urls).await;
+    let template = template(urls).await;
     let name = format!("test_{}", Uuid::now_v7().simple());
     let mut admin = connect(&(urls.owner)("postgres")).await;
     // Copying the files is faster than writing them to the WAL as long as nothing is synced.
-    execute(
-        &mut admin,
-        &format!("create database {name} template {template} strategy file_copy"),
-    )
-    .await;
+    execute(&mut admin, &format!("create database {name} template {template} strategy file_copy")).await;
     let app_url = (urls.app)(&name);
-    TestDb {
-        db: pool(&app_url),
-        owner_url: (urls.owner)(&name),
-        app_url,
-        name,
-    }
+    TestDb { db: pool(&app_url), owner_url: (urls.owner)(&name), app_url, name }
 }
 
 impl Drop for TestDb {
@@ -67,9 +58,7 @@ impl Drop for TestDb {
         let sql = format!("drop database if exists {} with (force)", self.name);
         // In a thread of its own, because a test's runtime can't be blocked on from inside.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut admin = PgConnection::connect(&(urls().owner)("postgres")).await?;
                 sqlx::query(AssertSqlSafe(sql)).execute(&mut admin).await?;
@@ -131,9 +120,7 @@ fn start() -> Cluster {
 
 /// `postgresql://relaydesk@localhost/postgres?host=…` with another database in it.
 fn of_database(url: &str, name: &str) -> String {
-    let (start, rest) = url
-        .split_once("@localhost/")
-        .expect("a URL as with-postgres writes it");
+    let (start, rest) = url.split_once("@localhost/").expect("a URL as with-postgres writes it");
     let parameters = rest.split_once('?').map_or("", |(_, parameters)| parameters);
     format!("{start}@localhost/{name}?{parameters}")
 }
@@ -144,11 +131,7 @@ async fn template(urls: &Urls) -> String {
     let mut admin = connect(&(urls.owner)("postgres")).await;
     let exists = "select exists (select from pg_database where datname = $1)";
     let there = async |admin: &mut PgConnection| -> bool {
-        sqlx::query_scalar(exists)
-            .bind(&name)
-            .fetch_one(admin)
-            .await
-            .expect("the list of databases")
+        sqlx::query_scalar(exists).bind(&name).fetch_one(admin).await.expect("the list of databases")
     };
     if there(&mut admin).await {
         return name;
@@ -161,11 +144,7 @@ async fn template(urls: &Urls) -> String {
     if !there(&mut admin).await {
         // Under another name until it is complete.
         let draft = format!("{name}_draft");
-        execute(
-            &mut admin,
-            &format!("drop database if exists {draft} with (force)"),
-        )
-        .await;
+        execute(&mut admin, &format!("drop database if exists {draft} with (force)")).await;
         execute(&mut admin, &format!("create database {draft}")).await;
         let mut owner = connect(&(urls.owner)(&draft)).await;
         store::MIGRATOR.run(&mut owner).await.expect("the migrations run");
@@ -181,9 +160,7 @@ fn fingerprint() -> String {
     let sum = store::MIGRATOR
         .iter()
         .flat_map(|migration| migration.checksum.iter())
-        .fold(0_u64, |hash, byte| {
-            hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)
-        });
+        .fold(0_u64, |hash, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte));
     format!("{sum:016x}")
 }
 

@@ -36,18 +36,10 @@ pub async fn organization(db: &TestDb, slug: &str) -> Organization {
             .execute(&mut owner)
             .await
             .expect("a new user");
-        people.push(Actor {
-            organization: id,
-            who: Who::User { id: user, role, name },
-        });
+        people.push(Actor { organization: id, who: Who::User { id: user, role, name } });
     }
     let [admin, agent, end_user] = people.try_into().expect("three people");
-    Organization {
-        id,
-        admin,
-        agent,
-        end_user,
-    }
+    Organization { id, admin, agent, end_user }
 }
 
 /// An API token of that person, written as the application would have: its SHA-256 only.

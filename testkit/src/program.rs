@@ -16,16 +16,8 @@ use tokio::process::{Child, Command};
 /// When it was not built: `script/test` builds it first.
 pub fn executable() -> PathBuf {
     let test = std::env::current_exe().expect("the path of this test");
-    let program = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>")
-        .join("relaydesk");
-    assert!(
-        program.exists(),
-        "{} is not there: run `cargo build -p app` first",
-        program.display()
-    );
+    let program = test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("relaydesk");
+    assert!(program.exists(), "{} is not there: run `cargo build -p app` first", program.display());
     program
 }
 
@@ -43,11 +35,7 @@ impl Process {
     /// When it ends before, or is not ready within a minute; what it wrote to standard error is shown.
     pub async fn start(args: &[&str], env: &[(&str, &str)], folder: &Path) -> Process {
         let log = folder.join("relaydesk.log");
-        let errors = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(&log)
-            .expect("a log file");
+        let errors = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
         let mut child = Command::new(executable())
             .args(args)
             .env_remove("DATABASE_URL")
@@ -68,10 +56,7 @@ impl Process {
             }
             None
         };
-        let base = tokio::time::timeout(Duration::from_secs(60), ready)
-            .await
-            .ok()
-            .flatten();
+        let base = tokio::time::timeout(Duration::from_secs(60), ready).await.ok().flatten();
         let Some(base) = base else {
             panic!(
                 "relaydesk {args:?} did not become ready:\n{}",
@@ -97,11 +82,7 @@ impl Process {
     /// When it has not ended after a minute.
     pub async fn terminate(mut self) -> Option<i32> {
         let pid = self.pid().to_string();
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .await
-            .expect("kill runs");
+        Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill runs");
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         ended.expect("ended within a minute").expect("waited").code()
     }
@@ -139,12 +120,7 @@ impl Demo {
         let facts: Value =
             serde_json::from_slice(&std::fs::read(data.join("demo.json")).expect("demo.json")).expect("JSON");
         let client = Client::new(&process.base, facts["token"].as_str().expect("a token"));
-        Demo {
-            process,
-            smtp: smtp.parse().expect("an address"),
-            facts,
-            client,
-        }
+        Demo { process, smtp: smtp.parse().expect("an address"), facts, client }
     }
 
     pub fn mailbox(&self) -> &str {
@@ -188,10 +164,7 @@ impl App {
             ("DATABASE_URL", db.app_url.as_str()),
             ("RELAYDESK_HTTP_LISTEN", "127.0.0.1:0"),
             ("RELAYDESK_SMTP_LISTEN", &smtp),
-            (
-                "RELAYDESK_DATA_DIR",
-                folder.path().join("data").to_str().expect("UTF-8"),
-            ),
+            ("RELAYDESK_DATA_DIR", folder.path().join("data").to_str().expect("UTF-8")),
             ("RELAYDESK_DISCOVERY_DIR", discovery.to_str().expect("UTF-8")),
             ("RELAYDESK_JWT_SECRET", "a secret for tests that is long enough"),
             ("RELAYDESK_MAIL_URL", &outbox.url()),
@@ -200,10 +173,7 @@ impl App {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        settings.extend(
-            env.iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
+        settings.extend(env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let process = Process::start(&["serve"], &borrowed(&settings), folder.path()).await;
         let client = Client::new(&process.base, &crate::token(&db, &organization.admin).await);
         let agent = client.with_token(&crate::token(&db, &organization.agent).await);
@@ -238,8 +208,5 @@ impl App {
 }
 
 fn borrowed(pairs: &[(String, String)]) -> Vec<(&str, &str)> {
-    pairs
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()))
-        .collect()
+    pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
 }

@@ -11,22 +11,14 @@ async fn every_test_has_a_database_of_its_own_and_no_rights_beyond_it() {
     let other = testkit::organization(&one, "other").await;
 
     let mut tx = one.db.begin(acme.id).await.unwrap();
-    let seen: Vec<String> = sqlx::query_scalar("select slug from organizations")
-        .fetch_all(&mut *tx)
-        .await
-        .unwrap();
+    let seen: Vec<String> =
+        sqlx::query_scalar("select slug from organizations").fetch_all(&mut *tx).await.unwrap();
     assert_eq!(seen, ["acme"]);
-    let user: String = sqlx::query_scalar("select current_user::text")
-        .fetch_one(&mut *tx)
-        .await
-        .unwrap();
+    let user: String = sqlx::query_scalar("select current_user::text").fetch_one(&mut *tx).await.unwrap();
     assert_eq!(user, "relaydesk_app");
     drop(tx);
     let mut tx = one.db.begin(other.id).await.unwrap();
-    let people: i64 = sqlx::query_scalar("select count(*) from users")
-        .fetch_one(&mut *tx)
-        .await
-        .unwrap();
+    let people: i64 = sqlx::query_scalar("select count(*) from users").fetch_one(&mut *tx).await.unwrap();
     assert_eq!(people, 3);
 
     let elsewhere: i64 = sqlx::query_scalar("select count(*) from organizations")
@@ -78,13 +70,6 @@ async fn the_smtp_sink_keeps_the_bytes() {
         (mails[0].from.as_str(), mails[0].to.as_slice()),
         ("a@example.org", &["b@example.org".to_owned()][..])
     );
-    assert!(
-        mails[0].text().contains("\r\n.dot at the start\r\n"),
-        "{}",
-        mails[0].text()
-    );
-    assert_eq!(
-        mails[0].header("subject").as_deref(),
-        Some("=?utf-8?b?Z3LDvMOfZQ==?=")
-    );
+    assert!(mails[0].text().contains("\r\n.dot at the start\r\n"), "{}", mails[0].text());
+    assert_eq!(mails[0].header("subject").as_deref(), Some("=?utf-8?b?Z3LDvMOfZQ==?="));
 }

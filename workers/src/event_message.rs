@@ -28,7 +28,9 @@ pub async fn of(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Re
         Some("opened") => Some(facts.ticket.description.as_str()),
         Some("resolved") => facts.ticket.resolution.as_deref().or(payload["resolution"].as_str()),
         // What staff write among themselves stays in the ticket: who reads a channel is not known here.
-        Some("commented") if payload["comment"]["visibility"] == "public" => payload["comment"]["body"].as_str(),
+        Some("commented") if payload["comment"]["visibility"] == "public" => {
+            payload["comment"]["body"].as_str()
+        }
         _ => payload["reason"].as_str(),
     };
     let words = |word: &str| word.replace('_', " ");
@@ -42,7 +44,10 @@ pub async fn of(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Re
         assignee: facts.assignee.map(|person| person.name),
         team: facts.team,
         actor,
-        text: text.map(str::trim).filter(|text| !text.is_empty()).map(|text| text.chars().take(LONGEST_TEXT).collect()),
+        text: text
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(|text| text.chars().take(LONGEST_TEXT).collect()),
         sla_metric: payload["metric"].as_str().map(|metric| first_upper(&words(metric))),
         sla_due: payload["due_at"].as_str().and_then(readable),
         number: facts.ticket.number,

@@ -25,11 +25,7 @@ pub struct Reception {
 impl Reception {
     /// `hostname`: how the Received header names us.
     pub fn new(db: Db, hostname: impl Into<String>) -> Self {
-        Reception {
-            db,
-            hostname: hostname.into(),
-            lately: Arc::default(),
-        }
+        Reception { db, hostname: hostname.into(), lately: Arc::default() }
     }
 
     async fn find(&self, address: &EmailAddress) -> Result<Option<Found>, store::Error> {
@@ -50,12 +46,7 @@ impl Reception {
     /// Where mail for an address goes that RCPT has accepted. A mailbox that was deleted since then does no harm: the
     /// message is kept, and set aside.
     async fn found(&self, address: &EmailAddress) -> Result<Option<Found>, store::Error> {
-        let lately = self
-            .lately
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(address)
-            .copied();
+        let lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner).get(address).copied();
         match lately {
             Some((found, at)) if at.elapsed() < REMEMBERED => Ok(Some(found)),
             _ => self.find(address).await,
@@ -75,10 +66,7 @@ impl Reception {
         }
         let mut by_organization: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for found in mailboxes {
-            by_organization
-                .entry(found.organization)
-                .or_default()
-                .push(found.mailbox);
+            by_organization.entry(found.organization).or_default().push(found.mailbox);
         }
         let mut organizations = by_organization.into_iter();
         let Some((first, rest)) = organizations.next() else {

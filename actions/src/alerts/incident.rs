@@ -35,13 +35,7 @@ pub(super) async fn settle(
         firing,
     };
     let reopen_within = TimeDelta::seconds(source.reopen_within_seconds.into());
-    let judged = judge_group(
-        &state,
-        &concern.change,
-        source.auto_resolve,
-        reopen_within,
-        tx.now(),
-    );
+    let judged = judge_group(&state, &concern.change, source.auto_resolve, reopen_within, tx.now());
     let started: Vec<&Signal> = concern.started.iter().map(|(_, signal)| *signal).collect();
     let (outcome, incident) = match (judged, ticket) {
         (Open, _) => {
@@ -52,13 +46,7 @@ pub(super) async fn settle(
         (Reopen, Some(ticket)) => {
             tickets::reopen(tx, actor, ticket.id, Some("the alert fires again")).await?;
             raise(tx, actor, &ticket, concern.change.worst).await?;
-            comment(
-                tx,
-                actor,
-                &ticket,
-                &group_comment(&started, &concern.ended, firing, None),
-            )
-            .await?;
+            comment(tx, actor, &ticket, &group_comment(&started, &concern.ended, firing, None)).await?;
             (Outcome::Reopened, Some(ticket.id))
         }
         (Join { raise: raised }, Some(ticket)) => {
@@ -68,23 +56,11 @@ pub(super) async fn settle(
             (Outcome::Joined, Some(ticket.id))
         }
         (Resolve, Some(ticket)) => {
-            tickets::resolve(
-                tx,
-                actor,
-                ticket.id,
-                &note_of_resolution(&source.name, &concern.ended),
-            )
-            .await?;
+            tickets::resolve(tx, actor, ticket.id, &note_of_resolution(&source.name, &concern.ended)).await?;
             (Outcome::Resolved, Some(ticket.id))
         }
         (NoteEnd, Some(ticket)) => {
-            comment(
-                tx,
-                actor,
-                &ticket,
-                &group_comment(&[], &concern.ended, firing, None),
-            )
-            .await?;
+            comment(tx, actor, &ticket, &group_comment(&[], &concern.ended, firing, None)).await?;
             (Outcome::Noted, Some(ticket.id))
         }
         (_, _) => (unmoved(concern), concern.group.incident),
@@ -113,10 +89,7 @@ fn new_incident(
     concern: &Concern<'_>,
     started: &[&Signal],
 ) -> NewTicket {
-    let grading = concern
-        .change
-        .worst
-        .unwrap_or_else(|| source.severity_map.grade(""));
+    let grading = concern.change.worst.unwrap_or_else(|| source.severity_map.grade(""));
     NewTicket {
         description: description(notification, started),
         impact: grading.impact,
@@ -129,24 +102,15 @@ fn new_incident(
 /// Raises impact and urgency, never lowers them: what a person has set higher stays. Answers what it did, in words.
 async fn raise(tx: &mut Tx, actor: &Actor, ticket: &Ticket, to: Option<Grading>) -> Result<Option<String>> {
     let Some(to) = to else { return Ok(None) };
-    let now = Grading {
-        impact: ticket.impact,
-        urgency: ticket.urgency,
-    };
+    let now = Grading { impact: ticket.impact, urgency: ticket.urgency };
     let raised = now.worse(to);
     if raised == now {
         return Ok(None);
     }
-    let patch = TicketPatch {
-        impact: Some(raised.impact),
-        urgency: Some(raised.urgency),
-        ..TicketPatch::default()
-    };
+    let patch =
+        TicketPatch { impact: Some(raised.impact), urgency: Some(raised.urgency), ..TicketPatch::default() };
     let after = tickets::update(tx, actor, ticket.id, patch).await?;
-    Ok(Some(format!(
-        "more severe now: priority raised from {} to {}",
-        ticket.priority, after.priority
-    )))
+    Ok(Some(format!("more severe now: priority raised from {} to {}", ticket.priority, after.priority)))
 }
 
 async fn comment(tx: &mut Tx, actor: &Actor, ticket: &Ticket, text: &str) -> Result<()> {

@@ -74,24 +74,11 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
     let mailbox = store::mailboxes::for_ticket(tx, about.ticket).await?;
     let conversation = store::mail_messages::conversation(tx, about.ticket).await?;
     let real = |id: &&str| !id.ends_with(".invalid");
-    let references: Vec<String> = conversation
-        .iter()
-        .map(|known| known.message_id.as_str())
-        .filter(real)
-        .map(bracketed)
-        .collect();
-    let answered = conversation
-        .iter()
-        .rev()
-        .find(|known| !known.ours)
-        .map(|known| known.message_id.as_str());
-    let in_reply_to = answered
-        .filter(real)
-        .map(bracketed)
-        .or_else(|| references.last().cloned());
-    let host = mailbox
-        .as_ref()
-        .map_or("relaydesk.invalid", |mailbox| mailbox.address.host());
+    let references: Vec<String> =
+        conversation.iter().map(|known| known.message_id.as_str()).filter(real).map(bracketed).collect();
+    let answered = conversation.iter().rev().find(|known| !known.ours).map(|known| known.message_id.as_str());
+    let in_reply_to = answered.filter(real).map(bracketed).or_else(|| references.last().cloned());
+    let host = mailbox.as_ref().map_or("relaydesk.invalid", |mailbox| mailbox.address.host());
     let message_id = message_id::outgoing(Uuid::new_v4(), &ascii_host(host));
     let organization = tx.organization();
     let mail = NewMail {
@@ -134,9 +121,5 @@ fn bracketed(id: &str) -> String {
 
 /// Message-IDs are ASCII.
 fn ascii_host(host: &str) -> String {
-    if host.is_ascii() {
-        host.to_owned()
-    } else {
-        "relaydesk.invalid".to_owned()
-    }
+    if host.is_ascii() { host.to_owned() } else { "relaydesk.invalid".to_owned() }
 }

@@ -17,11 +17,7 @@ pub async fn gather(
     sender: Option<&User>,
 ) -> Result<Facts> {
     let mut ids = message_id::candidates(mail);
-    ids.extend(
-        mail.report
-            .iter()
-            .filter_map(|report| report.original_message_id.clone()),
-    );
+    ids.extend(mail.report.iter().filter_map(|report| report.original_message_id.clone()));
     let known = store::mail_messages::known(tx, &ids).await?;
     let mut referenced = Vec::new();
     for id in &ids {
@@ -42,11 +38,7 @@ pub async fn gather(
     };
     let answers_us = !referenced.is_empty() || numbered.is_some();
     let automatic = automatic::recognise(mail, tx.organization(), own, return_path, answers_us);
-    Ok(Facts {
-        automatic,
-        referenced,
-        numbered,
-    })
+    Ok(Facts { automatic, referenced, numbered })
 }
 
 async fn hit(

@@ -63,34 +63,14 @@ pub async fn take_in(tx: &mut Tx, actor: &Actor, incoming: Incoming<'_>) -> Resu
     match decide(&facts) {
         Decision::Ignore { why, about } => {
             store::inbox::finish(tx, id, Status::Ignored, Some(&reason(why, incoming.mail)), about).await?;
-            Ok(Outcome::Ignored {
-                why: why.reason(),
-                label: why.outcome(),
-                ticket: about,
-            })
+            Ok(Outcome::Ignored { why: why.reason(), label: why.outcome(), ticket: about })
         }
-        Decision::Comment {
-            ticket,
-            visibility,
-            stranger,
-        } => {
-            let from = Writer {
-                user: sender.filter(|_| !stranger).map(|user| user.id),
-                stranger,
-            };
+        Decision::Comment { ticket, visibility, stranger } => {
+            let from = Writer { user: sender.filter(|_| !stranger).map(|user| user.id), stranger };
             comment(tx, actor, incoming, ticket, visibility, from).await
         }
         Decision::Open { follows } => {
-            let outcome = open(
-                tx,
-                actor,
-                &incoming,
-                &own,
-                sender,
-                follows,
-                facts.automatic.as_ref(),
-            )
-            .await?;
+            let outcome = open(tx, actor, &incoming, &own, sender, follows, facts.automatic.as_ref()).await?;
             if let Outcome::Opened { ticket, .. } = &outcome {
                 remember(tx, &incoming, *ticket, None, false).await?;
                 attach(tx, actor, *ticket, None, incoming.files).await?;
@@ -128,11 +108,7 @@ async fn open(
         tickets::link(tx, actor, ticket.id, LinkKind::RelatesTo, earlier).await?;
     }
     let answer = automatic::may_answer(mail, automatic).then(|| (mail.from.address.clone(), was_known));
-    Ok(Outcome::Opened {
-        ticket: ticket.id,
-        number: ticket.number,
-        answer,
-    })
+    Ok(Outcome::Opened { ticket: ticket.id, number: ticket.number, answer })
 }
 
 /// Whose words a comment is made of.
@@ -155,11 +131,7 @@ async fn comment(
     if store::mail_messages::is_on_ticket(tx, ticket, &incoming.entry.unique_key).await? {
         let why = "the same mail is on the ticket already, through another mailbox";
         store::inbox::finish(tx, id, Status::Ignored, Some(why), Some(ticket)).await?;
-        return Ok(Outcome::Ignored {
-            why,
-            label: "duplicate",
-            ticket: Some(ticket),
-        });
+        return Ok(Outcome::Ignored { why, label: "duplicate", ticket: Some(ticket) });
     }
     let (fresh, _) = quote::split(&mail.text);
     let (fresh, name) = (fresh.trim(), signature(&mail.from));
@@ -185,13 +157,7 @@ async fn comment(
 /// Who else was addressed and is known here. Nobody becomes known by being named in a mail.
 async fn watchers(tx: &mut Tx, mail: &Mail, own: &[EmailAddress], requester: UserId) -> Result<Vec<UserId>> {
     let mut watchers = Vec::new();
-    for person in mail
-        .cc
-        .iter()
-        .chain(&mail.to)
-        .filter(|person| !own.contains(&person.address))
-        .take(50)
-    {
+    for person in mail.cc.iter().chain(&mail.to).filter(|person| !own.contains(&person.address)).take(50) {
         if let Some(user) = store::users::find_by_email(tx, &person.address).await?
             && user.is_active
             && user.id != requester
@@ -259,11 +225,7 @@ fn reason(why: Ignored, mail: &Mail) -> String {
         .flatten()
         .map(String::as_str)
         .collect();
-    if about.is_empty() {
-        why.reason().to_owned()
-    } else {
-        format!("{}: {}", why.reason(), about.join(", "))
-    }
+    if about.is_empty() { why.reason().to_owned() } else { format!("{}: {}", why.reason(), about.join(", ")) }
 }
 
 fn signature(person: &Person) -> String {

@@ -27,14 +27,7 @@ pub async fn assign(tx: &mut Tx, actor: &Actor, id: TicketId, assignment: Assign
     let before = see::lock(tx, actor, id).await?;
     let mut after = before.clone();
     set(tx, &mut after, &assignment).await?;
-    change::apply(
-        tx,
-        actor,
-        before,
-        after,
-        Note::default().because(assignment.reason.as_deref()),
-    )
-    .await
+    change::apply(tx, actor, before, after, Note::default().because(assignment.reason.as_deref())).await
 }
 
 /// Sets the fields after checking them. Also for `update` and `escalate`.

@@ -39,18 +39,8 @@ pub async fn attach(
     blobs: &Blobs,
 ) -> Result<AttachmentId> {
     let stored = blobs.put(tx.organization(), &new.bytes).await?;
-    let NewAttachment {
-        file_name,
-        media_type,
-        content_id,
-        ..
-    } = new;
-    let attachment = StoredAttachment {
-        file_name,
-        media_type,
-        content_id,
-        stored,
-    };
+    let NewAttachment { file_name, media_type, content_id, .. } = new;
+    let attachment = StoredAttachment { file_name, media_type, content_id, stored };
     Ok(attach_stored(tx, actor, ticket, comment, attachment).await?.id)
 }
 
@@ -89,7 +79,8 @@ pub async fn attach_stored(
     };
     store::attachments::insert(tx, &attachment).await?;
     store::tickets::touch(tx, ticket, false).await?;
-    let shown = json!({"id": attachment.id, "file_name": attachment.file_name, "size_bytes": attachment.size_bytes});
+    let shown =
+        json!({"id": attachment.id, "file_name": attachment.file_name, "size_bytes": attachment.size_bytes});
     let mut note = Note::one("attached", "attachments", &Value::Null, &shown);
     note.is_internal = is_internal;
     // What comes with a comment or with the ticket itself is told with it.

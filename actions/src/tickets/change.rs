@@ -25,10 +25,7 @@ pub(super) struct Note {
 
 impl Note {
     pub fn action(action: &'static str) -> Self {
-        Note {
-            action: Some(action),
-            ..Note::default()
-        }
+        Note { action: Some(action), ..Note::default() }
     }
 
     /// One change of something that is not a column of the ticket.
@@ -102,8 +99,7 @@ pub(super) fn move_to(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chr
     if from == to {
         return Ok(());
     }
-    from.check_move(ticket.kind, to)
-        .map_err(|error| crate::Error::conflict(error.to_string()))?;
+    from.check_move(ticket.kind, to).map_err(|error| crate::Error::conflict(error.to_string()))?;
     if from.is_reopening(to) {
         ticket.reopened_count += 1;
         (ticket.resolved_at, ticket.closed_at, ticket.resolution) = (None, None, None);
@@ -119,11 +115,7 @@ pub(super) fn move_to(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chr
 
 /// Where an open ticket stands when nothing else is known of it.
 pub(super) fn waiting_status(ticket: &Ticket) -> Status {
-    if ticket.assignee.is_some() {
-        Status::Assigned
-    } else {
-        Status::New
-    }
+    if ticket.assignee.is_some() { Status::Assigned } else { Status::New }
 }
 
 /// The fields as the API names them.
@@ -139,11 +131,7 @@ fn difference(before: &Ticket, after: &Ticket) -> Changes {
     changes.note("assignee", &before.assignee, &after.assignee);
     changes.note("team", &before.team, &after.team);
     changes.note("resolution", &before.resolution, &after.resolution);
-    changes.note(
-        "first_responded_at",
-        &before.first_responded_at,
-        &after.first_responded_at,
-    );
+    changes.note("first_responded_at", &before.first_responded_at, &after.first_responded_at);
     changes
 }
 

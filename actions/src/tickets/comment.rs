@@ -37,10 +37,7 @@ impl NewComment {
     }
 
     pub fn internal(body: impl Into<String>, source: Source) -> Self {
-        NewComment {
-            visibility: Visibility::Internal,
-            ..NewComment::public(body, source)
-        }
+        NewComment { visibility: Visibility::Internal, ..NewComment::public(body, source) }
     }
 }
 
@@ -103,10 +100,7 @@ fn body(actor: &Actor, new: &NewComment) -> Result<String> {
     if is_person && body.chars().count() > text::MAX_TEXT {
         return Err(Error::invalid(
             "/body",
-            format!(
-                "must have at most {} characters: attach the rest as a file",
-                text::MAX_TEXT
-            ),
+            format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT),
         ));
     }
     Ok(text::truncated(&body, text::MAX_TEXT))
@@ -117,10 +111,7 @@ async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<
         (Who::User { id, role, .. }, Some(author)) if author == *id => role.is_staff(),
         (_, Some(author)) => {
             let standing = store::ticket_people::standing(tx, author).await?;
-            standing
-                .ok_or_else(|| Error::invalid("/author", "there is no such user"))?
-                .role
-                .is_staff()
+            standing.ok_or_else(|| Error::invalid("/author", "there is no such user"))?.role.is_staff()
         }
         (_, None) => false,
     })
@@ -129,11 +120,7 @@ async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<
 fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
     match ticket.status {
         Status::Pending => {
-            let to = if ticket.assignee.is_some() {
-                Status::InProgress
-            } else {
-                Status::New
-            };
+            let to = if ticket.assignee.is_some() { Status::InProgress } else { Status::New };
             change::move_to(ticket, to, now)
         }
         Status::Resolved => change::move_to(ticket, change::waiting_status(ticket), now),

@@ -35,11 +35,8 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
     if let Some(priority) = raised(&before, &escalation)? {
         after.priority = priority;
     }
-    let assignment = Assignment {
-        assignee: escalation.assignee.map(Some),
-        team: escalation.team.map(Some),
-        reason: None,
-    };
+    let assignment =
+        Assignment { assignee: escalation.assignee.map(Some), team: escalation.team.map(Some), reason: None };
     assign::set(tx, &mut after, &assignment).await?;
     if after == before {
         return Err(Error::conflict(
@@ -54,10 +51,7 @@ fn raised(ticket: &Ticket, escalation: &Escalation) -> Result<Option<Priority>> 
     match escalation.priority {
         Some(wanted) if wanted.rank() > ticket.priority.rank() => Err(Error::invalid(
             "/priority",
-            format!(
-                "an escalation cannot lower the priority: it is {}",
-                ticket.priority
-            ),
+            format!("an escalation cannot lower the priority: it is {}", ticket.priority),
         )),
         Some(wanted) => Ok(Some(wanted)),
         None if escalation.team.is_none() && escalation.assignee.is_none() => {

@@ -69,11 +69,7 @@ async fn remember(
             continue;
         };
         let link = json!({"kind": kind, "outgoing": ticket.id == from, "ticket": other.number});
-        let (before, after) = if is_new {
-            (Value::Null, link)
-        } else {
-            (link, Value::Null)
-        };
+        let (before, after) = if is_new { (Value::Null, link) } else { (link, Value::Null) };
         let action = if is_new { "linked" } else { "unlinked" };
         change::remember(tx, actor, ticket, &Note::one(action, "links", &before, &after)).await?;
     }

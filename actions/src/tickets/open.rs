@@ -61,9 +61,7 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
     for watcher in &new.watchers {
         people::must_exist(tx, *watcher, "/watchers").await?;
     }
-    let priority = store::priority_matrix::get(tx)
-        .await?
-        .priority(new.impact, new.urgency);
+    let priority = store::priority_matrix::get(tx).await?.priority(new.impact, new.urgency);
     let now = tx.now();
     let mut ticket = Ticket {
         id: TicketId::new(),
@@ -71,11 +69,7 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
         number: String::new(),
         title,
         description,
-        status: if new.assignee.is_some() {
-            Status::Assigned
-        } else {
-            Status::New
-        },
+        status: if new.assignee.is_some() { Status::Assigned } else { Status::New },
         impact: new.impact,
         urgency: new.urgency,
         priority,
@@ -113,27 +107,17 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
 fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)> {
     let is_person = matches!(actor.who, Who::User { .. });
     let mut wrong = Vec::new();
-    let mut field = |pointer: &str, detail: String| {
-        wrong.push(FieldError {
-            pointer: pointer.into(),
-            detail,
-        })
-    };
+    let mut field =
+        |pointer: &str, detail: String| wrong.push(FieldError { pointer: pointer.into(), detail });
     if new.title.trim().is_empty() {
         field("/title", "must not be empty".into());
     } else if is_person && new.title.chars().count() > text::MAX_TITLE {
-        field(
-            "/title",
-            format!("must have at most {} characters", text::MAX_TITLE),
-        );
+        field("/title", format!("must have at most {} characters", text::MAX_TITLE));
     }
     if is_person && new.description.chars().count() > text::MAX_TEXT {
         field(
             "/description",
-            format!(
-                "must have at most {} characters: attach the rest as a file",
-                text::MAX_TEXT
-            ),
+            format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT),
         );
     }
     let mut tags = Vec::new();
@@ -146,17 +130,10 @@ fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)
     }
     let title = text::title(&new.title);
     if wrong.is_empty() && title.is_empty() {
-        wrong.push(FieldError {
-            pointer: "/title".into(),
-            detail: "must not be empty".into(),
-        });
+        wrong.push(FieldError { pointer: "/title".into(), detail: "must not be empty".into() });
     }
     if wrong.is_empty() {
-        Ok((
-            title,
-            text::truncated(&text::body(&new.description), text::MAX_TEXT),
-            tags,
-        ))
+        Ok((title, text::truncated(&text::body(&new.description), text::MAX_TEXT), tags))
     } else {
         Err(Error::Invalid(wrong))
     }

@@ -9,10 +9,9 @@ pub(super) async fn must_be_staff(tx: &mut Tx, user: UserId, pointer: &str) -> R
     match store::ticket_people::standing(tx, user).await? {
         Some(person) if person.is_active && person.role.is_staff() => Ok(()),
         Some(person) if !person.is_active => Err(Error::invalid(pointer, "this user is not active")),
-        Some(_) => Err(Error::invalid(
-            pointer,
-            "an end user cannot be assigned: name an agent, manager or admin",
-        )),
+        Some(_) => {
+            Err(Error::invalid(pointer, "an end user cannot be assigned: name an agent, manager or admin"))
+        }
         None => Err(Error::invalid(pointer, "there is no such user")),
     }
 }

@@ -8,11 +8,7 @@ use store::tickets::Ticket;
 
 /// The condition for lists: `Some` person when the actor sees only what that person requested or watches.
 pub fn scope(actor: &Actor) -> Option<UserId> {
-    if permission::sees_all_tickets(actor) {
-        None
-    } else {
-        actor.user_id()
-    }
+    if permission::sees_all_tickets(actor) { None } else { actor.user_id() }
 }
 
 /// Whether the actor reads internal comments and what hangs on them.
@@ -34,11 +30,7 @@ pub async fn see(tx: &mut Tx, actor: &Actor, id: TicketId) -> Result<Ticket> {
 /// Keeps everybody else from changing the ticket, and refuses when it is not at this version any more.
 pub async fn expect_version(tx: &mut Tx, id: TicketId, version: i64) -> Result<()> {
     let ticket = store::tickets::lock(tx, id).await?;
-    if ticket.version == version {
-        Ok(())
-    } else {
-        Err(Error::Stale)
-    }
+    if ticket.version == version { Ok(()) } else { Err(Error::Stale) }
 }
 
 /// Locks a ticket that the actor may see.

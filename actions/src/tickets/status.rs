@@ -60,10 +60,7 @@ pub async fn reopen(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&st
     permission::check(actor, Permission::TicketsReopen)?;
     let before = see::lock(tx, actor, id).await?;
     if before.status.is_open() {
-        return Err(Error::conflict(format!(
-            "the ticket is open already: it is {}",
-            before.status
-        )));
+        return Err(Error::conflict(format!("the ticket is open already: it is {}", before.status)));
     }
     let mut after = before.clone();
     let to = change::waiting_status(&after);
@@ -90,10 +87,7 @@ pub(super) fn set(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chrono:
         return Err(Error::invalid("/resolution", "say how it was resolved"));
     }
     if to == Status::Assigned && ticket.assignee.is_none() {
-        return Err(Error::invalid(
-            "/assignee",
-            "a ticket is assigned by naming an assignee",
-        ));
+        return Err(Error::invalid("/assignee", "a ticket is assigned by naming an assignee"));
     }
     change::move_to(ticket, to, now)
 }

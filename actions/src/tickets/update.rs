@@ -42,17 +42,11 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: TicketId, patch: TicketPatch
     if patch.impact.is_some() || patch.urgency.is_some() {
         after.impact = patch.impact.unwrap_or(after.impact);
         after.urgency = patch.urgency.unwrap_or(after.urgency);
-        after.priority = store::priority_matrix::get(tx)
-            .await?
-            .priority(after.impact, after.urgency);
+        after.priority = store::priority_matrix::get(tx).await?.priority(after.impact, after.urgency);
     }
     if patch.assignee.is_some() || patch.team.is_some() {
         permission::check(actor, Permission::TicketsAssign)?;
-        let assignment = Assignment {
-            assignee: patch.assignee,
-            team: patch.team,
-            reason: None,
-        };
+        let assignment = Assignment { assignee: patch.assignee, team: patch.team, reason: None };
         assign::set(tx, &mut after, &assignment).await?;
     }
     if let Some(to) = patch.status {
@@ -81,10 +75,8 @@ fn words(ticket: &mut Ticket, patch: &TicketPatch) -> Result<()> {
     }
     if let Some(raw) = &patch.description {
         if raw.chars().count() > text::MAX_TEXT {
-            let detail = format!(
-                "must have at most {} characters: attach the rest as a file",
-                text::MAX_TEXT
-            );
+            let detail =
+                format!("must have at most {} characters: attach the rest as a file", text::MAX_TEXT);
             return Err(Error::invalid("/description", detail));
         }
         ticket.description = text::body(raw);
@@ -92,10 +84,7 @@ fn words(ticket: &mut Ticket, patch: &TicketPatch) -> Result<()> {
     if let Some(raw) = &patch.resolution {
         let resolution = status::clean_resolution(raw)?;
         if ticket.status.is_open() && patch.status != Some(Status::Resolved) {
-            return Err(Error::invalid(
-                "/resolution",
-                "an open ticket has no resolution: resolve it",
-            ));
+            return Err(Error::invalid("/resolution", "an open ticket has no resolution: resolve it"));
         }
         ticket.resolution = Some(resolution);
     }

@@ -15,7 +15,8 @@ pub async fn add_watcher(tx: &mut Tx, actor: &Actor, id: TicketId, user: UserId)
     people::must_exist(tx, user, "/user").await?;
     let is_new = store::ticket_watchers::add(tx, id, user).await?;
     if is_new {
-        change::remember(tx, actor, &ticket, &Note::one("watcher_added", "watchers", &Value::Null, &user)).await?;
+        change::remember(tx, actor, &ticket, &Note::one("watcher_added", "watchers", &Value::Null, &user))
+            .await?;
     }
     Ok(is_new)
 }

@@ -19,7 +19,10 @@ async fn a_new_ticket_has_clocks_and_each_has_its_timer() {
     let mut tx = db.db.begin(acme.id).await.unwrap();
     let shown = actions::sla::view(&mut tx, &[ticket.id]).await.unwrap().remove(&ticket.id).unwrap();
     let resolution = shown.resolution.unwrap();
-    assert_eq!((resolution.state, resolution.target_seconds, resolution.breached_at), (State::Running, 3600, None));
+    assert_eq!(
+        (resolution.state, resolution.target_seconds, resolution.breached_at),
+        (State::Running, 3600, None)
+    );
 }
 
 #[tokio::test]
@@ -42,7 +45,10 @@ async fn warning_then_breach_each_on_time_and_once() {
     assert!(rest > Duration::from_secs(470) && rest <= Duration::from_secs(480), "{rest:?}");
     pass(&db, 8);
     let checked = judge(&db.db, &acme.agent, &first).await;
-    assert!(matches!(checked, Checked::Judged { trigger: Trigger::Warning, lag } if lag < Duration::from_secs(10)), "{checked:?}");
+    assert!(
+        matches!(checked, Checked::Judged { trigger: Trigger::Warning, lag } if lag < Duration::from_secs(10)),
+        "{checked:?}"
+    );
     assert_eq!(judge(&db.db, &acme.agent, &first).await, Checked::Nothing, "its timer was replaced");
     pass(&db, 2);
     let checked = judge(&db.db, &acme.agent, &first).await;
@@ -65,7 +71,11 @@ async fn twenty_workers_find_a_breach_once() {
     pass(&db, 61);
     let runs = (0..20).map(|_| judge(&db.db, &acme.agent, &stored));
     let judged = futures::future::join_all(runs).await;
-    assert_eq!(judged.iter().filter(|checked| matches!(checked, Checked::Judged { .. })).count(), 1, "{judged:?}");
+    assert_eq!(
+        judged.iter().filter(|checked| matches!(checked, Checked::Judged { .. })).count(),
+        1,
+        "{judged:?}"
+    );
     assert_eq!(events(&db, "sla.breached").await, 1);
     assert_eq!(count(&db, "select count(*) from sla_breaches").await, 1);
 }
@@ -88,7 +98,10 @@ async fn a_breach_that_no_timer_found_is_recorded_when_the_ticket_is_resolved() 
     reopen(&mut tx, &acme.agent, ticket.id, None).await.unwrap();
     tx.commit().await.unwrap();
     let stored = clock(&db.db, &acme.agent, ticket.id, Metric::Resolution).await;
-    assert_eq!((stored.clock.state(), judge(&db.db, &acme.agent, &stored).await), (State::Breached, Checked::Nothing));
+    assert_eq!(
+        (stored.clock.state(), judge(&db.db, &acme.agent, &stored).await),
+        (State::Breached, Checked::Nothing)
+    );
     assert_eq!(count(&db, "select count(*) from sla_breaches where fulfilled_at is null").await, 1);
 }
 
@@ -125,7 +138,10 @@ async fn pending_stops_the_clocks_and_work_goes_on_where_it_stood() {
     };
     pass(&db, 20);
     let paused = move_to(Status::Pending).await;
-    assert_eq!((paused.clock.state(), paused.clock.due_at, paused.clock.elapsed.num_minutes()), (State::Paused, None, 20));
+    assert_eq!(
+        (paused.clock.state(), paused.clock.due_at, paused.clock.elapsed.num_minutes()),
+        (State::Paused, None, 20)
+    );
     pass(&db, 1000);
     assert_eq!(judge(&db.db, &acme.agent, &paused).await, Checked::Nothing);
     let running = move_to(Status::InProgress).await;
@@ -140,7 +156,11 @@ async fn another_priority_changes_the_goal_but_not_the_start() {
     let ticket = opened(&db, &acme.agent).await;
     pass(&db, 20);
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let high = Escalation { reason: "the boss waits".into(), priority: Some(Priority::High), ..Escalation::default() };
+    let high = Escalation {
+        reason: "the boss waits".into(),
+        priority: Some(Priority::High),
+        ..Escalation::default()
+    };
     escalate(&mut tx, &acme.agent, ticket.id, high).await.unwrap();
     tx.commit().await.unwrap();
     let stored = clock(&db.db, &acme.agent, ticket.id, Metric::Resolution).await;
@@ -148,5 +168,8 @@ async fn another_priority_changes_the_goal_but_not_the_start() {
     // The first response was late under the old goal: ten minutes, not five.
     let mut tx = db.db.begin(acme.id).await.unwrap();
     let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
-    assert_eq!(breaches.iter().map(|b| (b.metric, b.target_seconds)).collect::<Vec<_>>(), [(Metric::FirstResponse, 600)]);
+    assert_eq!(
+        breaches.iter().map(|b| (b.metric, b.target_seconds)).collect::<Vec<_>>(),
+        [(Metric::FirstResponse, 600)]
+    );
 }

@@ -44,7 +44,11 @@ async fn an_edited_policy_reaches_tickets_that_are_open() {
     recompute(&db, &acme.admin).await;
     for ticket in [&tickets[0], &tickets[59]] {
         let stored = clock(&db.db, &acme.agent, ticket.id, Metric::Resolution).await;
-        assert_eq!(stored.clock.due_at, Some(ticket.created_at + TimeDelta::minutes(60)), "counted from its beginning");
+        assert_eq!(
+            stored.clock.due_at,
+            Some(ticket.created_at + TimeDelta::minutes(60)),
+            "counted from its beginning"
+        );
     }
     let mut tx = db.db.begin(acme.id).await.unwrap();
     let mut longer = promise();
@@ -120,7 +124,9 @@ async fn wrong_policies_are_refused_with_words() {
     let mut tx = db.db.begin(acme.id).await.unwrap();
     assert!(matches!(sla_policies::create(&mut tx, &acme.agent, promise()).await, Err(Error::Forbidden(_))));
     let nothing = NewPolicy { name: " ".into(), warn_percent: Some(100), targets: Vec::new(), ..promise() };
-    let Err(Error::Invalid(fields)) = sla_policies::create(&mut tx, &acme.admin, nothing).await else { panic!() };
+    let Err(Error::Invalid(fields)) = sla_policies::create(&mut tx, &acme.admin, nothing).await else {
+        panic!()
+    };
     let pointers: Vec<_> = fields.iter().map(|field| field.pointer.as_str()).collect();
     assert_eq!(pointers, ["/name", "/warn_percent", "/targets"]);
     let never = NewCalendar { windows: Vec::new(), ..calendar(&WEEK) };

@@ -13,13 +13,15 @@ fn after(seconds: u32, action: Action) -> Step {
 /// A team whose manager is the admin.
 async fn team(db: &TestDb, organization: &Organization) -> TeamId {
     let team = TeamId::new();
-    sqlx::query("insert into teams (id, organization_id, name, manager_id) values ($1, $2, 'second line', $3)")
-        .bind(team.0)
-        .bind(organization.id.0)
-        .bind(organization.admin.user_id().map(|id: UserId| id.0))
-        .execute(&mut db.owner().await)
-        .await
-        .unwrap();
+    sqlx::query(
+        "insert into teams (id, organization_id, name, manager_id) values ($1, $2, 'second line', $3)",
+    )
+    .bind(team.0)
+    .bind(organization.id.0)
+    .bind(organization.admin.user_id().map(|id: UserId| id.0))
+    .execute(&mut db.owner().await)
+    .await
+    .unwrap();
     team
 }
 
@@ -95,7 +97,10 @@ async fn every_step_is_done_once_by_however_many_workers() {
     );
     let now = store::tickets::get(&mut tx, ticket.id).await.unwrap();
     assert_eq!((now.team, now.priority), (Some(team), ticket.priority.raised()));
-    assert_eq!(store::escalations::get(&mut tx, escalation.id).await.unwrap().state, EscalationState::Finished);
+    assert_eq!(
+        store::escalations::get(&mut tx, escalation.id).await.unwrap().state,
+        EscalationState::Finished
+    );
     drop(tx);
     assert_eq!(count(&db, "select count(*) from deliveries").await, 2);
     assert_eq!(count(&db, "select count(*) from ticket_history where action = 'escalation'").await, 5);
@@ -123,7 +128,10 @@ async fn a_resolved_ticket_stops_its_escalation_and_history_says_why() {
     let mut tx = db.db.begin(acme.id).await.unwrap();
     resolve(&mut tx, &acme.agent, ticket.id, "rebooted").await.unwrap();
     let stopped = store::escalations::get(&mut tx, escalation.id).await.unwrap();
-    assert_eq!((stopped.state, stopped.reason.as_str()), (EscalationState::Stopped, "the ticket is resolved"));
+    assert_eq!(
+        (stopped.state, stopped.reason.as_str()),
+        (EscalationState::Stopped, "the ticket is resolved")
+    );
     assert_eq!(step(&mut tx, escalation.id, Some(1)).await.unwrap(), Stepped::Nothing);
     tx.commit().await.unwrap();
     let told = "select count(*) from ticket_history where action = 'escalation' and changes::text like '%the ticket is resolved%'";
@@ -134,12 +142,19 @@ async fn a_resolved_ticket_stops_its_escalation_and_history_says_why() {
 async fn a_step_that_cannot_be_done_does_not_hold_up_the_others() {
     let (db, acme) = house().await;
     let team = team(&db, &acme).await;
-    let steps = vec![after(0, Action::AssignTeam { team }), after(0, Action::NotifyManager), after(0, Action::RaisePriority)];
+    let steps = vec![
+        after(0, Action::AssignTeam { team }),
+        after(0, Action::NotifyManager),
+        after(0, Action::RaisePriority),
+    ];
     let (_, escalation) = breached(&db, &acme, steps).await;
     sqlx::query("delete from teams").execute(&mut db.owner().await).await.unwrap();
     for (index, outcome) in [(0, StepOutcome::Failed), (1, StepOutcome::Failed), (2, StepOutcome::Done)] {
         let stepped = next(&db.db, &acme, &escalation, index).await;
-        assert!(matches!(&stepped, Stepped::Done { outcome: o, .. } if *o == outcome), "{index}: {stepped:?}");
+        assert!(
+            matches!(&stepped, Stepped::Done { outcome: o, .. } if *o == outcome),
+            "{index}: {stepped:?}"
+        );
     }
 }
 

@@ -33,7 +33,11 @@ fn promise() -> NewPolicy {
     NewPolicy {
         name: "standard".into(),
         is_default: true,
-        targets: vec![target(Priority::Medium, 600, 3600), target(Priority::Low, 600, 3600), target(Priority::High, 300, 1800)],
+        targets: vec![
+            target(Priority::Medium, 600, 3600),
+            target(Priority::Low, 600, 3600),
+            target(Priority::High, 300, 1800),
+        ],
         ..NewPolicy::default()
     }
 }

@@ -20,9 +20,7 @@ async fn house() -> (TestDb, Organization) {
 /// Opened and committed.
 async fn opened(db: &TestDb, actor: &Actor, title: &str) -> Ticket {
     let mut tx = db.db.begin(actor.organization).await.unwrap();
-    let ticket = open(&mut tx, actor, NewTicket::incident(title, Source::Api))
-        .await
-        .unwrap();
+    let ticket = open(&mut tx, actor, NewTicket::incident(title, Source::Api)).await.unwrap();
     tx.commit().await.unwrap();
     ticket
 }

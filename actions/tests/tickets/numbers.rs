@@ -22,15 +22,10 @@ async fn a_rollback_gives_the_number_back_and_organizations_count_apart() {
     let (db, acme) = house().await;
     let other = organization(&db, "other").await;
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    open(&mut tx, &acme.agent, NewTicket::incident("never", Source::Api))
-        .await
-        .unwrap();
+    open(&mut tx, &acme.agent, NewTicket::incident("never", Source::Api)).await.unwrap();
     tx.rollback().await.unwrap();
     assert_eq!(opened(&db, &acme.agent, "first").await.number, "INC0000001");
-    assert_eq!(
-        opened(&db, &other.agent, "first there").await.number,
-        "INC0000001"
-    );
+    assert_eq!(opened(&db, &other.agent, "first there").await.number, "INC0000001");
 }
 
 #[tokio::test]
@@ -49,23 +44,15 @@ async fn numbers_grow_beyond_seven_digits() {
 async fn a_stale_update_is_refused() {
     let (db, acme) = house().await;
     let ticket = opened(&db, &acme.agent, "printer").await;
-    let title = |title: &str| TicketPatch {
-        title: Some(title.into()),
-        ..TicketPatch::default()
-    };
+    let title = |title: &str| TicketPatch { title: Some(title.into()), ..TicketPatch::default() };
 
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let changed = update(&mut tx, &acme.agent, ticket.id, title("printer on fire"))
-        .await
-        .unwrap();
+    let changed = update(&mut tx, &acme.agent, ticket.id, title("printer on fire")).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(changed.version, ticket.version + 1);
 
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    assert!(matches!(
-        expect_version(&mut tx, ticket.id, ticket.version).await,
-        Err(Error::Stale)
-    ));
+    assert!(matches!(expect_version(&mut tx, ticket.id, ticket.version).await, Err(Error::Stale)));
     expect_version(&mut tx, ticket.id, changed.version).await.unwrap();
     let written = store::tickets::update(&mut tx, &ticket, &ticket).await;
     assert!(matches!(written, Err(store::Error::Stale)));
@@ -76,18 +63,9 @@ async fn an_update_without_a_difference_is_no_change() {
     let (db, acme) = house().await;
     let ticket = opened(&db, &acme.agent, "printer").await;
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let patch = TicketPatch {
-        title: Some("printer".into()),
-        impact: Some(ticket.impact),
-        ..TicketPatch::default()
-    };
+    let patch =
+        TicketPatch { title: Some("printer".into()), impact: Some(ticket.impact), ..TicketPatch::default() };
     let same = update(&mut tx, &acme.agent, ticket.id, patch).await.unwrap();
     assert_eq!(same.version, ticket.version);
-    assert_eq!(
-        store::ticket_history::list(&mut tx, ticket.id, true, None, 10)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(store::ticket_history::list(&mut tx, ticket.id, true, None, 10).await.unwrap().len(), 1);
 }

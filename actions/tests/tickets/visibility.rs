@@ -16,34 +16,15 @@ async fn another_organization_finds_nothing() {
     let ticket = opened(&db, &acme.agent, "secret").await;
     let mut tx = db.db.begin(other.id).await.unwrap();
     for key in [ticket.id.to_string(), ticket.number.clone(), "nonsense".into()] {
-        assert!(
-            matches!(find(&mut tx, &other.admin, &key).await, Err(Error::NotFound)),
-            "{key}"
-        );
+        assert!(matches!(find(&mut tx, &other.admin, &key).await, Err(Error::NotFound)), "{key}");
     }
-    let patch = TicketPatch {
-        title: Some("mine".into()),
-        ..TicketPatch::default()
-    };
-    assert!(matches!(
-        update(&mut tx, &other.admin, ticket.id, patch).await,
-        Err(Error::NotFound)
-    ));
+    let patch = TicketPatch { title: Some("mine".into()), ..TicketPatch::default() };
+    assert!(matches!(update(&mut tx, &other.admin, ticket.id, patch).await, Err(Error::NotFound)));
     let public = NewComment::public("hi", Source::Api);
-    assert!(matches!(
-        comment(&mut tx, &other.admin, ticket.id, public).await,
-        Err(Error::NotFound)
-    ));
-    let all = list(&mut tx, &TicketFilter::default(), Order::default(), None, 10)
-        .await
-        .unwrap();
+    assert!(matches!(comment(&mut tx, &other.admin, ticket.id, public).await, Err(Error::NotFound)));
+    let all = list(&mut tx, &TicketFilter::default(), Order::default(), None, 10).await.unwrap();
     assert_eq!(all, []);
-    assert_eq!(
-        store::ticket_history::list(&mut tx, ticket.id, true, None, 10)
-            .await
-            .unwrap(),
-        []
-    );
+    assert_eq!(store::ticket_history::list(&mut tx, ticket.id, true, None, 10).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -54,23 +35,14 @@ async fn end_users_see_what_they_requested_or_watch() {
     let user = acme.end_user.user_id().unwrap();
     let mut tx = db.db.begin(acme.id).await.unwrap();
     assert_eq!(scope(&acme.agent), None);
-    let theirs = TicketFilter {
-        participant: scope(&acme.end_user),
-        ..TicketFilter::default()
-    };
+    let theirs = TicketFilter { participant: scope(&acme.end_user), ..TicketFilter::default() };
     let titles = async |tx: &mut store::Tx| -> Vec<String> {
         let found = list(tx, &theirs, Order::default(), None, 10).await.unwrap();
         found.into_iter().map(|ticket| ticket.title).collect()
     };
     assert_eq!(titles(&mut tx).await, ["own"]);
-    assert!(matches!(
-        see(&mut tx, &acme.end_user, foreign.id).await,
-        Err(Error::NotFound)
-    ));
-    assert!(matches!(
-        add_watcher(&mut tx, &acme.end_user, foreign.id, user).await,
-        Err(Error::NotFound)
-    ));
+    assert!(matches!(see(&mut tx, &acme.end_user, foreign.id).await, Err(Error::NotFound)));
+    assert!(matches!(add_watcher(&mut tx, &acme.end_user, foreign.id, user).await, Err(Error::NotFound)));
     assert!(add_watcher(&mut tx, &acme.agent, foreign.id, user).await.unwrap());
     assert!(!add_watcher(&mut tx, &acme.agent, foreign.id, user).await.unwrap());
     assert_eq!(titles(&mut tx).await, ["foreign", "own"]);
@@ -91,28 +63,10 @@ async fn internal_comments_and_their_files_stay_among_staff() {
         content_id: None,
         bytes: bytes.to_vec(),
     };
-    let note = comment(
-        &mut tx,
-        &acme.agent,
-        id,
-        NewComment::internal("note", Source::Api),
-    )
-    .await
-    .unwrap();
-    comment(
-        &mut tx,
-        &acme.agent,
-        id,
-        NewComment::public("answer", Source::Api),
-    )
-    .await
-    .unwrap();
-    let hidden = attach(&mut tx, &acme.agent, id, Some(note), file(b"hidden"), &blobs)
-        .await
-        .unwrap();
-    let shown = attach(&mut tx, &acme.end_user, id, None, file(b"shown"), &blobs)
-        .await
-        .unwrap();
+    let note = comment(&mut tx, &acme.agent, id, NewComment::internal("note", Source::Api)).await.unwrap();
+    comment(&mut tx, &acme.agent, id, NewComment::public("answer", Source::Api)).await.unwrap();
+    let hidden = attach(&mut tx, &acme.agent, id, Some(note), file(b"hidden"), &blobs).await.unwrap();
+    let shown = attach(&mut tx, &acme.end_user, id, None, file(b"shown"), &blobs).await.unwrap();
     let sneaked = attach(&mut tx, &acme.end_user, id, Some(note), file(b"x"), &blobs).await;
     assert!(matches!(sneaked, Err(Error::Invalid(_))));
 
@@ -120,19 +74,14 @@ async fn internal_comments_and_their_files_stay_among_staff() {
     let guest = sees_internal(&acme.end_user);
     assert_eq!((staff, guest), (true, false));
     let bodies = async |tx: &mut store::Tx, internal| -> Vec<String> {
-        let comments = store::ticket_comments::list(tx, id, internal, None, 10)
-            .await
-            .unwrap();
+        let comments = store::ticket_comments::list(tx, id, internal, None, 10).await.unwrap();
         comments.into_iter().map(|comment| comment.body).collect()
     };
     assert_eq!(bodies(&mut tx, staff).await, ["note", "answer"]);
     assert_eq!(bodies(&mut tx, guest).await, ["answer"]);
     let files = store::attachments::list(&mut tx, id, guest).await.unwrap();
     assert_eq!(files.iter().map(|file| file.id).collect::<Vec<_>>(), [shown]);
-    assert_eq!(
-        (files[0].file_name.as_str(), files[0].media_type.as_str()),
-        ("note.txt", "text/plain")
-    );
+    assert_eq!((files[0].file_name.as_str(), files[0].media_type.as_str()), ("note.txt", "text/plain"));
     assert_eq!(blobs.read(acme.id, &files[0].sha256).await.unwrap(), b"shown");
     let found = store::attachments::get(&mut tx, id, hidden, guest).await;
     assert!(matches!(found, Err(store::Error::NotFound)));

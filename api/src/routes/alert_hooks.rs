@@ -68,19 +68,13 @@ async fn receive(
     }
     within_rate(&source)?;
     tx.enter(source.organization).await?;
-    let payload = Payload {
-        source: &source,
-        headers: &headers,
-        body: &body,
-    };
+    let payload = Payload { source: &source, headers: &headers, body: &body };
     if let Err(invalid) = connectors::monitoring::parse(kind, &body, tx.now()) {
         return Err(refuse(tx, &payload, invalid).await?);
     }
     let id = keep(&mut tx, &payload).await?;
     let job = queue::NewJob::of(&IngestAlert { inbox: id }).organization(source.organization);
-    let jobs = queue::enqueue(&mut tx, &[job])
-        .await
-        .map_err(actions::Error::from)?;
+    let jobs = queue::enqueue(&mut tx, &[job]).await.map_err(actions::Error::from)?;
     tx.commit().await?;
     let job = jobs.first().map_or_else(Uuid::nil, |job| job.0);
     Ok((StatusCode::ACCEPTED, Json(AlertAccepted { inbox: id.0, job })))
@@ -134,14 +128,9 @@ async fn refuse(mut tx: Tx, payload: &Payload<'_>, invalid: InvalidPayload) -> A
     inbox::finish(&mut tx, id, Status::Failed, Some(&reason), None).await?;
     tx.commit().await?;
     count(payload.source.kind, "invalid");
-    let errors = invalid.faults.into_iter().map(|fault| FieldError {
-        pointer: fault.pointer,
-        detail: fault.detail,
-    });
-    Ok(Problem::unusable_payload(
-        errors.collect(),
-        format!("{reason} (kept in the inbox as {id})"),
-    ))
+    let errors =
+        invalid.faults.into_iter().map(|fault| FieldError { pointer: fault.pointer, detail: fault.detail });
+    Ok(Problem::unusable_payload(errors.collect(), format!("{reason} (kept in the inbox as {id})")))
 }
 
 /// A bucket that fills evenly, for each source and process.

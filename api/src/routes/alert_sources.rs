@@ -80,15 +80,8 @@ impl From<AlertSource> for AlertSourceView {
 }
 
 fn secret(state: &AppState, made: WithToken) -> AlertSourceSecret {
-    let hook_url = format!(
-        "{}/hooks/{}/{}",
-        state.settings.base_url, made.source.kind, made.token
-    );
-    AlertSourceSecret {
-        source: made.source.into(),
-        token: made.token,
-        hook_url,
-    }
+    let hook_url = format!("{}/hooks/{}/{}", state.settings.base_url, made.source.kind, made.token);
+    AlertSourceSecret { source: made.source.into(), token: made.token, hook_url }
 }
 
 /// List alert sources
@@ -150,10 +143,7 @@ async fn create(
     };
     let made = alert_sources::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
-    let (location, version) = (
-        format!("/api/v1/alert-sources/{}", made.source.id),
-        made.source.version,
-    );
+    let (location, version) = (format!("/api/v1/alert-sources/{}", made.source.id), made.source.version);
     let mut response = etag::created(&location, version, secret(&state, made));
     response.extensions_mut().insert(HoldsSecret);
     Ok(response)

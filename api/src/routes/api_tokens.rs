@@ -17,9 +17,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_tokens, create_token))
-        .routes(routes!(revoke_token))
+    OpenApiRouter::new().routes(routes!(list_tokens, create_token)).routes(routes!(revoke_token))
 }
 
 /// An API token, without the token.
@@ -83,11 +81,7 @@ async fn list_tokens(
     };
     let mut tx = caller.begin(&state).await?;
     let rows = store::api_tokens::list(&mut tx, user, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.created_at, row.id.0),
-        ApiTokenView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ApiTokenView::from)?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -123,10 +117,7 @@ async fn create_token(
     let (made, token) =
         actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at).await?;
     tx.commit().await?;
-    let created = CreatedApiToken {
-        view: made.into(),
-        token: token.expose_secret().to_owned(),
-    };
+    let created = CreatedApiToken { view: made.into(), token: token.expose_secret().to_owned() };
     Ok((StatusCode::CREATED, Extension(HoldsSecret), Json(created)).into_response())
 }
 

@@ -34,16 +34,10 @@ impl<S: Send + Sync> FromRequestParts<S> for From {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let user_agent = parts
-            .headers
-            .get(header::USER_AGENT)
-            .and_then(|value| value.to_str().ok())
-            .map(str::to_owned);
+        let user_agent =
+            parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(From(Origin {
-            user_agent,
-            ip: peer.map(|peer| peer.0.ip().to_string()),
-        }))
+        Ok(From(Origin { user_agent, ip: peer.map(|peer| peer.0.ip().to_string()) }))
     }
 }
 
@@ -80,11 +74,7 @@ struct TokenPair {
 
 fn answer(tokens: Tokens) -> Response {
     let refresh = tokens.refresh.expose_secret().to_owned();
-    let pair = TokenPair {
-        access: tokens.access,
-        refresh,
-        expires_in: tokens.expires_in,
-    };
+    let pair = TokenPair { access: tokens.access, refresh, expires_in: tokens.expires_in };
     (Extension(HoldsSecret), Json(pair)).into_response()
 }
 
@@ -96,14 +86,8 @@ async fn login(
     From(origin): From,
     ApiJson(body): ApiJson<LoginBody>,
 ) -> ApiResult<Response> {
-    let login = Login {
-        email: body.email,
-        password: body.password,
-        organization: body.organization,
-    };
-    Ok(answer(
-        actions::auth::login(&state.db, &state.keys, &login, &origin).await?,
-    ))
+    let login = Login { email: body.email, password: body.password, organization: body.organization };
+    Ok(answer(actions::auth::login(&state.db, &state.keys, &login, &origin).await?))
 }
 
 /// New tokens for a refresh token
@@ -115,9 +99,7 @@ async fn refresh(
     ApiJson(body): ApiJson<RefreshBody>,
 ) -> ApiResult<Response> {
     let token = body.refresh.expose_secret();
-    Ok(answer(
-        actions::auth::refresh(&state.db, &state.keys, token, &origin).await?,
-    ))
+    Ok(answer(actions::auth::refresh(&state.db, &state.keys, token, &origin).await?))
 }
 
 /// End a login: that of the refresh token in the body, or of the access token in the header
@@ -134,9 +116,7 @@ async fn logout(
     }
     let caller = Caller::from_request_parts(&mut parts, &state).await?;
     let Credential::Login(family) = caller.credential() else {
-        return Err(Problem::conflict(
-            "an API token is no login: revoke it at api-tokens",
-        ));
+        return Err(Problem::conflict("an API token is no login: revoke it at api-tokens"));
     };
     actions::auth::end_login(&state.db, caller.organization(), family).await?;
     Ok(StatusCode::NO_CONTENT)

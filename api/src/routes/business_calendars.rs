@@ -77,7 +77,11 @@ impl From<BusinessCalendar> for CalendarView {
             name: calendar.name,
             time_zone: calendar.time_zone,
             windows: calendar.windows.into_iter().map(window).collect(),
-            holidays: calendar.holidays.into_iter().map(|h| HolidayBody { date: h.day, name: h.name }).collect(),
+            holidays: calendar
+                .holidays
+                .into_iter()
+                .map(|h| HolidayBody { date: h.day, name: h.name })
+                .collect(),
             version: calendar.version,
             created_at: calendar.created_at,
             updated_at: calendar.updated_at,
@@ -112,9 +116,13 @@ struct CalendarPatch {
 fn read_windows(windows: Vec<WindowBody>) -> ApiResult<Vec<(Weekday, Window)>> {
     let read = |(index, body): (usize, WindowBody)| {
         let at = |field: &str| format!("/windows/{index}/{field}");
-        let weekday = WEEKDAYS.iter().position(|name| *name == body.weekday).and_then(|n| Weekday::try_from(n as u8).ok());
-        let weekday = weekday
-            .ok_or_else(|| Problem::invalid(at("weekday"), format!("must be one of {}", WEEKDAYS.join(", "))))?;
+        let weekday = WEEKDAYS
+            .iter()
+            .position(|name| *name == body.weekday)
+            .and_then(|n| Weekday::try_from(n as u8).ok());
+        let weekday = weekday.ok_or_else(|| {
+            Problem::invalid(at("weekday"), format!("must be one of {}", WEEKDAYS.join(", ")))
+        })?;
         let time = |field: &str, text: &str| {
             parse_time_of_day(text).map_err(|error| Problem::invalid(at(field), error.to_string()))
         };
@@ -158,7 +166,11 @@ async fn create_calendar(
     let mut tx = caller.begin(&state).await?;
     let made = actions::calendars::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
-    Ok(etag::created(&format!("/api/v1/business-calendars/{}", made.id), made.version, CalendarView::from(made)))
+    Ok(etag::created(
+        &format!("/api/v1/business-calendars/{}", made.id),
+        made.version,
+        CalendarView::from(made),
+    ))
 }
 
 /// Show a business calendar

@@ -16,9 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(show, change, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -78,19 +76,11 @@ async fn create(
     ApiJson(body): ApiJson<NewCiCategory>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let fields = CategoryFields {
-        name: body.name,
-        description: body.description,
-        parent: body.parent,
-    };
+    let fields = CategoryFields { name: body.name, description: body.description, parent: body.parent };
     let category = cmdb::create_category(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
     let location = format!("/api/v1/ci-categories/{}", category.id);
-    Ok(etag::created(
-        &location,
-        category.updated_at,
-        CiCategoryView::from(category),
-    ))
+    Ok(etag::created(&location, category.updated_at, CiCategoryView::from(category)))
 }
 
 /// Show a category

@@ -16,9 +16,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(show, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -65,10 +63,7 @@ async fn list(
 ) -> ApiResult<Json<Page<CiRelationshipView>>> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
-    let filter = RelationFilter {
-        item: filters.item.map(CiId),
-        kind: filters.kind,
-    };
+    let filter = RelationFilter { item: filters.item.map(CiId), kind: filters.kind };
     let after = list.after::<Uuid>()?.map(CiRelationshipId);
     let rows = store::ci_relationships::list(&mut tx, filter, after, list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, CiRelationshipView::from)?))
@@ -97,11 +92,7 @@ async fn create(
     let relationship = cmdb::relate(&mut tx, &caller.actor(), body.from, body.to, body.kind).await?;
     tx.commit().await?;
     let location = format!("/api/v1/ci-relationships/{}", relationship.id);
-    Ok((
-        StatusCode::CREATED,
-        [(header::LOCATION, location)],
-        Json(relationship.into()),
-    ))
+    Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(relationship.into())))
 }
 
 /// Show a relationship
@@ -114,9 +105,7 @@ async fn show(
 ) -> ApiResult<Json<CiRelationshipView>> {
     caller.require(Permission::CmdbRead)?;
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(
-        store::ci_relationships::get(&mut tx, id.into()).await?.into(),
-    ))
+    Ok(Json(store::ci_relationships::get(&mut tx, id.into()).await?.into()))
 }
 
 /// Delete a relationship

@@ -19,9 +19,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list, create))
-        .routes(routes!(show, change, remove))
+    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -151,11 +149,7 @@ async fn create(
     };
     let ci = cmdb::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
-    Ok(etag::created(
-        &format!("/api/v1/configuration-items/{}", ci.id),
-        ci.version,
-        CiView::from(ci),
-    ))
+    Ok(etag::created(&format!("/api/v1/configuration-items/{}", ci.id), ci.version, CiView::from(ci)))
 }
 
 /// Show a configuration item

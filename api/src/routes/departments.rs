@@ -17,9 +17,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_departments, create_department))
-        .routes(routes!(show_department, update_department, delete_department))
+    OpenApiRouter::new().routes(routes!(list_departments, create_department)).routes(routes!(
+        show_department,
+        update_department,
+        delete_department
+    ))
 }
 
 /// A department.
@@ -80,11 +82,7 @@ async fn list_departments(
     list.ordering(&["name"], "name")?;
     let mut tx = caller.begin(&state).await?;
     let rows = store::departments::list(&mut tx, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.name.clone(), row.id.0),
-        DepartmentView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), DepartmentView::from)?))
 }
 
 #[utoipa::path(post, path = "/departments", tag = "people", request_body = NewDepartment, responses((status = 201, body = DepartmentView)))]

@@ -58,10 +58,7 @@ struct AuthHeaderBody {
 
 impl From<AuthHeaderBody> for AuthHeader {
     fn from(body: AuthHeaderBody) -> Self {
-        AuthHeader {
-            name: body.name,
-            value: body.value,
-        }
+        AuthHeader { name: body.name, value: body.value }
     }
 }
 
@@ -74,10 +71,9 @@ impl From<DiscoverySource> for DiscoverySourceView {
             location: source.location,
             identification_keys: source.identification_keys,
             options: source.options,
-            auth_header: source.auth_header.map(|header| AuthHeaderBody {
-                name: header.name,
-                value: MASK.into(),
-            }),
+            auth_header: source
+                .auth_header
+                .map(|header| AuthHeaderBody { name: header.name, value: MASK.into() }),
             schedule: source.schedule,
             time_zone: source.time_zone,
             is_active: source.is_active,
@@ -97,17 +93,10 @@ async fn list(
 ) -> ApiResult<Json<Page<DiscoverySourceView>>> {
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::discovery_sources::list(
-        &mut tx,
-        list.after::<Uuid>()?.map(DiscoverySourceId),
-        list.limit(),
-    )
-    .await?;
-    Ok(Json(list.page(
-        rows,
-        |row| row.id.0,
-        DiscoverySourceView::from,
-    )?))
+    let rows =
+        store::discovery_sources::list(&mut tx, list.after::<Uuid>()?.map(DiscoverySourceId), list.limit())
+            .await?;
+    Ok(Json(list.page(rows, |row| row.id.0, DiscoverySourceView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -159,11 +148,7 @@ async fn create(
     let source = discovery::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
     let location = format!("/api/v1/discovery-sources/{}", source.id);
-    Ok(etag::created(
-        &location,
-        source.version,
-        DiscoverySourceView::from(source),
-    ))
+    Ok(etag::created(&location, source.version, DiscoverySourceView::from(source)))
 }
 
 /// Show a discovery source
@@ -224,10 +209,7 @@ async fn change(
     if_match.check(before.version)?;
     let old = before.clone();
     // A header that is not named stays; the mask stands for its value.
-    let kept = old.auth_header.map(|header| AuthHeader {
-        name: header.name,
-        value: MASK.into(),
-    });
+    let kept = old.auth_header.map(|header| AuthHeader { name: header.name, value: MASK.into() });
     let fields = DiscoveryFields {
         name: body.name.unwrap_or(old.name),
         format: body.format.unwrap_or(old.format),

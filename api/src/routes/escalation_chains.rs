@@ -84,7 +84,11 @@ struct ChainPatch {
 
 /// List escalation chains
 #[utoipa::path(get, path = "/escalation-chains", tag = "sla", params(ListQuery), responses((status = 200, body = Page<ChainView>)))]
-async fn list_chains(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<ChainView>>> {
+async fn list_chains(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<ChainView>>> {
     caller.require(Permission::SlaRead)?;
     list.ordering(&["created_at"], "-created_at")?;
     let mut tx = caller.begin(&state).await?;
@@ -110,7 +114,11 @@ async fn create_chain(
 /// Show an escalation chain
 #[utoipa::path(get, path = "/escalation-chains/{id}", tag = "sla", params(("id" = Uuid, Path)),
     responses((status = 200, body = ChainView), (status = 404, body = Problem)))]
-async fn show_chain(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<ChainId>) -> ApiResult<Response> {
+async fn show_chain(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<ChainId>,
+) -> ApiResult<Response> {
     caller.require(Permission::SlaRead)?;
     let mut tx = caller.begin(&state).await?;
     let found = store::escalation_chains::get(&mut tx, id).await?;
@@ -132,7 +140,8 @@ async fn update_chain(
     let before = store::escalation_chains::get(&mut tx, id).await?;
     if_match.check(before.version)?;
     let new = NewChain { name: body.name.unwrap_or(before.name), steps: body.steps.unwrap_or(before.steps) };
-    let after = actions::escalation_chains::replace(&mut tx, &caller.actor(), id, Some(before.version), new).await?;
+    let after =
+        actions::escalation_chains::replace(&mut tx, &caller.actor(), id, Some(before.version), new).await?;
     tx.commit().await?;
     Ok(etag::ok(after.version, ChainView::from(after)))
 }

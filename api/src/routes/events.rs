@@ -28,15 +28,8 @@ const RECHECK: Duration = Duration::from_secs(5);
 /// How many missed events are repeated after a reconnect; who missed more begins anew.
 const REPLAY: i64 = 1000;
 /// What end users hear about.
-const PUBLIC: [&str; 7] = [
-    "opened",
-    "assigned",
-    "commented",
-    "resolved",
-    "closed",
-    "reopened",
-    "status_changed",
-];
+const PUBLIC: [&str; 7] =
+    ["opened", "assigned", "commented", "resolved", "closed", "reopened", "status_changed"];
 
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(stream_events))
@@ -72,10 +65,7 @@ async fn stream_events(
     let last =
         match parts.headers.get("last-event-id") {
             Some(value) => {
-                let last = value
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.trim().parse::<i64>().ok());
+                let last = value.to_str().ok().and_then(|text| text.trim().parse::<i64>().ok());
                 Some(last.ok_or_else(|| {
                     Problem::bad_request("Last-Event-ID is the id of a message of this stream")
                 })?)
@@ -93,12 +83,7 @@ async fn stream_events(
     };
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
-        let mut listener = Listener {
-            state,
-            caller,
-            token,
-            sender,
-        };
+        let mut listener = Listener { state, caller, token, sender };
         listener.run(missed, live, position).await;
     });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
@@ -180,11 +165,7 @@ impl Listener {
         };
         if permission::sees_all_tickets(&self.caller.actor()) {
             let (actor, payload) = (event.actor.map(Into::into), Some(event.payload.clone()));
-            return Some(EventView {
-                actor,
-                payload,
-                ..view
-            });
+            return Some(EventView { actor, payload, ..view });
         }
         (is_public(event) && self.sees_ticket(event).await).then_some(view)
     }
@@ -194,9 +175,7 @@ impl Listener {
         let Ok(mut tx) = self.caller.begin(&self.state).await else {
             return false;
         };
-        actions::tickets::see(&mut tx, &self.caller.actor(), ticket)
-            .await
-            .is_ok()
+        actions::tickets::see(&mut tx, &self.caller.actor(), ticket).await.is_ok()
     }
 }
 

@@ -80,8 +80,7 @@ struct InboxFilters {
 
 fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
     let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(serde::de::Error::custom))
-        .transpose()
+    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
 }
 
 /// List what came in, newest first
@@ -100,16 +99,10 @@ async fn list(
         source: filters.source,
         channel_id: filters.channel,
         ticket: filters.ticket.map(TicketId),
-        after: list
-            .after::<(DateTime<Utc>, Uuid)>()?
-            .map(|(at, id)| (at, InboxId(id))),
+        after: list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, InboxId(id))),
     };
     let rows = store::inbox::list(&mut tx, &filter, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.received_at, row.id.0),
-        InboxView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.received_at, row.id.0), InboxView::from)?))
 }
 
 /// Show what came in, without its bytes
@@ -137,18 +130,9 @@ async fn raw(
     let inbox = store::inbox::get(&mut tx, id.into()).await?;
     // Never shown in a browser, whatever it says it is: it was written by strangers.
     let headers = [
-        (
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        ),
-        (
-            header::CONTENT_DISPOSITION,
-            HeaderValue::from_static("attachment"),
-        ),
-        (
-            header::X_CONTENT_TYPE_OPTIONS,
-            HeaderValue::from_static("nosniff"),
-        ),
+        (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),
+        (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
     ];
     Ok((headers, inbox.raw).into_response())
 }

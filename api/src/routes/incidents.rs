@@ -12,7 +12,10 @@ mod verbs;
 mod view;
 mod watchers;
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, OneOrMore, Page, Problem, etag};
+use crate::{
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, OneOrMore, Page, Problem,
+    etag,
+};
 use actions::tickets::{self, NewTicket, TicketPatch};
 use axum::Json;
 use axum::extract::State;

@@ -140,21 +140,14 @@ async fn list_jobs(
 ) -> ApiResult<Json<Page<Job>>> {
     caller.require(Permission::JobsRead)?;
     list.ordering(&["created_at"], "-created_at")?;
-    let filter = admin::Filter {
-        lane: filter.lane,
-        kind: filter.kind,
-        state: filter.state,
-    };
+    let filter = admin::Filter { lane: filter.lane, kind: filter.kind, state: filter.state };
     let organization = Some(caller.organization().0);
     let after = list.after::<Uuid>()?.map(JobId);
     let mut tx = caller.begin(&state).await?;
     let found = admin::list(&mut tx, &filter, organization, after, i64::from(list.page_size)).await;
     let found = found.map_err(store::Error::from)?;
     let next_cursor = found.next.map(|id| list.cursor_of(&id.0)).transpose()?;
-    Ok(Json(Page {
-        items: found.items.into_iter().map(Job::from).collect(),
-        next_cursor,
-    }))
+    Ok(Json(Page { items: found.items.into_iter().map(Job::from).collect(), next_cursor }))
 }
 
 #[utoipa::path(get, path = "/jobs/{id}", tag = "jobs", params(("id" = Uuid, Path)),
@@ -201,9 +194,7 @@ async fn cancel_job(
     let mut tx = caller.begin(&state).await?;
     let cancelled = actions::operations::cancel(&mut tx, &caller.actor(), JobId(id)).await?;
     tx.commit().await?;
-    Ok(Json(Cancellation {
-        over: cancelled == Cancelled::Now,
-    }))
+    Ok(Json(Cancellation { over: cancelled == Cancelled::Now }))
 }
 
 /// Put a dead job away

@@ -12,10 +12,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_lanes))
-        .routes(routes!(pause_lane))
-        .routes(routes!(resume_lane))
+    OpenApiRouter::new().routes(routes!(list_lanes)).routes(routes!(pause_lane)).routes(routes!(resume_lane))
 }
 
 /// A lane; the counts are of the caller's organization.
@@ -53,13 +50,8 @@ impl From<LaneView> for Lane {
 async fn list_lanes(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<Page<Lane>>> {
     caller.require(Permission::LanesRead)?;
     let mut tx = caller.begin(&state).await?;
-    let lanes = admin::lanes(&mut tx, Some(caller.organization().0))
-        .await
-        .map_err(store::Error::from)?;
-    Ok(Json(Page {
-        items: lanes.into_iter().map(Lane::from).collect(),
-        next_cursor: None,
-    }))
+    let lanes = admin::lanes(&mut tx, Some(caller.organization().0)).await.map_err(store::Error::from)?;
+    Ok(Json(Page { items: lanes.into_iter().map(Lane::from).collect(), next_cursor: None }))
 }
 
 /// Begin no more jobs of this lane, in no process (operator's organization only)

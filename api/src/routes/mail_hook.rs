@@ -48,25 +48,15 @@ async fn receive(
     };
     // Nothing is held while the body comes in.
     let limit = state.settings.upload_limit;
-    let raw = to_bytes(body, limit)
-        .await
-        .map_err(|error| too_large(&error, limit))?;
+    let raw = to_bytes(body, limit).await.map_err(|error| too_large(&error, limit))?;
     if raw.trim_ascii().is_empty() {
-        return Err(Problem::bad_request(
-            "the body is empty: send the raw message (message/rfc822)",
-        ));
+        return Err(Problem::bad_request("the body is empty: send the raw message (message/rfc822)"));
     }
     let mut tx = state.db.begin(found.organization).await?;
-    let envelope = MailEnvelope {
-        via: "hook".into(),
-        ..MailEnvelope::default()
-    };
+    let envelope = MailEnvelope { via: "hook".into(), ..MailEnvelope::default() };
     let kept = keep_mail(&mut tx, found.mailbox, &raw, &envelope).await?;
     tx.commit().await?;
-    let accepted = MailAccepted {
-        inbox: kept.id().0,
-        duplicate: matches!(kept, Kept::Duplicate(_)),
-    };
+    let accepted = MailAccepted { inbox: kept.id().0, duplicate: matches!(kept, Kept::Duplicate(_)) };
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
 

@@ -66,11 +66,7 @@ impl From<Mailbox> for MailboxView {
 
 fn secret(state: &AppState, mailbox: Mailbox, token: String) -> MailboxSecret {
     let hook_url = format!("{}/hooks/email/{token}", state.settings.base_url);
-    MailboxSecret {
-        mailbox: mailbox.into(),
-        hook_token: token,
-        hook_url,
-    }
+    MailboxSecret { mailbox: mailbox.into(), hook_token: token, hook_url }
 }
 
 /// List mailboxes
@@ -82,15 +78,9 @@ async fn list(
 ) -> ApiResult<Json<Page<MailboxView>>> {
     caller.require(Permission::TicketsView)?;
     let mut tx = caller.begin(&state).await?;
-    let after = list
-        .after::<(DateTime<Utc>, Uuid)>()?
-        .map(|(at, id)| (at, MailboxId(id)));
+    let after = list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, MailboxId(id)));
     let rows = store::mailboxes::list(&mut tx, after, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.created_at, row.id.0),
-        MailboxView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), MailboxView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -115,11 +105,7 @@ async fn create(
     ApiJson(body): ApiJson<NewMailboxBody>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let new = NewMailbox {
-        address: body.address,
-        name: body.name,
-        team: body.team,
-    };
+    let new = NewMailbox { address: body.address, name: body.name, team: body.team };
     let (mailbox, token) = mailboxes::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
     let (location, version) = (format!("/api/v1/mailboxes/{}", mailbox.id), mailbox.updated_at);
@@ -175,12 +161,8 @@ async fn change(
     caller.require(Permission::MailboxesManage)?;
     let mut tx = caller.begin(&state).await?;
     if_match.check(store::mailboxes::lock(&mut tx, id.into()).await?.updated_at)?;
-    let patch = MailboxPatch {
-        address: body.address,
-        name: body.name,
-        team: body.team,
-        is_active: body.is_active,
-    };
+    let patch =
+        MailboxPatch { address: body.address, name: body.name, team: body.team, is_active: body.is_active };
     let mailbox = mailboxes::update(&mut tx, &caller.actor(), id.into(), patch).await?;
     tx.commit().await?;
     Ok(etag::ok(mailbox.updated_at, MailboxView::from(mailbox)))

@@ -1,6 +1,8 @@
 //! `notification-channels`: where messages go. Secrets go in and never come out.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+};
 use actions::channels::{self, ChannelChange, NewChannel};
 use axum::Json;
 use axum::extract::State;
@@ -17,7 +19,10 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list, create)).routes(routes!(show, change, remove)).routes(routes!(test))
+    OpenApiRouter::new()
+        .routes(routes!(list, create))
+        .routes(routes!(show, change, remove))
+        .routes(routes!(test))
 }
 
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,6 +1,8 @@
 //! `notification-rules`: which event goes to which channel.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+};
 use actions::rules::{self, NewRule, RuleChange};
 use axum::Json;
 use axum::extract::State;
@@ -101,7 +103,8 @@ async fn list(
     query.ordering(&["created_at"], "-created_at")?;
     let after = query.after()?;
     let mut tx = caller.begin(&state).await?;
-    let rules = store::rules::list(&mut tx, filters.event.as_deref(), filters.channel, after, query.limit()).await?;
+    let rules =
+        store::rules::list(&mut tx, filters.event.as_deref(), filters.channel, after, query.limit()).await?;
     Ok(Json(query.page(rules, |rule| (rule.created_at, rule.id.0), RuleView::from)?))
 }
 
@@ -130,7 +133,11 @@ async fn create(
 /// Show a notification rule
 #[utoipa::path(get, path = "/notification-rules/{id}", tag = "notifications", params(("id" = Uuid, Path)),
     responses((status = 200, body = RuleView), (status = 404, body = Problem)))]
-async fn show(State(state): State<AppState>, caller: Caller, ApiPath(id): ApiPath<RuleId>) -> ApiResult<Response> {
+async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<RuleId>,
+) -> ApiResult<Response> {
     caller.require(Permission::NotificationsRead)?;
     let mut tx = caller.begin(&state).await?;
     let rule = store::rules::get(&mut tx, id).await?;

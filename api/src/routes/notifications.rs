@@ -120,7 +120,9 @@ async fn list(
         None => None,
         Some(key) => match store::tickets::find(&mut tx, key).await {
             Ok(ticket) => Some(ticket.id),
-            Err(store::Error::NotFound) => return Err(Problem::invalid("/ticket", "there is no such ticket")),
+            Err(store::Error::NotFound) => {
+                return Err(Problem::invalid("/ticket", "there is no such ticket"));
+            }
             Err(error) => return Err(error.into()),
         },
     };

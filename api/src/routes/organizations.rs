@@ -57,10 +57,7 @@ async fn list_organizations(
 ) -> ApiResult<Json<Page<OrganizationView>>> {
     let mut tx = caller.begin(&state).await?;
     let own = store::organizations::current(&mut tx).await?;
-    Ok(Json(Page {
-        items: vec![own.into()],
-        next_cursor: None,
-    }))
+    Ok(Json(Page { items: vec![own.into()], next_cursor: None }))
 }
 
 #[utoipa::path(get, path = "/organizations/{id}", tag = "people", params(("id" = Uuid, Path)),
@@ -71,9 +68,7 @@ async fn show_organization(
     ApiPath(id): ApiPath<OrganizationId>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let found = store::organizations::find(&mut tx, id)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let found = store::organizations::find(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
     Ok(etag::ok(found.updated_at, OrganizationView::from(found)))
 }
 
@@ -96,14 +91,9 @@ async fn update_organization(
     ApiJson(body): ApiJson<OrganizationPatch>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::organizations::find(&mut tx, id)
-        .await?
-        .ok_or_else(Problem::not_found)?;
+    let before = store::organizations::find(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
     if_match.check(before.updated_at)?;
-    let changes = TenantChanges {
-        name: body.name,
-        time_zone: body.time_zone,
-    };
+    let changes = TenantChanges { name: body.name, time_zone: body.time_zone };
     let after = actions::organizations::update(&mut tx, &caller.actor(), &changes).await?;
     tx.commit().await?;
     Ok(etag::ok(after.updated_at, OrganizationView::from(after)))

@@ -9,9 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_roles))
-        .routes(routes!(list_permissions))
+    OpenApiRouter::new().routes(routes!(list_roles)).routes(routes!(list_permissions))
 }
 
 /// One of the four roles and what it may do.
@@ -33,25 +31,15 @@ struct PermissionView {
 }
 
 fn all<T>(items: Vec<T>) -> Json<Page<T>> {
-    Json(Page {
-        items,
-        next_cursor: None,
-    })
+    Json(Page { items, next_cursor: None })
 }
 
 #[utoipa::path(get, path = "/user-roles", tag = "people", responses((status = 200, body = Page<RoleView>)))]
 async fn list_roles(_caller: Caller) -> Json<Page<RoleView>> {
     let view = |role: Role| {
         let has = |permission: &&Permission| domain::permission::allows(role, **permission);
-        let permissions = Permission::ALL
-            .iter()
-            .filter(has)
-            .map(|permission| permission.as_str())
-            .collect();
-        RoleView {
-            name: role.as_str(),
-            permissions,
-        }
+        let permissions = Permission::ALL.iter().filter(has).map(|permission| permission.as_str()).collect();
+        RoleView { name: role.as_str(), permissions }
     };
     all(Role::ALL.into_iter().map(view).collect())
 }

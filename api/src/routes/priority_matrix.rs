@@ -46,7 +46,9 @@ impl MatrixView {
 
     fn matrix(&self) -> PriorityMatrix {
         let mut matrix = PriorityMatrix::default();
-        for (impact, row) in [(Level::High, &self.high), (Level::Medium, &self.medium), (Level::Low, &self.low)] {
+        for (impact, row) in
+            [(Level::High, &self.high), (Level::Medium, &self.medium), (Level::Low, &self.low)]
+        {
             matrix.set(impact, Level::High, row.high);
             matrix.set(impact, Level::Medium, row.medium);
             matrix.set(impact, Level::Low, row.low);

@@ -99,7 +99,11 @@ async fn list(
     };
     let mut tx = caller.begin(&state).await?;
     let executions = report_executions::list(&mut tx, filters.schedule, status, after, query.limit()).await?;
-    Ok(Json(query.page(executions, |execution| (execution.created_at, execution.id.0), ExecutionView::from)?))
+    Ok(Json(query.page(
+        executions,
+        |execution| (execution.created_at, execution.id.0),
+        ExecutionView::from,
+    )?))
 }
 
 /// Show a report execution
@@ -129,5 +133,6 @@ async fn csv(
     let disposition = format!("attachment; filename=\"{}\"", csv.file_name);
     let disposition = HeaderValue::from_str(&disposition).map_err(|error| Problem::internal(&error))?;
     let media_type = HeaderValue::from_static("text/csv; charset=utf-8; header=present");
-    Ok(([(header::CONTENT_TYPE, media_type), (header::CONTENT_DISPOSITION, disposition)], csv.bytes).into_response())
+    Ok(([(header::CONTENT_TYPE, media_type), (header::CONTENT_DISPOSITION, disposition)], csv.bytes)
+        .into_response())
 }

@@ -168,7 +168,8 @@ async fn change(
         is_active: body.is_active,
     };
     let mut tx = caller.begin(&state).await?;
-    let schedule = reports::update_schedule(&mut tx, &caller.actor(), id, if_match.version()?, change).await?;
+    let schedule =
+        reports::update_schedule(&mut tx, &caller.actor(), id, if_match.version()?, change).await?;
     tx.commit().await?;
     Ok(etag::ok(schedule.version, ScheduleView::from(schedule)))
 }

@@ -19,9 +19,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(list_policies, create_policy))
-        .routes(routes!(show_policy, update_policy, delete_policy))
+    OpenApiRouter::new().routes(routes!(list_policies, create_policy)).routes(routes!(
+        show_policy,
+        update_policy,
+        delete_policy
+    ))
 }
 
 /// Working time allowed at one priority, in seconds. Null or absent: nothing is promised.
@@ -164,7 +166,11 @@ impl PolicyBody {
 
 /// List SLA policies in the order in which they are asked
 #[utoipa::path(get, path = "/sla-policies", tag = "sla", params(ListQuery), responses((status = 200, body = Page<PolicyView>)))]
-async fn list_policies(State(state): State<AppState>, caller: Caller, list: ListQuery) -> ApiResult<Json<Page<PolicyView>>> {
+async fn list_policies(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<PolicyView>>> {
     caller.require(Permission::SlaRead)?;
     list.ordering(&["position"], "position")?;
     let mut tx = caller.begin(&state).await?;
@@ -181,7 +187,8 @@ async fn create_policy(
     ApiJson(body): ApiJson<PolicyBody>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let made = actions::sla_policies::create(&mut tx, &caller.actor(), body.onto(NewPolicy::default())).await?;
+    let made =
+        actions::sla_policies::create(&mut tx, &caller.actor(), body.onto(NewPolicy::default())).await?;
     tx.commit().await?;
     Ok(etag::created(&format!("/api/v1/sla-policies/{}", made.id), made.version, PolicyView::from(made)))
 }
@@ -228,7 +235,8 @@ async fn update_policy(
         breach_chain: before.breach_chain,
         targets: before.targets,
     };
-    let after = actions::sla_policies::replace(&mut tx, &caller.actor(), id, Some(version), body.onto(now)).await?;
+    let after =
+        actions::sla_policies::replace(&mut tx, &caller.actor(), id, Some(version), body.onto(now)).await?;
     tx.commit().await?;
     Ok(etag::ok(after.version, PolicyView::from(after)))
 }

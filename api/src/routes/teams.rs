@@ -115,11 +115,7 @@ async fn list_teams(
     list.ordering(&["name"], "name")?;
     let mut tx = caller.begin(&state).await?;
     let rows = store::teams::list(&mut tx, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.name.clone(), row.id.0),
-        TeamView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), TeamView::from)?))
 }
 
 #[utoipa::path(post, path = "/teams", tag = "people", request_body = NewTeam, responses((status = 201, body = TeamView)))]
@@ -137,11 +133,7 @@ async fn create_team(
     };
     let made = actions::teams::create(&mut tx, &caller.actor(), fields).await?;
     tx.commit().await?;
-    Ok(etag::created(
-        &format!("/api/v1/teams/{}", made.id),
-        made.updated_at,
-        TeamView::from(made),
-    ))
+    Ok(etag::created(&format!("/api/v1/teams/{}", made.id), made.updated_at, TeamView::from(made)))
 }
 
 #[utoipa::path(get, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)),
@@ -173,9 +165,7 @@ async fn update_team(
         name: body.name.unwrap_or_else(|| before.name.clone()),
         email: body.email.unwrap_or_else(|| before.email.clone()),
         manager: body.manager.map_or(before.manager, |id| id.map(UserId)),
-        department: body
-            .department
-            .map_or(before.department, |id| id.map(DepartmentId)),
+        department: body.department.map_or(before.department, |id| id.map(DepartmentId)),
     };
     let after = actions::teams::update(&mut tx, &caller.actor(), before, fields).await?;
     tx.commit().await?;
@@ -205,10 +195,7 @@ async fn list_members(
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
     let members = store::teams::members(&mut tx, id).await?;
-    Ok(Json(Page {
-        items: members.into_iter().map(MemberView::from).collect(),
-        next_cursor: None,
-    }))
+    Ok(Json(Page { items: members.into_iter().map(MemberView::from).collect(), next_cursor: None }))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -97,11 +97,7 @@ async fn list_users(
     };
     let mut tx = caller.begin(&state).await?;
     let rows = store::users::list(&mut tx, &filter, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(
-        rows,
-        |row| (row.created_at, row.id.0),
-        UserView::from,
-    )?))
+    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), UserView::from)?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -148,11 +144,7 @@ async fn create_user(
     let mut tx = caller.begin(&state).await?;
     let made = actions::users::create(&mut tx, &caller.actor(), new).await?;
     tx.commit().await?;
-    Ok(etag::created(
-        &format!("/api/v1/users/{}", made.id),
-        made.updated_at,
-        UserView::from(made),
-    ))
+    Ok(etag::created(&format!("/api/v1/users/{}", made.id), made.updated_at, UserView::from(made)))
 }
 
 #[utoipa::path(get, path = "/users/me", tag = "people", responses((status = 200, body = UserView)))]

@@ -8,13 +8,9 @@ use sqlx::Connection;
 const PASSWORD: &str = "correct horse battery";
 
 async fn with_password(api: &Api, user: domain::UserId) {
-    let hash = actions::credentials::hash_password(&PASSWORD.into(), "/password")
-        .await
-        .unwrap();
+    let hash = actions::credentials::hash_password(&PASSWORD.into(), "/password").await.unwrap();
     let mut tx = api.test_db.db.begin(api.organization.id).await.unwrap();
-    store::users::set_password_hash(&mut tx, user, &hash)
-        .await
-        .unwrap();
+    store::users::set_password_hash(&mut tx, user, &hash).await.unwrap();
     tx.commit().await.unwrap();
 }
 
@@ -27,10 +23,7 @@ async fn logged_in(api: &Api) -> (String, String) {
 }
 
 fn pair(json: &Value) -> (String, String) {
-    (
-        json["access"].as_str().unwrap().to_owned(),
-        json["refresh"].as_str().unwrap().to_owned(),
-    )
+    (json["access"].as_str().unwrap().to_owned(), json["refresh"].as_str().unwrap().to_owned())
 }
 
 #[tokio::test]
@@ -41,32 +34,18 @@ async fn login_refresh_logout() {
     assert_eq!(me.json["email"], "admin@acme.example");
     assert_eq!(me.json["role"], "admin");
 
-    let (access2, refresh2) = pair(
-        &api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh}))
-            .await
-            .expect(200)
-            .json,
-    );
+    let (access2, refresh2) =
+        pair(&api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh})).await.expect(200).json);
     api.get("/api/v1/users/me", &access2).await.expect(200);
-    let state = api
-        .post("/api/v1/auth/verify-token", "", json!({"token": access2}))
-        .await
-        .expect(200);
+    let state = api.post("/api/v1/auth/verify-token", "", json!({"token": access2})).await.expect(200);
     assert_eq!(state.json["valid"], true);
 
     // At once, for the access token too.
-    api.call(Method::POST, "/api/v1/auth/logout", &access2, None)
-        .await
-        .expect(204);
+    api.call(Method::POST, "/api/v1/auth/logout", &access2, None).await.expect(204);
     api.get("/api/v1/users/me", &access).await.expect(401);
     api.get("/api/v1/users/me", &access2).await.expect(401);
-    api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh2}))
-        .await
-        .expect(401);
-    let state = api
-        .post("/api/v1/auth/verify-token", "", json!({"token": access2}))
-        .await
-        .expect(200);
+    api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh2})).await.expect(401);
+    let state = api.post("/api/v1/auth/verify-token", "", json!({"token": access2})).await.expect(200);
     assert_eq!(state.json, json!({"valid": false}));
 }
 
@@ -78,16 +57,10 @@ async fn a_refresh_token_used_twice_ends_the_login() {
     let answers = futures::future::join_all(attempts).await;
     let winners: Vec<_> = answers.iter().filter(|answer| answer.status == 200).collect();
     assert_eq!(winners.len(), 1, "exactly one winner");
-    assert!(
-        answers
-            .iter()
-            .all(|answer| [200, 401].contains(&answer.status.as_u16()))
-    );
+    assert!(answers.iter().all(|answer| [200, 401].contains(&answer.status.as_u16())));
     let (access, refresh) = pair(&winners[0].json);
     api.get("/api/v1/users/me", &access).await.expect(401);
-    api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh}))
-        .await
-        .expect(401);
+    api.post("/api/v1/auth/refresh", "", json!({"refresh": refresh})).await.expect(401);
 }
 
 #[tokio::test]
@@ -102,11 +75,7 @@ async fn a_wrong_login_says_nothing() {
         ("not an address", PASSWORD),
     ] {
         let answer = api
-            .post(
-                "/api/v1/auth/login",
-                "",
-                json!({"email": email, "password": password}),
-            )
+            .post("/api/v1/auth/login", "", json!({"email": email, "password": password}))
             .await
             .expect(401);
         texts.push(answer.json["detail"].as_str().unwrap().to_owned());
@@ -123,9 +92,7 @@ async fn a_wrong_login_says_nothing() {
 async fn the_same_address_in_two_organizations_asks_which() {
     let api = Api::start().await;
     let other = testkit::organization(&api.test_db, "globex").await;
-    let hash = actions::credentials::hash_password(&PASSWORD.into(), "/password")
-        .await
-        .unwrap();
+    let hash = actions::credentials::hash_password(&PASSWORD.into(), "/password").await.unwrap();
     let mut owner = api.test_db.owner().await;
     sqlx::query("update users set email = 'both@x.example', password_hash = $1 where role = 'admin'")
         .bind(&hash)
@@ -152,12 +119,7 @@ async fn a_changed_password_ends_the_other_logins() {
     let api = Api::start().await;
     let (access, _) = logged_in(&api).await;
     let login = json!({"email": "admin@acme.example", "password": PASSWORD});
-    let (other, _) = pair(
-        &api.post("/api/v1/auth/login", "", login.clone())
-            .await
-            .expect(200)
-            .json,
-    );
+    let (other, _) = pair(&api.post("/api/v1/auth/login", "", login.clone()).await.expect(200).json);
     let change = |current: &str, new: &str| {
         api.post(
             "/api/v1/auth/change-password",
@@ -169,10 +131,7 @@ async fn a_changed_password_ends_the_other_logins() {
         change("wrong", "another long one").await.expect(422).json["errors"][0]["pointer"],
         "/current_password"
     );
-    assert_eq!(
-        change(PASSWORD, "short").await.expect(422).json["errors"][0]["pointer"],
-        "/new_password"
-    );
+    assert_eq!(change(PASSWORD, "short").await.expect(422).json["errors"][0]["pointer"], "/new_password");
     change(PASSWORD, "another long one").await.expect(204);
     api.get("/api/v1/users/me", &access).await.expect(200);
     api.get("/api/v1/users/me", &other).await.expect(401);
@@ -185,13 +144,9 @@ async fn deactivation_and_new_roles_count_at_once() {
     let agent = api.organization.agent.user_id().unwrap();
     let path = format!("/api/v1/users/{agent}");
     api.get("/api/v1/users", &api.agent).await.expect(200);
-    api.patch(&path, &api.admin, json!({"role": "end_user"}))
-        .await
-        .expect(200);
+    api.patch(&path, &api.admin, json!({"role": "end_user"})).await.expect(200);
     api.get("/api/v1/users", &api.agent).await.expect(403);
-    api.patch(&path, &api.admin, json!({"is_active": false}))
-        .await
-        .expect(200);
+    api.patch(&path, &api.admin, json!({"is_active": false})).await.expect(200);
     api.get("/api/v1/users/me", &api.agent).await.expect(401);
 }
 
@@ -211,11 +166,7 @@ async fn forged_access_tokens_are_refused() {
     let other = testkit::organization(&api.test_db, "globex").await;
     let (header, payload, signature) = {
         let mut parts = good.split('.').map(str::to_owned);
-        (
-            parts.next().unwrap(),
-            parts.next().unwrap(),
-            parts.next().unwrap(),
-        )
+        (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap())
     };
     let with = |changes: Value| {
         let mut changed = claims.clone();
@@ -226,30 +177,17 @@ async fn forged_access_tokens_are_refused() {
     };
     let mut forged: Vec<(String, String)> = Vec::new();
     // No signature, or another algorithm named.
-    for alg in [
-        "none", "None", "NONE", "nOnE", "HS384", "HS512", "RS256", "ES256", "EdDSA", "hs256", "",
-    ] {
+    for alg in ["none", "None", "NONE", "nOnE", "HS384", "HS512", "RS256", "ES256", "EdDSA", "hs256", ""] {
         for typ in ["at+jwt", "JWT"] {
             let head = b64(&json!({"alg": alg, "typ": typ}));
             forged.push((format!("{alg}/{typ} unsigned"), format!("{head}.{payload}.")));
-            forged.push((
-                format!("{alg}/{typ} old signature"),
-                format!("{head}.{payload}.{signature}"),
-            ));
+            forged.push((format!("{alg}/{typ} old signature"), format!("{head}.{payload}.{signature}")));
         }
     }
     // Signed with keys that a forger may have, in headers that point elsewhere.
-    let guesses: [&[u8]; 4] = [
-        b"",
-        b"secret",
-        b"a secret of the tests, 32 bytes long",
-        b"relaydesk",
-    ];
+    let guesses: [&[u8]; 4] = [b"", b"secret", b"a secret of the tests, 32 bytes long", b"relaydesk"];
     for key in guesses {
-        let mut head = Header {
-            typ: Some("at+jwt".into()),
-            ..Header::new(Algorithm::HS256)
-        };
+        let mut head = Header { typ: Some("at+jwt".into()), ..Header::new(Algorithm::HS256) };
         head.kid = Some("../../../../dev/null".into());
         head.jku = Some("https://attacker.example/keys".into());
         forged.push((
@@ -259,28 +197,12 @@ async fn forged_access_tokens_are_refused() {
     }
     // Signed by us, but wrong in content.
     let mut own = sha2::Sha256::default();
-    sha2::Digest::update(
-        &mut own,
-        b"relaydesk access tokens 1\0a secret of the tests, 32 bytes long",
-    );
+    sha2::Digest::update(&mut own, b"relaydesk access tokens 1\0a secret of the tests, 32 bytes long");
     let own = EncodingKey::from_secret(&sha2::Digest::finalize(own));
     let signed = |typ: Option<&str>, alg, claims: &Value| {
-        encode(
-            &Header {
-                typ: typ.map(str::to_owned),
-                ..Header::new(alg)
-            },
-            claims,
-            &own,
-        )
-        .unwrap()
+        encode(&Header { typ: typ.map(str::to_owned), ..Header::new(alg) }, claims, &own).unwrap()
     };
-    api.get(
-        "/api/v1/users/me",
-        &signed(Some("at+jwt"), Algorithm::HS256, &claims),
-    )
-    .await
-    .expect(200);
+    api.get("/api/v1/users/me", &signed(Some("at+jwt"), Algorithm::HS256, &claims)).await.expect(200);
     for typ in [None, Some("JWT"), Some("rt+jwt"), Some("at+JWT ")] {
         forged.push((format!("typ {typ:?}"), signed(typ, Algorithm::HS256, &claims)));
     }
@@ -291,30 +213,15 @@ async fn forged_access_tokens_are_refused() {
         ("expired", with(json!({"exp": 1}))),
         ("exp as text", with(json!({"exp": "9999999999"}))),
         ("exp missing", with(json!({"exp": null}))),
-        (
-            "from the future",
-            with(json!({"iat": claims["iat"].as_i64().unwrap() + 3600})),
-        ),
+        ("from the future", with(json!({"iat": claims["iat"].as_i64().unwrap() + 3600}))),
         ("issuer", with(json!({"iss": "https://attacker.example"}))),
         ("audience", with(json!({"aud": "another-api"}))),
-        (
-            "audience list",
-            with(json!({"aud": ["relaydesk-api", "another-api"]})),
-        ),
+        ("audience list", with(json!({"aud": ["relaydesk-api", "another-api"]}))),
         ("other tenant", with(json!({"org": other.id}))),
-        (
-            "other user",
-            with(json!({"sub": api.organization.agent.user_id()})),
-        ),
+        ("other user", with(json!({"sub": api.organization.agent.user_id()}))),
         ("unknown user", with(json!({"sub": uuid::Uuid::now_v7()}))),
-        (
-            "user of other tenant",
-            with(json!({"sub": other.admin.user_id()})),
-        ),
-        (
-            "other tenant and its user",
-            with(json!({"org": other.id, "sub": other.admin.user_id()})),
-        ),
+        ("user of other tenant", with(json!({"sub": other.admin.user_id()}))),
+        ("other tenant and its user", with(json!({"org": other.id, "sub": other.admin.user_id()}))),
         ("unknown login", with(json!({"sid": uuid::Uuid::now_v7()}))),
         ("extra claim", with(json!({"role": "admin"}))),
         ("sql", with(json!({"sub": "' or 1=1 --"}))),
@@ -333,16 +240,12 @@ async fn forged_access_tokens_are_refused() {
         let mut bytes = signature.clone().into_bytes();
         let at = i * 10;
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
-        forged.push((
-            format!("bit {i}"),
-            format!("{header}.{payload}.{}", String::from_utf8(bytes).unwrap()),
-        ));
+        forged
+            .push((format!("bit {i}"), format!("{header}.{payload}.{}", String::from_utf8(bytes).unwrap())));
     }
     assert!(forged.len() >= 60, "{}", forged.len());
     for (name, token) in &forged {
-        let answer = api
-            .send(request(Method::GET, "/api/v1/users/me", token, None))
-            .await;
+        let answer = api.send(request(Method::GET, "/api/v1/users/me", token, None)).await;
         assert_eq!(answer.status, 401, "{name}: {}", answer.text);
     }
     // They expire by the database's clock.

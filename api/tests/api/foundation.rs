@@ -18,9 +18,7 @@ async fn every_path_works_with_and_without_a_slash_at_its_end() {
     ] {
         api.get(path, &api.admin).await.expect(200);
     }
-    api.get("/api/v1/user-roles/?page_size=3", &api.admin)
-        .await
-        .expect(200);
+    api.get("/api/v1/user-roles/?page_size=3", &api.admin).await.expect(200);
 }
 
 #[tokio::test]
@@ -29,39 +27,14 @@ async fn errors_are_problem_documents() {
     for (method, path, token, status, slug) in [
         (Method::GET, "/nowhere", "", 404, "not-found"),
         (Method::GET, "/api/v1/nowhere", &*api.admin, 404, "not-found"),
-        (
-            Method::DELETE,
-            "/api/v1/user-roles",
-            &api.admin,
-            405,
-            "method-not-allowed",
-        ),
+        (Method::DELETE, "/api/v1/user-roles", &api.admin, 405, "method-not-allowed"),
         (Method::GET, "/api/v1/user-roles", "", 401, "unauthorized"),
-        (
-            Method::GET,
-            "/api/v1/user-roles",
-            "rd_nonsense",
-            401,
-            "unauthorized",
-        ),
-        (
-            Method::GET,
-            "/api/v1/user-roles",
-            "not.a.jwt",
-            401,
-            "unauthorized",
-        ),
+        (Method::GET, "/api/v1/user-roles", "rd_nonsense", 401, "unauthorized"),
+        (Method::GET, "/api/v1/user-roles", "not.a.jwt", 401, "unauthorized"),
     ] {
         let answer = api.call(method, path, token, None).await.expect(status);
-        assert_eq!(
-            answer.header("content-type"),
-            "application/problem+json",
-            "{path}"
-        );
-        assert_eq!(
-            answer.json["type"],
-            format!("https://relaydesk.dev/problems/{slug}")
-        );
+        assert_eq!(answer.header("content-type"), "application/problem+json", "{path}");
+        assert_eq!(answer.json["type"], format!("https://relaydesk.dev/problems/{slug}"));
         assert_eq!(answer.json["status"], status);
         assert_eq!(answer.json["trace_id"], answer.header("x-trace-id"));
         match status {
@@ -77,26 +50,15 @@ async fn a_trace_goes_on_and_answers_are_guarded() {
     let api = Api::start().await;
     let request = Request::builder()
         .uri("/livez")
-        .header(
-            "traceparent",
-            "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        )
+        .header("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
         .body(Body::empty())
         .unwrap();
     let answer = api.send(request).await;
     assert_eq!(answer.header("x-trace-id"), "0af7651916cd43dd8448eb211c80319c");
-    assert!(
-        answer
-            .header("traceparent")
-            .starts_with("00-0af7651916cd43dd8448eb211c80319c-")
-    );
+    assert!(answer.header("traceparent").starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     assert!(!answer.header("traceparent").contains("b7ad6b7169203331"));
     assert_eq!(answer.header("x-content-type-options"), "nosniff");
-    assert!(
-        answer
-            .header("content-security-policy")
-            .contains("default-src 'none'")
-    );
+    assert!(answer.header("content-security-policy").contains("default-src 'none'"));
 }
 
 #[tokio::test]
@@ -115,20 +77,12 @@ async fn the_documentation_is_served_offline() {
     let document = api.get("/api/openapi.json", "").await.expect(200);
     assert!(document.json["paths"]["/api/v1/user-roles"]["get"]["responses"]["default"].is_object());
     let page = api.get("/api/docs", "").await.expect(200);
-    assert!(
-        page.header("content-security-policy")
-            .contains("script-src 'self'")
-    );
+    assert!(page.header("content-security-policy").contains("script-src 'self'"));
     assert!(!page.text.contains("http"), "nothing from elsewhere");
     for part in page.text.split('"').filter(|part| part.starts_with("/api/docs/")) {
         api.get(part, "").await.expect(200);
     }
-    assert!(
-        api.get("/api/docs/swagger-initializer.js", "")
-            .await
-            .text
-            .contains("/api/openapi.json")
-    );
+    assert!(api.get("/api/docs/swagger-initializer.js", "").await.text.contains("/api/openapi.json"));
 }
 
 #[tokio::test]
@@ -140,30 +94,17 @@ async fn requests_are_measured() {
         "relaydesk_http_request_duration_seconds_count{method=\"GET\",route=\"/api/v1/user-roles\",status=\"200\"}"
     ));
     assert!(metrics.text.contains("relaydesk_build_info{version="));
-    assert!(
-        metrics
-            .text
-            .contains("relaydesk_db_pool_connections{state=\"idle\"}")
-    );
+    assert!(metrics.text.contains("relaydesk_db_pool_connections{state=\"idle\"}"));
 }
 
 #[tokio::test]
 async fn permissions_are_listed_for_the_caller() {
     let api = Api::start().await;
-    let answer = api
-        .send(request(
-            Method::GET,
-            "/api/v1/user-permissions",
-            &api.end_user,
-            None,
-        ))
-        .await
-        .expect(200);
+    let answer =
+        api.send(request(Method::GET, "/api/v1/user-permissions", &api.end_user, None)).await.expect(200);
     let allowed = |name: &str| {
         let items = answer.json["items"].as_array().unwrap();
-        items.iter().find(|item| item["name"] == name).unwrap()["allowed"]
-            .as_bool()
-            .unwrap()
+        items.iter().find(|item| item["name"] == name).unwrap()["allowed"].as_bool().unwrap()
     };
     assert!(allowed("tickets.create") && !allowed("people.manage"));
 }

@@ -1,6 +1,6 @@
 //! `incidents` from outside the router.
 
-use crate::support::{Api, Answer, request, token_of};
+use crate::support::{Answer, Api, request, token_of};
 use axum::body::Body;
 use axum::http::{Method, header};
 use serde_json::{Value, json};
@@ -49,7 +49,10 @@ async fn an_incident_lives_from_report_to_closing() {
     assert_eq!(by_number.json["id"], incident["id"]);
 
     let reason = json!({"reason": "a whole floor"});
-    assert_eq!(api.act(&api.agent, number, "escalate", reason).await.expect(200).json["priority"], "critical");
+    assert_eq!(
+        api.act(&api.agent, number, "escalate", reason).await.expect(200).json["priority"],
+        "critical"
+    );
     let answer = api.act(&api.agent, number, "add_comment", json!({"body": "on it"})).await.expect(201);
     assert_eq!(answer.json["author_name"], "agent");
     assert_eq!(pointer(&api.act(&api.agent, number, "resolve", json!({})).await.expect(422)), "/resolution");
@@ -65,11 +68,9 @@ async fn an_incident_lives_from_report_to_closing() {
     assert_eq!((&closed["status"], &closed["reopened_count"]), (&json!("closed"), &json!(1)));
 
     let history = api.get(&format!("{INCIDENTS}/INC0000001/history"), &api.agent).await.expect(200).json;
-    let actions: Vec<_> = history["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
-    assert_eq!(
-        actions,
-        ["opened", "escalated", "commented", "resolved", "reopened", "resolved", "closed"]
-    );
+    let actions: Vec<_> =
+        history["items"].as_array().unwrap().iter().map(|e| e["action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["opened", "escalated", "commented", "resolved", "reopened", "resolved", "closed"]);
     assert_eq!(history["items"][0]["trace_id"], opened.header("x-trace-id"));
     assert_eq!(history["items"][0]["actor_name"], "agent");
 }
@@ -88,7 +89,9 @@ async fn a_change_is_guarded_by_the_version_it_was_made_for() {
     assert_eq!((changed.header("etag"), &changed.json["priority"]), ("\"2\"", &json!("high")));
     patch("\"1\"", json!({"title": "mine"})).await.expect(412);
     // A comment is no change that others must have seen.
-    api.act(&api.agent, &number, "comments", json!({"body": "note", "visibility": "internal"})).await.expect(201);
+    api.act(&api.agent, &number, "comments", json!({"body": "note", "visibility": "internal"}))
+        .await
+        .expect(201);
     let changed = patch("\"2\"", json!({"status": "pending", "tags": ["a", "b"]})).await.expect(200);
     assert_eq!((&changed.json["status"], &changed.json["tags"]), (&json!("pending"), &json!(["a", "b"])));
     assert_eq!(changed.header("etag"), "\"4\"");
@@ -116,7 +119,9 @@ async fn what_is_wrong_is_pointed_at() {
     }
     let list = api.get(INCIDENTS, &api.agent).await.expect(200).json;
     assert_eq!(list["items"], json!([]), "a refused incident leaves nothing behind");
-    for query in ["status=open", "assignee=x", "statuses=new", "created_after=yesterday", "ordering=title", "cursor=x"] {
+    for query in
+        ["status=open", "assignee=x", "statuses=new", "created_after=yesterday", "ordering=title", "cursor=x"]
+    {
         api.get(&format!("{INCIDENTS}?{query}"), &api.agent).await.expect(422);
     }
 }
@@ -154,7 +159,9 @@ async fn lists_filter_search_and_page() {
     loop {
         let path = format!("{INCIDENTS}?ordering=priority&page_size=4{cursor}");
         let page = api.get(&path, &api.agent).await.expect(200).json;
-        seen.extend(page["items"].as_array().unwrap().iter().map(|i| i["number"].as_str().unwrap().to_owned()));
+        seen.extend(
+            page["items"].as_array().unwrap().iter().map(|i| i["number"].as_str().unwrap().to_owned()),
+        );
         let Some(next) = page["next_cursor"].as_str() else { break };
         cursor = format!("&cursor={next}");
     }
@@ -186,7 +193,9 @@ async fn end_users_see_their_side() {
     }
     api.post(INCIDENTS, user, json!({"title": "x", "requester": "End-User@acme.example"})).await.expect(201);
 
-    api.act(&api.agent, &own, "add_comment", json!({"body": "psst", "visibility": "internal"})).await.expect(201);
+    api.act(&api.agent, &own, "add_comment", json!({"body": "psst", "visibility": "internal"}))
+        .await
+        .expect(201);
     api.act(&api.agent, &own, "add_comment", json!({"body": "hello"})).await.expect(201);
     let comments = |list: &Answer| list.json["items"].as_array().unwrap().len();
     assert_eq!(comments(&api.get(&path(&own, "/comments"), &api.agent).await), 2);
@@ -252,7 +261,8 @@ async fn files_come_back_byte_for_byte_and_cannot_do_harm() {
     api.incident(&api.end_user, "see the file").await;
     // Larger than an ordinary body may be.
     let bytes: Vec<u8> = (0..1_500_000u32).map(|n| (n % 251) as u8).collect();
-    let file = upload(&api, &api.end_user, form("../Übersicht.html", "text/html; charset=x", &bytes, "")).await;
+    let file =
+        upload(&api, &api.end_user, form("../Übersicht.html", "text/html; charset=x", &bytes, "")).await;
     let file = file.expect(201).json;
     assert_eq!(file["file_name"], "Übersicht.html");
     assert_eq!(file["media_type"], "text/html");
@@ -266,7 +276,10 @@ async fn files_come_back_byte_for_byte_and_cannot_do_harm() {
     let response = api.router.clone().oneshot(request_of(&api.agent)).await.unwrap();
     let headers = response.headers().clone();
     let header = |name: &str| headers[name].to_str().unwrap().to_owned();
-    assert_eq!(header("content-disposition"), "attachment; filename=\"_bersicht.html\"; filename*=UTF-8''%C3%9Cbersicht.html");
+    assert_eq!(
+        header("content-disposition"),
+        "attachment; filename=\"_bersicht.html\"; filename*=UTF-8''%C3%9Cbersicht.html"
+    );
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(header("content-length"), "1500000");
     assert_eq!(header("etag"), format!("\"{hash}\""));
@@ -276,10 +289,13 @@ async fn files_come_back_byte_for_byte_and_cannot_do_harm() {
     again.headers_mut().insert(header::IF_NONE_MATCH, headers["etag"].clone());
     api.send(again).await.expect(304);
 
-    let note = api.act(&api.agent, &json!("INC0000001"), "comments", json!({"body": "x", "visibility": "internal"})).await;
+    let note = api
+        .act(&api.agent, &json!("INC0000001"), "comments", json!({"body": "x", "visibility": "internal"}))
+        .await;
     let comment = note.expect(201).json["id"].as_str().unwrap().to_owned();
     let more = format!("--XX\r\nContent-Disposition: form-data; name=\"comment\"\r\n\r\n{comment}\r\n");
-    let hidden = upload(&api, &api.agent, form("secret.txt", "text/plain", b"secret", &more)).await.expect(201).json;
+    let hidden =
+        upload(&api, &api.agent, form("secret.txt", "text/plain", b"secret", &more)).await.expect(201).json;
     let hidden = hidden["url"].as_str().unwrap();
     api.get(hidden, &api.agent).await.expect(200);
     api.get(hidden, &api.end_user).await.expect(404);

@@ -11,68 +11,31 @@ use tower::ServiceExt;
 #[tokio::test]
 async fn jobs_are_listed_shown_cancelled() {
     let api = Api::start().await;
-    api.post("/api/v1/teams", &api.admin, json!({"name": "Network"}))
-        .await
-        .expect(201);
+    api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(201);
     let list = api.get("/api/v1/jobs?kind=react", &api.admin).await.expect(200);
     let id = list.json["items"][0]["id"].as_str().unwrap().to_owned();
-    let shown = api
-        .get(&format!("/api/v1/jobs/{id}"), &api.admin)
-        .await
-        .expect(200);
-    assert_eq!(
-        (shown.json["state"].as_str(), shown.json["lane"].as_str()),
-        (Some("ready"), Some("react"))
-    );
+    let shown = api.get(&format!("/api/v1/jobs/{id}"), &api.admin).await.expect(200);
+    assert_eq!((shown.json["state"].as_str(), shown.json["lane"].as_str()), (Some("ready"), Some("react")));
     assert!(shown.json["attempts"].as_array().unwrap().is_empty());
     api.get("/api/v1/jobs", &api.agent).await.expect(403);
-    let retry = api
-        .call(
-            Method::POST,
-            &format!("/api/v1/jobs/{id}/retry"),
-            &api.admin,
-            None,
-        )
-        .await
-        .expect(409);
-    assert!(
-        retry.json["detail"]
-            .as_str()
-            .unwrap()
-            .contains("only a dead or a scheduled job")
-    );
-    let cancelled = api
-        .call(
-            Method::POST,
-            &format!("/api/v1/jobs/{id}/cancel"),
-            &api.admin,
-            None,
-        )
-        .await
-        .expect(200);
+    let retry =
+        api.call(Method::POST, &format!("/api/v1/jobs/{id}/retry"), &api.admin, None).await.expect(409);
+    assert!(retry.json["detail"].as_str().unwrap().contains("only a dead or a scheduled job"));
+    let cancelled =
+        api.call(Method::POST, &format!("/api/v1/jobs/{id}/cancel"), &api.admin, None).await.expect(200);
     assert_eq!(cancelled.json, json!({"over": true}));
-    assert_eq!(
-        api.get(&format!("/api/v1/jobs/{id}"), &api.admin).await.json["state"],
-        "cancelled"
-    );
-    api.get("/api/v1/jobs?state=nonsense", &api.admin)
-        .await
-        .expect(422);
+    assert_eq!(api.get(&format!("/api/v1/jobs/{id}"), &api.admin).await.json["state"], "cancelled");
+    api.get("/api/v1/jobs?state=nonsense", &api.admin).await.expect(422);
 }
 
 #[tokio::test]
 async fn only_the_operator_pauses_lanes() {
     let api = Api::start().await;
     let mut connection = api.test_db.owner().await;
-    queue::admin::know_lanes(&mut connection, &["outbound"])
-        .await
-        .unwrap();
+    queue::admin::know_lanes(&mut connection, &["outbound"]).await.unwrap();
     let pause = || api.call(Method::POST, "/api/v1/lanes/outbound/pause", &api.admin, None);
     pause().await.expect(403);
-    sqlx::query("update organizations set is_operator = true")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("update organizations set is_operator = true").execute(&mut connection).await.unwrap();
     pause().await.expect(204);
     let lanes = api.get("/api/v1/lanes", &api.admin).await.expect(200);
     let outbound = lanes.json["items"]
@@ -83,30 +46,18 @@ async fn only_the_operator_pauses_lanes() {
         .unwrap()
         .clone();
     assert_eq!(outbound["paused"], true);
-    api.call(Method::POST, "/api/v1/lanes/outbound/resume", &api.admin, None)
-        .await
-        .expect(204);
-    api.call(Method::POST, "/api/v1/lanes/nowhere/pause", &api.admin, None)
-        .await
-        .expect(404);
-    api.call(Method::POST, "/api/v1/lanes/outbound/pause", &api.agent, None)
-        .await
-        .expect(403);
+    api.call(Method::POST, "/api/v1/lanes/outbound/resume", &api.admin, None).await.expect(204);
+    api.call(Method::POST, "/api/v1/lanes/nowhere/pause", &api.admin, None).await.expect(404);
+    api.call(Method::POST, "/api/v1/lanes/outbound/pause", &api.agent, None).await.expect(403);
 }
 
 async fn follow(api: &Api, token: &str, last: Option<&str>) -> BodyDataStream {
-    let mut request = Request::builder()
-        .uri("/api/v1/events/stream")
-        .header("authorization", format!("Bearer {token}"));
+    let mut request =
+        Request::builder().uri("/api/v1/events/stream").header("authorization", format!("Bearer {token}"));
     if let Some(last) = last {
         request = request.header("last-event-id", last);
     }
-    let response = api
-        .router
-        .clone()
-        .oneshot(request.body(Body::empty()).unwrap())
-        .await
-        .unwrap();
+    let response = api.router.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), 200);
     response.into_body().into_data_stream()
 }
@@ -114,21 +65,14 @@ async fn follow(api: &Api, token: &str, last: Option<&str>) -> BodyDataStream {
 /// The next message that is no comment: id, kind, data.
 async fn next(stream: &mut BodyDataStream) -> (String, String, Value) {
     loop {
-        let chunk = tokio::time::timeout(Duration::from_secs(10), stream.next())
-            .await
-            .expect("a message in time");
+        let chunk =
+            tokio::time::timeout(Duration::from_secs(10), stream.next()).await.expect("a message in time");
         let text = String::from_utf8(chunk.expect("an open stream").unwrap().to_vec()).unwrap();
         let field = |name: &str| {
-            text.lines()
-                .find_map(|line| line.strip_prefix(&format!("{name}: ")))
-                .map(str::to_owned)
+            text.lines().find_map(|line| line.strip_prefix(&format!("{name}: "))).map(str::to_owned)
         };
         if let Some(id) = field("id") {
-            return (
-                id,
-                field("event").unwrap(),
-                serde_json::from_str(&field("data").unwrap()).unwrap(),
-            );
+            return (id, field("event").unwrap(), serde_json::from_str(&field("data").unwrap()).unwrap());
         }
     }
 }
@@ -139,33 +83,17 @@ async fn staff_follow_what_happens_and_resume() {
     let other = testkit::organization(&api.test_db, "globex").await;
     let stranger = token_of(&api.test_db, &other.admin).await;
     let mut stream = follow(&api, &api.agent, None).await;
-    api.post("/api/v1/teams", &stranger, json!({"name": "foreign"}))
-        .await
-        .expect(201);
-    api.post("/api/v1/teams", &api.admin, json!({"name": "one"}))
-        .await
-        .expect(201);
-    api.post("/api/v1/departments", &api.admin, json!({"name": "two"}))
-        .await
-        .expect(201);
+    api.post("/api/v1/teams", &stranger, json!({"name": "foreign"})).await.expect(201);
+    api.post("/api/v1/teams", &api.admin, json!({"name": "one"})).await.expect(201);
+    api.post("/api/v1/departments", &api.admin, json!({"name": "two"})).await.expect(201);
     let (first, kind, data) = next(&mut stream).await;
-    assert_eq!(
-        (kind.as_str(), data["kind"].as_str()),
-        ("team.created", Some("team.created"))
-    );
+    assert_eq!((kind.as_str(), data["kind"].as_str()), ("team.created", Some("team.created")));
     assert!(data["payload"]["team"].is_string());
     let (_, kind, _) = next(&mut stream).await;
     assert_eq!(kind, "department.created");
     drop(stream);
-    api.delete(
-        &format!("/api/v1/api-tokens/{}", uuid::Uuid::now_v7()),
-        &api.admin,
-    )
-    .await
-    .expect(404);
-    api.post("/api/v1/teams", &api.admin, json!({"name": "three"}))
-        .await
-        .expect(201);
+    api.delete(&format!("/api/v1/api-tokens/{}", uuid::Uuid::now_v7()), &api.admin).await.expect(404);
+    api.post("/api/v1/teams", &api.admin, json!({"name": "three"})).await.expect(201);
     let mut stream = follow(&api, &api.agent, Some(&first)).await;
     assert_eq!(next(&mut stream).await.1, "department.created");
     assert_eq!(next(&mut stream).await.1, "team.created");
@@ -176,36 +104,13 @@ async fn end_users_hear_of_their_own_tickets_only() {
     let api = Api::start().await;
     let mut stream = follow(&api, &api.end_user, None).await;
     let ticket = |title: &str| json!({"title": title, "description": "", "impact": "low", "urgency": "low"});
-    api.post("/api/v1/incidents", &api.agent, ticket("not theirs"))
-        .await
-        .expect(201);
-    let own = api
-        .post("/api/v1/incidents", &api.end_user, ticket("theirs"))
-        .await
-        .expect(201);
-    let comments = format!(
-        "/api/v1/incidents/{}/comments",
-        own.json["number"].as_str().unwrap()
-    );
-    api.post(
-        &comments,
-        &api.agent,
-        json!({"body": "secret", "visibility": "internal"}),
-    )
-    .await
-    .expect(201);
-    api.post(
-        &comments,
-        &api.agent,
-        json!({"body": "hello", "visibility": "public"}),
-    )
-    .await
-    .expect(201);
+    api.post("/api/v1/incidents", &api.agent, ticket("not theirs")).await.expect(201);
+    let own = api.post("/api/v1/incidents", &api.end_user, ticket("theirs")).await.expect(201);
+    let comments = format!("/api/v1/incidents/{}/comments", own.json["number"].as_str().unwrap());
+    api.post(&comments, &api.agent, json!({"body": "secret", "visibility": "internal"})).await.expect(201);
+    api.post(&comments, &api.agent, json!({"body": "hello", "visibility": "public"})).await.expect(201);
     let (_, kind, data) = next(&mut stream).await;
-    assert_eq!(
-        (kind.as_str(), &data["ticket"]),
-        ("incident.opened", &own.json["id"])
-    );
+    assert_eq!((kind.as_str(), &data["ticket"]), ("incident.opened", &own.json["id"]));
     assert!(data.get("payload").is_none() && data.get("actor").is_none());
     let (id, kind, _) = next(&mut stream).await;
     assert_eq!(kind, "incident.commented");
@@ -219,15 +124,7 @@ async fn end_users_hear_of_their_own_tickets_only() {
             break;
         }
     }
-    assert_eq!(
-        told,
-        [
-            "incident.opened",
-            "incident.opened",
-            "incident.commented",
-            "incident.commented"
-        ]
-    );
+    assert_eq!(told, ["incident.opened", "incident.opened", "incident.commented", "incident.commented"]);
 }
 
 #[tokio::test]
@@ -235,17 +132,11 @@ async fn the_stream_ends_with_the_login_and_with_the_process() {
     let api = Api::start().await;
     let mut stream = follow(&api, &api.agent, None).await;
     let path = format!("/api/v1/users/{}", api.organization.agent.user_id().unwrap());
-    api.patch(&path, &api.admin, json!({"is_active": false}))
-        .await
-        .expect(200);
+    api.patch(&path, &api.admin, json!({"is_active": false})).await.expect(200);
     let rest = async { while let Some(Ok(_)) = stream.next().await {} };
-    tokio::time::timeout(Duration::from_secs(12), rest)
-        .await
-        .expect("the stream ends");
+    tokio::time::timeout(Duration::from_secs(12), rest).await.expect("the stream ends");
     let mut stream = follow(&api, &api.admin, None).await;
     api.state.drain();
     let rest = async { while let Some(Ok(_)) = stream.next().await {} };
-    tokio::time::timeout(Duration::from_secs(5), rest)
-        .await
-        .expect("the stream ends");
+    tokio::time::timeout(Duration::from_secs(5), rest).await.expect("the stream ends");
 }

@@ -2,11 +2,11 @@
 
 mod auth;
 mod foundation;
-mod live;
-mod people;
 mod incidents;
-mod sla;
+mod live;
 mod notifications;
+mod people;
 mod reports;
+mod sla;
 mod support;
 mod tenants;

@@ -1,6 +1,6 @@
 //! Channels, rules and the ledger from outside the router.
 
-use crate::support::{Api, Answer};
+use crate::support::{Answer, Api};
 use serde_json::json;
 
 const CHANNELS: &str = "/api/v1/notification-channels";
@@ -15,12 +15,17 @@ fn pointers(answer: &Answer) -> Vec<String> {
 #[tokio::test]
 async fn a_channel_keeps_its_secret() {
     let api = Api::start().await;
-    let body = json!({"kind": "slack", "name": "#ops", "config": {"bot_token": "xoxb-s3cret", "channel": "#ops"}});
+    let body =
+        json!({"kind": "slack", "name": "#ops", "config": {"bot_token": "xoxb-s3cret", "channel": "#ops"}});
     let created = api.post(CHANNELS, &api.admin, body.clone()).await.expect(201);
     let path = format!("{CHANNELS}/{}", created.json["id"].as_str().unwrap());
     assert_eq!(created.header("location"), path);
     assert_eq!(created.json["config"], json!({"bot_token": "********", "channel": "#ops"}));
-    for text in [created.text, api.get(&path, &api.agent).await.expect(200).text, api.get(CHANNELS, &api.agent).await.text] {
+    for text in [
+        created.text,
+        api.get(&path, &api.agent).await.expect(200).text,
+        api.get(CHANNELS, &api.agent).await.text,
+    ] {
         assert!(!text.contains("s3cret"), "{text}");
     }
     assert_eq!(api.post(CHANNELS, &api.admin, body).await.expect(409).json["title"], "Conflict");
@@ -51,9 +56,15 @@ async fn wrong_configurations_are_refused_with_the_field() {
         ("pigeon", json!({}), "/kind"),
     ] {
         let body = json!({"kind": kind, "name": "x", "config": config});
-        assert_eq!(pointers(&api.post(CHANNELS, &api.admin, body).await.expect(422)), [pointer], "{kind} {config}");
+        assert_eq!(
+            pointers(&api.post(CHANNELS, &api.admin, body).await.expect(422)),
+            [pointer],
+            "{kind} {config}"
+        );
     }
-    api.post(CHANNELS, &api.agent, json!({"kind": "email", "name": "x", "config": {"to": "a@b.example"}})).await.expect(403);
+    api.post(CHANNELS, &api.agent, json!({"kind": "email", "name": "x", "config": {"to": "a@b.example"}}))
+        .await
+        .expect(403);
     api.get(CHANNELS, &api.end_user).await.expect(403);
 }
 
@@ -65,8 +76,14 @@ async fn rules_and_the_ledger() {
     for (body, pointer) in [
         (json!({"event": "incident.exploded", "channel": channel}), "/event"),
         (json!({"event": "incident.opened", "channel": domain::ChannelId::new()}), "/channel"),
-        (json!({"event": "incident.opened", "channel": channel, "conditions": {"priority": "very"}}), "/conditions/priority"),
-        (json!({"event": "incident.opened", "channel": channel, "conditions": {"mood": "x"}}), "/conditions/mood"),
+        (
+            json!({"event": "incident.opened", "channel": channel, "conditions": {"priority": "very"}}),
+            "/conditions/priority",
+        ),
+        (
+            json!({"event": "incident.opened", "channel": channel, "conditions": {"mood": "x"}}),
+            "/conditions/mood",
+        ),
     ] {
         assert_eq!(pointers(&api.post(RULES, &api.admin, body).await.expect(422)), [pointer]);
     }
@@ -74,7 +91,10 @@ async fn rules_and_the_ledger() {
     let rule = api.post(RULES, &api.admin, rule).await.expect(201).json;
     assert_eq!((&rule["name"], &rule["is_active"]), (&json!("incident.opened to Ops"), &json!(true)));
     let path = format!("{RULES}/{}", rule["id"].as_str().unwrap());
-    let off = api.patch(&path, &api.admin, json!({"is_active": false, "conditions": {"tag": "vpn"}})).await.expect(200);
+    let off = api
+        .patch(&path, &api.admin, json!({"is_active": false, "conditions": {"tag": "vpn"}}))
+        .await
+        .expect(200);
     assert_eq!((&off.json["is_active"], &off.json["conditions"]), (&json!(false), &json!({"tag": "vpn"})));
 
     let test = format!("{CHANNELS}/{}/test", channel.as_str().unwrap());
@@ -87,7 +107,13 @@ async fn rules_and_the_ledger() {
     assert_eq!(api.get(&show, &api.agent).await.expect(200).json, *delivery);
     api.post(&format!("{show}/retry"), &api.admin, json!({})).await.expect(409);
     assert_eq!(api.get(&format!("{LEDGER}?status=sent"), &api.agent).await.json["items"], json!([]));
-    assert_eq!(pointers(&api.get(&format!("{LEDGER}?status=lost"), &api.agent).await.expect(422)), ["/status"]);
-    assert_eq!(pointers(&api.get(&format!("{LEDGER}?ticket=INC0000099"), &api.agent).await.expect(422)), ["/ticket"]);
+    assert_eq!(
+        pointers(&api.get(&format!("{LEDGER}?status=lost"), &api.agent).await.expect(422)),
+        ["/status"]
+    );
+    assert_eq!(
+        pointers(&api.get(&format!("{LEDGER}?ticket=INC0000099"), &api.agent).await.expect(422)),
+        ["/ticket"]
+    );
     api.delete(&path, &api.admin).await.expect(204);
 }

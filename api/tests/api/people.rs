@@ -9,39 +9,21 @@ use serde_json::{Value, json};
 async fn users_are_made_changed_and_found() {
     let api = Api::start().await;
     let new = json!({"email": "Grace@Example.org", "name": "Grace", "role": "agent", "password": "a long password"});
-    let made = api
-        .post("/api/v1/users", &api.admin, new.clone())
-        .await
-        .expect(201);
+    let made = api.post("/api/v1/users", &api.admin, new.clone()).await.expect(201);
     assert_eq!(made.json["email"], "grace@example.org");
-    assert_eq!(
-        made.header("location"),
-        format!("/api/v1/users/{}", made.json["id"].as_str().unwrap())
-    );
+    assert_eq!(made.header("location"), format!("/api/v1/users/{}", made.json["id"].as_str().unwrap()));
     assert!(!made.text.contains("password"));
-    api.post("/api/v1/users", &api.admin, new.clone())
-        .await
-        .expect(409);
+    api.post("/api/v1/users", &api.admin, new.clone()).await.expect(409);
     api.post("/api/v1/users", &api.agent, new).await.expect(403);
 
     let path = made.header("location").to_owned();
     let changed = api
-        .patch(
-            &path,
-            &api.admin,
-            json!({"phone": "+49 30 1", "time_zone": "Europe/Berlin"}),
-        )
+        .patch(&path, &api.admin, json!({"phone": "+49 30 1", "time_zone": "Europe/Berlin"}))
         .await
         .expect(200);
     assert_eq!(changed.json["phone"], "+49 30 1");
-    let cleared = api
-        .patch(&path, &api.admin, json!({"phone": null}))
-        .await
-        .expect(200);
-    assert_eq!(
-        (&cleared.json["phone"], &cleared.json["time_zone"]),
-        (&Value::Null, &json!("Europe/Berlin"))
-    );
+    let cleared = api.patch(&path, &api.admin, json!({"phone": null})).await.expect(200);
+    assert_eq!((&cleared.json["phone"], &cleared.json["time_zone"]), (&Value::Null, &json!("Europe/Berlin")));
     for (body, pointer) in [
         (json!({"time_zone": "Mars/Base"}), "/time_zone"),
         (json!({"name": " "}), "/name"),
@@ -51,10 +33,7 @@ async fn users_are_made_changed_and_found() {
         let answer = api.patch(&path, &api.admin, body).await.expect(422);
         assert_eq!(answer.json["errors"][0]["pointer"], pointer);
     }
-    let found = api
-        .get("/api/v1/users?q=grac&role=agent", &api.agent)
-        .await
-        .expect(200);
+    let found = api.get("/api/v1/users?q=grac&role=agent", &api.agent).await.expect(200);
     assert_eq!(found.json["items"].as_array().unwrap().len(), 1);
     let answer = api.get("/api/v1/users?rolle=agent", &api.agent).await.expect(422);
     assert_eq!(answer.json["errors"][0]["pointer"], "/rolle");
@@ -64,15 +43,9 @@ async fn users_are_made_changed_and_found() {
 async fn the_last_admin_stays() {
     let api = Api::start().await;
     let path = format!("/api/v1/users/{}", api.organization.admin.user_id().unwrap());
-    api.patch(&path, &api.admin, json!({"role": "agent"}))
-        .await
-        .expect(409);
-    api.patch(&path, &api.admin, json!({"is_active": false}))
-        .await
-        .expect(409);
-    api.patch(&path, &api.admin, json!({"name": "Root"}))
-        .await
-        .expect(200);
+    api.patch(&path, &api.admin, json!({"role": "agent"})).await.expect(409);
+    api.patch(&path, &api.admin, json!({"is_active": false})).await.expect(409);
+    api.patch(&path, &api.admin, json!({"name": "Root"})).await.expect(200);
 }
 
 /// H26: nobody sets what is not theirs to set.
@@ -92,10 +65,7 @@ async fn mass_assignment_is_refused() {
     ] {
         let mut body = json!({});
         body[name] = value;
-        let answer = api
-            .patch("/api/v1/users/me", &api.end_user, body)
-            .await
-            .expect(422);
+        let answer = api.patch("/api/v1/users/me", &api.end_user, body).await.expect(422);
         assert_eq!(answer.json["errors"][0]["pointer"], format!("/{name}"));
     }
     for body in [
@@ -104,22 +74,12 @@ async fn mass_assignment_is_refused() {
         json!({"manager": null}),
         json!({"name": "x", "department": null}),
     ] {
-        api.patch("/api/v1/users/me", &api.end_user, body)
-            .await
-            .expect(403);
+        api.patch("/api/v1/users/me", &api.end_user, body).await.expect(403);
     }
-    api.patch(
-        "/api/v1/users/me",
-        &api.end_user,
-        json!({"name": "Edith", "locale": "de"}),
-    )
-    .await
-    .expect(200);
+    api.patch("/api/v1/users/me", &api.end_user, json!({"name": "Edith", "locale": "de"})).await.expect(200);
     let other = format!("/api/v1/users/{}", api.organization.agent.user_id().unwrap());
     api.get(&other, &api.end_user).await.expect(403);
-    api.patch(&other, &api.end_user, json!({"name": "x"}))
-        .await
-        .expect(403);
+    api.patch(&other, &api.end_user, json!({"name": "x"})).await.expect(403);
     api.get("/api/v1/users", &api.end_user).await.expect(403);
 }
 
@@ -127,48 +87,22 @@ async fn mass_assignment_is_refused() {
 async fn teams_have_members() {
     let api = Api::start().await;
     let team = api
-        .post(
-            "/api/v1/teams",
-            &api.admin,
-            json!({"name": "Network", "email": "Net@acme.example"}),
-        )
+        .post("/api/v1/teams", &api.admin, json!({"name": "Network", "email": "Net@acme.example"}))
         .await
         .expect(201);
     let path = team.header("location").to_owned();
     let members = format!("{path}/members");
     let agent = api.organization.agent.user_id().unwrap();
-    api.post(&members, &api.admin, json!({"user": agent}))
-        .await
-        .expect(204);
-    api.post(&members, &api.admin, json!({"user": agent}))
-        .await
-        .expect(204);
-    api.post(
-        &members,
-        &api.admin,
-        json!({"user": api.organization.end_user.user_id()}),
-    )
-    .await
-    .expect(422);
-    api.post(&members, &api.agent, json!({"user": agent}))
-        .await
-        .expect(403);
+    api.post(&members, &api.admin, json!({"user": agent})).await.expect(204);
+    api.post(&members, &api.admin, json!({"user": agent})).await.expect(204);
+    api.post(&members, &api.admin, json!({"user": api.organization.end_user.user_id()})).await.expect(422);
+    api.post(&members, &api.agent, json!({"user": agent})).await.expect(403);
     let list = api.get(&members, &api.agent).await.expect(200);
     assert_eq!(list.json["items"][0]["user"], agent.to_string());
-    api.delete(&format!("{members}/{agent}"), &api.admin)
-        .await
-        .expect(204);
-    api.delete(&format!("{members}/{agent}"), &api.admin)
-        .await
-        .expect(404);
-    let answer = api
-        .post("/api/v1/teams", &api.admin, json!({"name": "Network"}))
-        .await
-        .expect(422);
-    assert_eq!(
-        answer.json["errors"][0],
-        json!({"pointer": "/name", "detail": "is taken"})
-    );
+    api.delete(&format!("{members}/{agent}"), &api.admin).await.expect(204);
+    api.delete(&format!("{members}/{agent}"), &api.admin).await.expect(404);
+    let answer = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(422);
+    assert_eq!(answer.json["errors"][0], json!({"pointer": "/name", "detail": "is taken"}));
     api.delete(&path, &api.admin).await.expect(204);
     api.get(&path, &api.admin).await.expect(404);
 }
@@ -176,23 +110,13 @@ async fn teams_have_members() {
 #[tokio::test]
 async fn departments_are_a_tree() {
     let api = Api::start().await;
-    let top = api
-        .post("/api/v1/departments", &api.admin, json!({"name": "IT"}))
-        .await
-        .expect(201);
+    let top = api.post("/api/v1/departments", &api.admin, json!({"name": "IT"})).await.expect(201);
     let below = api
-        .post(
-            "/api/v1/departments",
-            &api.admin,
-            json!({"name": "Ops", "parent": top.json["id"]}),
-        )
+        .post("/api/v1/departments", &api.admin, json!({"name": "Ops", "parent": top.json["id"]}))
         .await
         .expect(201);
     let path = top.header("location").to_owned();
-    let answer = api
-        .patch(&path, &api.admin, json!({"parent": below.json["id"]}))
-        .await
-        .expect(422);
+    let answer = api.patch(&path, &api.admin, json!({"parent": below.json["id"]})).await.expect(422);
     assert_eq!(answer.json["errors"][0]["pointer"], "/parent");
     api.delete(&path, &api.admin).await.expect(409);
     api.delete(below.header("location"), &api.admin).await.expect(204);
@@ -202,10 +126,7 @@ async fn departments_are_a_tree() {
 #[tokio::test]
 async fn if_match_guards_changes() {
     let api = Api::start().await;
-    let team = api
-        .post("/api/v1/teams", &api.admin, json!({"name": "Network"}))
-        .await
-        .expect(201);
+    let team = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(201);
     let (path, tag) = (team.header("location").to_owned(), team.header("etag").to_owned());
     let patch = |tag: &str, name: &str| {
         let body = Body::from(json!({"name": name}).to_string());
@@ -214,23 +135,14 @@ async fn if_match_guards_changes() {
             .uri(&path)
             .header("authorization", format!("Bearer {}", api.admin));
         api.send(
-            request
-                .header("content-type", "application/json")
-                .header("if-match", tag)
-                .body(body)
-                .unwrap(),
+            request.header("content-type", "application/json").header("if-match", tag).body(body).unwrap(),
         )
     };
     let changed = patch(&tag, "Networks").await.expect(200);
     assert_ne!(changed.header("etag"), tag);
     let refused = patch(&tag, "Nets").await.expect(412);
-    assert_eq!(
-        refused.json["type"],
-        "https://relaydesk.dev/problems/precondition-failed"
-    );
-    patch(&format!("W/{}", changed.header("etag")), "Nets")
-        .await
-        .expect(200);
+    assert_eq!(refused.json["type"], "https://relaydesk.dev/problems/precondition-failed");
+    patch(&format!("W/{}", changed.header("etag")), "Nets").await.expect(200);
     patch("*", "Nets 2").await.expect(200);
 }
 
@@ -238,9 +150,7 @@ async fn if_match_guards_changes() {
 async fn lists_are_walked_by_cursor() {
     let api = Api::start().await;
     for n in 0..7 {
-        api.post("/api/v1/teams", &api.admin, json!({"name": format!("Team {n}")}))
-            .await
-            .expect(201);
+        api.post("/api/v1/teams", &api.admin, json!({"name": format!("Team {n}")})).await.expect(201);
     }
     let (mut names, mut path) = (Vec::new(), "/api/v1/teams?page_size=3".to_owned());
     loop {
@@ -258,68 +168,35 @@ async fn lists_are_walked_by_cursor() {
         path = format!("/api/v1/teams?page_size=3&cursor={cursor}");
     }
     assert_eq!(names, (0..7).map(|n| format!("Team {n}")).collect::<Vec<_>>());
-    for bad in [
-        "page_size=0",
-        "page_size=201",
-        "page_size=x",
-        "cursor=zzz",
-        "ordering=password_hash",
-    ] {
-        api.get(&format!("/api/v1/teams?{bad}"), &api.agent)
-            .await
-            .expect(422);
+    for bad in ["page_size=0", "page_size=201", "page_size=x", "cursor=zzz", "ordering=password_hash"] {
+        api.get(&format!("/api/v1/teams?{bad}"), &api.agent).await.expect(422);
     }
 }
 
 #[tokio::test]
 async fn api_tokens_are_shown_once() {
     let api = Api::start().await;
-    let made = api
-        .post("/api/v1/api-tokens", &api.agent, json!({"name": "export"}))
-        .await
-        .expect(201);
+    let made = api.post("/api/v1/api-tokens", &api.agent, json!({"name": "export"})).await.expect(201);
     let token = made.json["token"].as_str().unwrap().to_owned();
     assert!(token.starts_with("rd_") && token.starts_with(made.json["prefix"].as_str().unwrap()));
-    assert_eq!(
-        api.get("/api/v1/users/me", &token).await.expect(200).json["role"],
-        "agent"
-    );
+    assert_eq!(api.get("/api/v1/users/me", &token).await.expect(200).json["role"], "agent");
     let list = api.get("/api/v1/api-tokens", &api.agent).await.expect(200);
     assert!(!list.text.contains(&token));
-    let used = list.json["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|item| item["name"] == "export")
-        .unwrap();
+    let used = list.json["items"].as_array().unwrap().iter().find(|item| item["name"] == "export").unwrap();
     assert!(used["last_used_at"].is_string());
     let path = format!("/api/v1/api-tokens/{}", made.json["id"].as_str().unwrap());
     api.delete(&path, &api.end_user).await.expect(404);
     api.delete(&path, &api.agent).await.expect(204);
     api.get("/api/v1/users/me", &token).await.expect(401);
-    assert!(
-        api.get("/api/v1/api-tokens", &api.admin).await.json["items"]
-            .as_array()
-            .unwrap()
-            .len()
-            >= 3
-    );
-    api.get(
-        &format!(
-            "/api/v1/api-tokens?user={}",
-            api.organization.admin.user_id().unwrap()
-        ),
-        &api.agent,
-    )
-    .await
-    .expect(403);
+    assert!(api.get("/api/v1/api-tokens", &api.admin).await.json["items"].as_array().unwrap().len() >= 3);
+    api.get(&format!("/api/v1/api-tokens?user={}", api.organization.admin.user_id().unwrap()), &api.agent)
+        .await
+        .expect(403);
 }
 
 fn keyed(api: &Api, key: &str, path: &str, body: &Value) -> Request<Body> {
     let mut request = request(Method::POST, path, &api.admin, Some(body.clone()));
-    request
-        .headers_mut()
-        .insert("idempotency-key", key.parse().unwrap());
+    request.headers_mut().insert("idempotency-key", key.parse().unwrap());
     request
 }
 
@@ -327,49 +204,25 @@ fn keyed(api: &Api, key: &str, path: &str, body: &Value) -> Request<Body> {
 async fn a_repeated_write_gets_the_first_answer() {
     let api = Api::start().await;
     let body = json!({"name": "Network"});
-    let first = api
-        .send(keyed(&api, "k1", "/api/v1/teams", &body))
-        .await
-        .expect(201);
-    let again = api
-        .send(keyed(&api, "k1", "/api/v1/teams", &body))
-        .await
-        .expect(201);
+    let first = api.send(keyed(&api, "k1", "/api/v1/teams", &body)).await.expect(201);
+    let again = api.send(keyed(&api, "k1", "/api/v1/teams", &body)).await.expect(201);
     assert_eq!(first.json, again.json);
     assert_eq!(first.header("etag"), again.header("etag"));
     assert_eq!(again.header("idempotent-replayed"), "true");
-    let other = api
-        .send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"})))
-        .await
-        .expect(422);
-    assert_eq!(
-        other.json["type"],
-        "https://relaydesk.dev/problems/idempotency-key-reused"
-    );
+    let other = api.send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"}))).await.expect(422);
+    assert_eq!(other.json["type"], "https://relaydesk.dev/problems/idempotency-key-reused");
     // Refusals are answers too.
-    let refused = api
-        .send(keyed(&api, "k2", "/api/v1/teams", &body))
-        .await
-        .expect(422);
+    let refused = api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(422);
     assert_eq!(
         refused.json["detail"],
-        api.send(keyed(&api, "k2", "/api/v1/teams", &body))
-            .await
-            .expect(422)
-            .json["detail"]
+        api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(422).json["detail"]
     );
     // Secrets are not kept.
-    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"})))
-        .await
-        .expect(201);
-    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"})))
-        .await
-        .expect(409);
+    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"}))).await.expect(201);
+    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"}))).await.expect(409);
     // And after a day the key is free.
     api.test_db.db.clock().shift(chrono::TimeDelta::hours(25));
-    api.send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"})))
-        .await
-        .expect(201);
+    api.send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"}))).await.expect(201);
 }
 
 #[tokio::test]
@@ -379,19 +232,10 @@ async fn many_at_once_with_one_key_take_effect_once() {
     let requests = (0..40).map(|_| api.send(keyed(&api, "storm", "/api/v1/api-tokens", &body)));
     let answers = futures::future::join_all(requests).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
-    assert!(
-        answers
-            .iter()
-            .all(|answer| [201, 409].contains(&answer.status.as_u16())),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| [201, 409].contains(&answer.status.as_u16())), "{answers:?}");
     let list = api.get("/api/v1/api-tokens?page_size=200", &api.admin).await;
-    let made = list.json["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|item| item["name"] == "same for all")
-        .count();
+    let made =
+        list.json["items"].as_array().unwrap().iter().filter(|item| item["name"] == "same for all").count();
     assert_eq!(made, 1);
 }
 
@@ -420,10 +264,7 @@ async fn an_effect_whose_answer_was_lost_is_not_repeated() {
     assert!(matches!(attempt(uuid::Uuid::now_v7()).await, Begun::Running));
     // The first one hangs; its lock runs out; a second one takes over and commits; then the first wakes up.
     db.clock().shift(chrono::TimeDelta::minutes(3));
-    let second = Key {
-        run: uuid::Uuid::now_v7(),
-        ..key.clone()
-    };
+    let second = Key { run: uuid::Uuid::now_v7(), ..key.clone() };
     assert!(matches!(attempt(second.run).await, Begun::First));
     let commit = async || db.begin(organization).await.unwrap().commit().await;
     scope(second.clone(), commit()).await.unwrap();

@@ -71,7 +71,13 @@ async fn schedules_are_told_to_the_queue() {
     let path = format!("{SCHEDULES}/{}", created["id"].as_str().unwrap());
     let off = api.patch(&path, &api.admin, json!({"is_active": false})).await.expect(200).json;
     assert_eq!((&off["is_active"], scheduled().await), (&json!(false), 0));
-    api.patch(&path, &api.admin, json!({"is_active": true, "period": {"kind": "last_n_minutes", "count": 5}})).await.expect(200);
+    api.patch(
+        &path,
+        &api.admin,
+        json!({"is_active": true, "period": {"kind": "last_n_minutes", "count": 5}}),
+    )
+    .await
+    .expect(200);
     assert_eq!(scheduled().await, 1);
     api.delete(&path, &api.admin).await.expect(204);
     assert_eq!(scheduled().await, 0);

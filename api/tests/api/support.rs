@@ -59,26 +59,12 @@ impl Api {
         let organization = testkit::organization(&test_db, "acme").await;
         let blobs = tempfile::tempdir().unwrap();
         let keys = Keys::new(b"a secret of the tests, 32 bytes long");
-        let state = AppState::new(
-            test_db.db.clone(),
-            Blobs::new(blobs.path()),
-            keys,
-            Settings::default(),
-        );
+        let state = AppState::new(test_db.db.clone(), Blobs::new(blobs.path()), keys, Settings::default());
         let router = api::app(state.clone());
         let admin = token_of(&test_db, &organization.admin).await;
         let agent = token_of(&test_db, &organization.agent).await;
         let end_user = token_of(&test_db, &organization.end_user).await;
-        Api {
-            test_db,
-            organization,
-            admin,
-            agent,
-            end_user,
-            state,
-            router,
-            _blobs: blobs,
-        }
+        Api { test_db, organization, admin, agent, end_user, state, router, _blobs: blobs }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -86,12 +72,7 @@ impl Api {
         let (parts, body) = response.into_parts();
         let text = String::from_utf8_lossy(&to_bytes(body, 64 << 20).await.unwrap()).into_owned();
         let json = serde_json::from_str(&text).unwrap_or(Value::Null);
-        Answer {
-            status: parts.status,
-            headers: parts.headers,
-            json,
-            text,
-        }
+        Answer { status: parts.status, headers: parts.headers, json, text }
     }
 
     pub async fn call(&self, method: Method, path: &str, token: &str, body: Option<Value>) -> Answer {

@@ -14,12 +14,8 @@ use std::fmt::Write;
 /// Outside of `/api/v1` there is no login: these are known by a secret in the path or serve everybody.
 const WITHOUT_LOGIN: [&str; 2] = ["/hooks/", "/v2/"];
 /// Operations that need no credentials.
-const ANONYMOUS: [&str; 4] = [
-    "/api/v1/auth/login",
-    "/api/v1/auth/refresh",
-    "/api/v1/auth/logout",
-    "/api/v1/auth/verify-token",
-];
+const ANONYMOUS: [&str; 4] =
+    ["/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout", "/api/v1/auth/verify-token"];
 /// Never ends.
 const STREAMS: [&str; 1] = ["/api/v1/events/stream"];
 /// Names that all tenants share: refused (403), not "not found".
@@ -56,29 +52,14 @@ fn operations(document: &Value) -> Vec<Operation> {
             let Ok(method) = method.to_uppercase().parse::<Method>() else {
                 continue;
             };
-            if [
-                Method::GET,
-                Method::POST,
-                Method::PUT,
-                Method::PATCH,
-                Method::DELETE,
-            ]
-            .contains(&method)
-            {
-                all.push(Operation {
-                    method,
-                    path: path.clone(),
-                    description: description.clone(),
-                });
+            if [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE].contains(&method) {
+                all.push(Operation { method, path: path.clone(), description: description.clone() });
             }
         }
     }
     // What destroys comes last, children before parents.
     all.sort_by_key(|operation| {
-        (
-            operation.method == Method::DELETE,
-            std::cmp::Reverse(operation.path.len()),
-        )
+        (operation.method == Method::DELETE, std::cmp::Reverse(operation.path.len()))
     });
     all
 }
@@ -100,13 +81,7 @@ impl Tenants {
         let stranger = crate::support::token_of(&api.test_db, &other.admin).await;
         let theirs = fixtures::make(&api, &other, &stranger, "globex").await;
         let document = serde_json::to_value(api::description()).unwrap();
-        Tenants {
-            api,
-            document,
-            ours,
-            theirs,
-            failures: String::new(),
-        }
+        Tenants { api, document, ours, theirs, failures: String::new() }
     }
 
     fn fail(&mut self, text: impl std::fmt::Display) {
@@ -116,11 +91,7 @@ impl Tenants {
     fn operations(&self) -> Vec<Operation> {
         let all = operations(&self.document);
         all.into_iter()
-            .filter(|operation| {
-                !WITHOUT_LOGIN
-                    .iter()
-                    .any(|prefix| operation.path.starts_with(prefix))
-            })
+            .filter(|operation| !WITHOUT_LOGIN.iter().any(|prefix| operation.path.starts_with(prefix)))
             .collect()
     }
 
@@ -135,9 +106,7 @@ impl Tenants {
         let mut request = request(operation.method.clone(), path, token, body);
         if operation.description["requestBody"]["content"]["multipart/form-data"].is_object() {
             let (media_type, bytes) = fixtures::upload();
-            request
-                .headers_mut()
-                .insert("content-type", media_type.parse().unwrap());
+            request.headers_mut().insert("content-type", media_type.parse().unwrap());
             *request.body_mut() = bytes.into();
         }
         self.api.send(request).await
@@ -155,10 +124,7 @@ async fn nobody_gets_in_without_credentials() {
         if ANONYMOUS.contains(&operation.path.as_str()) {
             continue;
         }
-        let path = test
-            .ours
-            .fill(&operation.path)
-            .unwrap_or_else(|_| operation.path.clone());
+        let path = test.ours.fill(&operation.path).unwrap_or_else(|_| operation.path.clone());
         let body = test.body(&operation, &test.ours);
         for token in ["", "rd_wrong"] {
             let answer = test.call(&operation, &path, token, body.clone()).await;
@@ -185,9 +151,7 @@ async fn foreign_ids_are_not_found() {
         let path = match test.ours.fill(&operation.path) {
             Ok(path) => path,
             Err(unknown) => {
-                test.fail(format!(
-                    "{operation}: fixtures.rs must know an object for {unknown}"
-                ));
+                test.fail(format!("{operation}: fixtures.rs must know an object for {unknown}"));
                 continue;
             }
         };
@@ -196,32 +160,19 @@ async fn foreign_ids_are_not_found() {
             let own = test.call(&operation, &path, &token, None).await;
             // 409: it is there, but not in a state in which this can be shown.
             if !own.status.is_success() && own.status != 409 {
-                test.fail(format!(
-                    "{operation} ({path}) answers its owner {}: {}",
-                    own.status, own.text
-                ));
+                test.fail(format!("{operation} ({path}) answers its owner {}: {}", own.status, own.text));
             }
         }
         let (body, token) = (test.body(&operation, &test.theirs), test.theirs.token.clone());
         let answer = test.call(&operation, &path, &token, body.clone()).await;
-        let expected = if SHARED.iter().any(|prefix| operation.path.starts_with(prefix)) {
-            403
-        } else {
-            404
-        };
+        let expected = if SHARED.iter().any(|prefix| operation.path.starts_with(prefix)) { 403 } else { 404 };
         if answer.status != expected {
             let body = body.map(|body| body.to_string()).unwrap_or_default();
-            test.fail(format!(
-                "{operation} ({path}) {body} answers {}: {}",
-                answer.status, answer.text
-            ));
+            test.fail(format!("{operation} ({path}) {body} answers {}: {}", answer.status, answer.text));
         }
         checked += 1;
     }
-    assert!(
-        checked > 40,
-        "only {checked} operations with parameters: is the document complete?"
-    );
+    assert!(checked > 40, "only {checked} operations with parameters: is the document complete?");
     test.finish();
 }
 
@@ -236,23 +187,15 @@ async fn lists_hold_nothing_foreign() {
             continue;
         }
         let token = test.theirs.token.clone();
-        let mut paths = vec![
-            operation.path.clone(),
-            format!("{}?page_size=200", operation.path),
-        ];
+        let mut paths = vec![operation.path.clone(), format!("{}?page_size=200", operation.path)];
         // Filters that name foreign things find nothing.
-        for parameter in operation.description["parameters"]
-            .as_array()
-            .into_iter()
-            .flatten()
-        {
+        for parameter in operation.description["parameters"].as_array().into_iter().flatten() {
             let name = parameter["name"].as_str().unwrap();
             if parameter["in"] == "query" && sample::is_id(&test.document, &parameter["schema"]) {
                 match test.ours.named(&operation.path, name) {
                     Some(id) => paths.push(format!("{}?{name}={id}", operation.path)),
-                    None => test.fail(format!(
-                        "{operation}: fixtures.rs must know what the parameter {name} names"
-                    )),
+                    None => test
+                        .fail(format!("{operation}: fixtures.rs must know what the parameter {name} names")),
                 }
             } else if name == "q" {
                 paths.push(format!("{}?q=acme", operation.path));
@@ -290,9 +233,7 @@ async fn bodies_cannot_name_foreign_things() {
                 continue;
             }
             let Some(id) = test.ours.named(&operation.path, &field) else {
-                test.fail(format!(
-                    "{operation}: fixtures.rs must know what the field {field} names"
-                ));
+                test.fail(format!("{operation}: fixtures.rs must know what the field {field} names"));
                 continue;
             };
             let mut body = test.body(&operation, &test.theirs).unwrap();
@@ -300,30 +241,18 @@ async fn bodies_cannot_name_foreign_things() {
             let token = test.theirs.token.clone();
             let answer = test.call(&operation, &path, &token, Some(body.clone())).await;
             if ![404, 409, 422].contains(&answer.status.as_u16()) {
-                test.fail(format!(
-                    "{operation} ({path}) {body} answers {}: {}",
-                    answer.status, answer.text
-                ));
+                test.fail(format!("{operation} ({path}) {body} answers {}: {}", answer.status, answer.text));
             }
             checked += 1;
         }
     }
     for (method, path, body) in fixtures::nested(&test.ours, &test.theirs) {
         let token = test.theirs.token.clone();
-        let answer = test
-            .api
-            .call(method.clone(), &path, &token, Some(body.clone()))
-            .await;
+        let answer = test.api.call(method.clone(), &path, &token, Some(body.clone())).await;
         if ![404, 409, 422].contains(&answer.status.as_u16()) {
-            test.fail(format!(
-                "{method} {path} {body} answers {}: {}",
-                answer.status, answer.text
-            ));
+            test.fail(format!("{method} {path} {body} answers {}: {}", answer.status, answer.text));
         }
     }
-    assert!(
-        checked > 10,
-        "only {checked} references: is the document complete?"
-    );
+    assert!(checked > 10, "only {checked} references: is the document complete?");
     test.finish();
 }

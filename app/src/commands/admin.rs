@@ -41,7 +41,12 @@ pub async fn run(command: &AdminCommand, db: &Db) -> anyhow::Result<()> {
     Ok(())
 }
 
-pub async fn create_organization(db: &Db, slug: &str, name: &str, time_zone: &str) -> anyhow::Result<OrganizationId> {
+pub async fn create_organization(
+    db: &Db,
+    slug: &str,
+    name: &str,
+    time_zone: &str,
+) -> anyhow::Result<OrganizationId> {
     let mut tx = db.begin_system().await?;
     let new = organizations::NewTenant { slug: slug.into(), name: name.into(), time_zone: time_zone.into() };
     let id = organizations::create(&mut tx, &new).await.map_err(words)?;
@@ -73,7 +78,9 @@ pub async fn create_user(
 
 pub async fn create_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Result<SecretString> {
     let email = EmailAddress::parse(email).map_err(|error| anyhow!("{error}"))?;
-    let user = store::users::find_by_email(tx, &email).await?.with_context(|| format!("there is no user {email}"))?;
+    let user = store::users::find_by_email(tx, &email)
+        .await?
+        .with_context(|| format!("there is no user {email}"))?;
     let actor = Actor::system(tx.organization(), LABEL);
     let (_, token) = api_tokens::create(tx, &actor, user.id, name, None).await.map_err(words)?;
     Ok(token)

@@ -89,7 +89,9 @@ pub async fn run(prepared: &Prepared) -> anyhow::Result<()> {
 fn outgoing(config: &Config) -> String {
     use secrecy::ExposeSecret;
     let url = config.mail_url.as_ref().map(|url| url.expose_secret().to_owned()).unwrap_or_default();
-    url.strip_prefix("file://").map(str::to_owned).unwrap_or_else(|| "through the relay of RELAYDESK_MAIL_URL".to_owned())
+    url.strip_prefix("file://")
+        .map(str::to_owned)
+        .unwrap_or_else(|| "through the relay of RELAYDESK_MAIL_URL".to_owned())
 }
 
 /// What `--fresh` throws away besides the database.

@@ -40,7 +40,11 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
     }
     found(
         "access tokens",
-        config.jwt_secret.as_ref().map(|_| "signed".to_owned()).ok_or("RELAYDESK_JWT_SECRET is not set".to_owned()),
+        config
+            .jwt_secret
+            .as_ref()
+            .map(|_| "signed".to_owned())
+            .ok_or("RELAYDESK_JWT_SECRET is not set".to_owned()),
     );
     found(
         "outgoing mail",
@@ -85,7 +89,9 @@ async fn reach(url: &str) -> Result<String, String> {
     }
     let host = url.host_str().unwrap_or("localhost").to_owned();
     let port = url.port().unwrap_or(if url.scheme() == "smtps" { 465 } else { 25 });
-    match tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect((host.as_str(), port))).await {
+    match tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect((host.as_str(), port)))
+        .await
+    {
         Ok(Ok(_)) => Ok(format!("{host}:{port} listens")),
         Ok(Err(error)) => Err(format!("{host}:{port}: {error}")),
         Err(_) => Err(format!("{host}:{port} did not answer within 5 s")),

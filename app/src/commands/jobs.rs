@@ -57,7 +57,12 @@ fn details(detail: &JobDetail) -> anyhow::Result<()> {
     }
     for attempt in &detail.attempts {
         let time = attempt.finished_at.or(attempt.started_at).map(|at| at.to_rfc3339()).unwrap_or_default();
-        say!("attempt {:<6} {time} {}: {}", attempt.attempt, attempt.outcome, attempt.error.as_deref().unwrap_or("-"));
+        say!(
+            "attempt {:<6} {time} {}: {}",
+            attempt.attempt,
+            attempt.outcome,
+            attempt.error.as_deref().unwrap_or("-")
+        );
     }
     Ok(())
 }

@@ -17,13 +17,25 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
                 say!("{}", serde_json::to_string_pretty(&lanes)?);
                 return Ok(());
             }
-            say!("{:14} {:>9} {:>9} {:>9} {:>9} {:>12}", "lane", "ready", "running", "scheduled", "dead", "oldest");
+            say!(
+                "{:14} {:>9} {:>9} {:>9} {:>9} {:>12}",
+                "lane",
+                "ready",
+                "running",
+                "scheduled",
+                "dead",
+                "oldest"
+            );
             for lane in lanes {
                 let oldest = format!("{:.1} s", lane.oldest_ready_age_seconds);
                 let paused = if lane.paused { "  paused" } else { "" };
                 say!(
                     "{:14} {:>9} {:>9} {:>9} {:>9} {oldest:>12}{paused}",
-                    lane.name, lane.ready, lane.running, lane.scheduled, lane.dead
+                    lane.name,
+                    lane.ready,
+                    lane.running,
+                    lane.scheduled,
+                    lane.dead
                 );
             }
         }

@@ -15,7 +15,8 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 
 /// Brings the schema up to date and answers how many migrations it consists of. Two at once wait for each other.
 pub async fn migrate(owner_url: &str) -> anyhow::Result<usize> {
-    let mut connection = PgConnection::connect(owner_url).await.context("cannot connect to the database as its owner")?;
+    let mut connection =
+        PgConnection::connect(owner_url).await.context("cannot connect to the database as its owner")?;
     store::MIGRATOR.run(&mut connection).await.context("a migration failed; nothing of it was kept")?;
     connection.close().await?;
     Ok(store::MIGRATOR.iter().count())

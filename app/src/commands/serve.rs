@@ -69,7 +69,9 @@ pub async fn run(
     let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
     // Listen first: an address that is taken is the user's error and should be said at once.
     let listener = match parts.http {
-        true => Some(TcpListener::bind(config.http_listen).await.with_context(|| taken("HTTP", config.http_listen))?),
+        true => Some(
+            TcpListener::bind(config.http_listen).await.with_context(|| taken("HTTP", config.http_listen))?,
+        ),
         false => None,
     };
     let mail_listener = match config.smtp_listen.filter(|_| parts.mail) {
@@ -95,7 +97,9 @@ pub async fn run(
         let router = api::app_with(state.clone(), console::router());
         let end = end.clone();
         servers.spawn(async move {
-            let served = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
+            let served = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
+                .with_graceful_shutdown(end.cancelled_owned())
+                .await;
             if let Err(error) = served {
                 tracing::error!(%error, "the HTTP server ended");
             }

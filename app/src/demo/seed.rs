@@ -80,18 +80,21 @@ impl Api {
 pub async fn fill(facts: &mut Facts, folder: &Path) -> anyhow::Result<()> {
     let api = Api::new(facts)?;
     let manager = api
-        .create("users", json!({"email": "edsger@demo.example", "name": "Edsger Dijkstra", "role": "manager"}))
+        .create(
+            "users",
+            json!({"email": "edsger@demo.example", "name": "Edsger Dijkstra", "role": "manager"}),
+        )
         .await?;
     let team = api
         .create("teams", json!({"name": "Service desk", "email": "desk@demo.example", "manager": manager}))
         .await?;
     let operations = api.create("teams", json!({"name": "Operations", "manager": manager})).await?;
     api.post(&format!("teams/{team}/members"), &json!({"user": manager})).await?;
-    api.create("users", json!({"email": "linus@customer.example", "name": "Linus", "role": "end_user"})).await?;
-
-    let mailbox = api
-        .post("mailboxes", &json!({"address": MAILBOX, "name": "Support", "team": team}))
+    api.create("users", json!({"email": "linus@customer.example", "name": "Linus", "role": "end_user"}))
         .await?;
+
+    let mailbox =
+        api.post("mailboxes", &json!({"address": MAILBOX, "name": "Support", "team": team})).await?;
     keep_hook(facts, "email", &mailbox);
     for kind in ["alertmanager", "generic"] {
         let source = api
@@ -125,8 +128,13 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
         .create("notification-channels", json!({"kind": "email", "name": "Operations by mail", "config": {"to": ["operations@demo.example"]}}))
         .await?;
     for event in ["incident.opened", "sla.breached"] {
-        let conditions = if event == "incident.opened" { json!({"priority": ["critical", "high"]}) } else { json!({}) };
-        api.create("notification-rules", json!({"event": event, "channel": channel, "conditions": conditions})).await?;
+        let conditions =
+            if event == "incident.opened" { json!({"priority": ["critical", "high"]}) } else { json!({}) };
+        api.create(
+            "notification-rules",
+            json!({"event": event, "channel": channel, "conditions": conditions}),
+        )
+        .await?;
     }
     let chain = json!({"name": "Wake operations", "steps": [
         {"action": "assign_team", "team": operations},
@@ -138,7 +146,8 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
     let week: Vec<Value> = ["monday", "tuesday", "wednesday", "thursday", "friday"]
         .into_iter()
         .flat_map(|weekday| {
-            [("08:00", "12:00"), ("13:00", "17:30")].map(|(opens, closes)| json!({"weekday": weekday, "opens": opens, "closes": closes}))
+            [("08:00", "12:00"), ("13:00", "17:30")]
+                .map(|(opens, closes)| json!({"weekday": weekday, "opens": opens, "closes": closes}))
         })
         .collect();
     let calendar = json!({

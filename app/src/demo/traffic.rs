@@ -50,7 +50,14 @@ async fn mail(facts: &Facts, (name, address, subject): (&str, &str, &str)) -> an
          Content-Type: text/plain; charset=utf-8\r\n\r\nHello,\r\n\r\n{subject}. Can you help?\r\n\r\n{name}\r\n.\r\n"
     );
     read(&mut stream).await?;
-    for line in ["EHLO demo\r\n", &format!("MAIL FROM:<{address}>\r\n"), &format!("RCPT TO:<{mailbox}>\r\n"), "DATA\r\n", &message, "QUIT\r\n"] {
+    for line in [
+        "EHLO demo\r\n",
+        &format!("MAIL FROM:<{address}>\r\n"),
+        &format!("RCPT TO:<{mailbox}>\r\n"),
+        "DATA\r\n",
+        &message,
+        "QUIT\r\n",
+    ] {
         stream.get_mut().write_all(line.as_bytes()).await?;
         read(&mut stream).await?;
     }
@@ -69,11 +76,19 @@ async fn read(stream: &mut BufReader<TcpStream>) -> anyhow::Result<()> {
     }
 }
 
-async fn alert(facts: &Facts, http: &Client, (name, instance, severity): (&str, &str, &str), status: &str) -> anyhow::Result<()> {
+async fn alert(
+    facts: &Facts,
+    http: &Client,
+    (name, instance, severity): (&str, &str, &str),
+    status: &str,
+) -> anyhow::Result<()> {
     let Some(hook) = facts.hooks.get("alertmanager") else { return Ok(()) };
     let labels = json!({"alertname": name, "instance": instance, "severity": severity});
     let annotations = json!({"summary": format!("{name} on {instance}")});
-    #[expect(clippy::disallowed_methods, reason = "this plays a foreign system, which has a clock of its own")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this plays a foreign system, which has a clock of its own"
+    )]
     let now = chrono::Utc::now();
     let starts = (now - EVERY).to_rfc3339();
     let ends = if status == "resolved" { now.to_rfc3339() } else { "0001-01-01T00:00:00Z".to_owned() };

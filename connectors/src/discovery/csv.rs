@@ -29,10 +29,7 @@ pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<
             Ok(record) if record.iter().all(str::is_empty) => continue,
             Ok(record) => record,
             Err(error) => {
-                inventory.add(Err(RowError {
-                    row,
-                    error: error.to_string(),
-                }));
+                inventory.add(Err(RowError { row, error: error.to_string() }));
                 continue;
             }
         };
@@ -41,10 +38,7 @@ pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<
             inventory.add(Err(RowError { row, error }));
             continue;
         }
-        let fields = header
-            .iter()
-            .cloned()
-            .zip(record.iter().map(|cell| Value::from(cell)));
+        let fields = header.iter().cloned().zip(record.iter().map(Value::from));
         inventory.add(item(row, &fields.collect::<Map<_, _>>(), keys, options));
     }
     Ok(inventory)
@@ -55,12 +49,7 @@ fn spreadsheet_hint(text: &str) -> (&str, Option<char>) {
     let Some((first, rest)) = text.split_once('\n') else {
         return (text, None);
     };
-    match first
-        .trim_end()
-        .strip_prefix("sep=")
-        .map(|sep| sep.chars().collect::<Vec<_>>())
-        .as_deref()
-    {
+    match first.trim_end().strip_prefix("sep=").map(|sep| sep.chars().collect::<Vec<_>>()).as_deref() {
         Some([delimiter]) if delimiter.is_ascii() => (rest, Some(*delimiter)),
         _ => (text, None),
     }
@@ -71,10 +60,7 @@ fn guess(text: &str) -> char {
     let header = text.lines().next().unwrap_or_default();
     let count = |candidate: char| header.matches(candidate).count();
     // `max_by_key` takes the last of equals: the comma wins when there is none of any.
-    ['|', '\t', ';', ',']
-        .into_iter()
-        .max_by_key(|candidate| count(*candidate))
-        .unwrap_or(',')
+    ['|', '\t', ';', ','].into_iter().max_by_key(|candidate| count(*candidate)).unwrap_or(',')
 }
 
 fn check(
@@ -87,12 +73,8 @@ fn check(
     if let Some(twice) = header.iter().find(|name| !names.insert(name.as_str())) {
         return Err(Unreadable(format!("the header names the column {twice:?} twice")));
     }
-    let column = |ours: &str, plain: &str| {
-        options
-            .mapping
-            .get(ours)
-            .map_or_else(|| plain.to_owned(), Clone::clone)
-    };
+    let column =
+        |ours: &str, plain: &str| options.mapping.get(ours).map_or_else(|| plain.to_owned(), Clone::clone);
     let found = keys.iter().any(|key| {
         let mapped = column(&format!("identifiers.{key}"), key);
         names.contains(mapped.as_str()) || (key == "name" && names.contains(column("name", "name").as_str()))

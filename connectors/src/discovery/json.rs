@@ -13,10 +13,7 @@ pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<
         let row = index + 1;
         inventory.add(match element {
             Value::Object(record) => item(row, record, keys, options),
-            _ => Err(RowError {
-                row,
-                error: "not an object".into(),
-            }),
+            _ => Err(RowError { row, error: "not an object".into() }),
         });
     }
     Ok(inventory)
@@ -35,9 +32,7 @@ fn elements<'a>(document: &'a Value, pointer: Option<&str>) -> Result<&'a Vec<Va
             let mut arrays = members.values().filter_map(Value::as_array);
             match (arrays.next(), arrays.next()) {
                 (Some(only), None) => Ok(only),
-                (None, _) => Err(Unreadable(
-                    "expected an array of items, got an object without one".into(),
-                )),
+                (None, _) => Err(Unreadable("expected an array of items, got an object without one".into())),
                 (Some(_), Some(_)) => Err(Unreadable(
                     "the object holds several arrays: set the option items, for example /hosts".into(),
                 )),

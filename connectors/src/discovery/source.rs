@@ -20,9 +20,7 @@ impl Location {
     /// `http://…` and `https://…` are addresses; everything else is a path below the allowed folder.
     pub fn parse(text: &str) -> Location {
         let text = text.trim();
-        let scheme = text
-            .split_once("://")
-            .map(|(scheme, _)| scheme.to_ascii_lowercase());
+        let scheme = text.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
         match scheme.as_deref() {
             Some("file") => Location::File(text["file://".len()..].into()),
             Some(_) => Location::Url(text.to_owned()),
@@ -95,14 +93,9 @@ impl Reader {
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(ReadError::Outside(path.to_owned()));
         }
-        let unreadable = |reason| ReadError::File {
-            path: path.to_owned(),
-            reason,
-        };
+        let unreadable = |reason| ReadError::File { path: path.to_owned(), reason };
         // An absolute path replaces the folder here; links are followed, and what they lead to is judged.
-        let real = tokio::fs::canonicalize(folder.join(path))
-            .await
-            .map_err(unreadable)?;
+        let real = tokio::fs::canonicalize(folder.join(path)).await.map_err(unreadable)?;
         let folder = tokio::fs::canonicalize(folder).await.map_err(unreadable)?;
         if !real.starts_with(&folder) {
             return Err(ReadError::Outside(path.to_owned()));
@@ -113,14 +106,7 @@ impl Reader {
             return Err(unreadable(std::io::Error::other("not a file")));
         }
         let mut bytes = Vec::new();
-        file.take(MAX_BYTES as u64 + 1)
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(unreadable)?;
-        if bytes.len() > MAX_BYTES {
-            Err(ReadError::TooLong)
-        } else {
-            Ok(bytes)
-        }
+        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
+        if bytes.len() > MAX_BYTES { Err(ReadError::TooLong) } else { Ok(bytes) }
     }
 }

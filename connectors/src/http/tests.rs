@@ -34,29 +34,108 @@ fn open() -> Client {
 
 /// Hosts that lead inside, in all notations that somebody ever got through a filter.
 const INSIDE: &[&str] = &[
-    "127.0.0.1", "127.1", "127.0.1", "127.127.127.127", "127.255.255.254", "0.0.0.0", "0", "0.1.2.3",
+    "127.0.0.1",
+    "127.1",
+    "127.0.1",
+    "127.127.127.127",
+    "127.255.255.254",
+    "0.0.0.0",
+    "0",
+    "0.1.2.3",
     // decimal, octal, hexadecimal, mixed
-    "2130706433", "017700000001", "0177.0.0.1", "0177.0.01", "00000177.0.0.1", "0x7f000001", "0x7f.1", "0x7f.0x0.0x0.0x1",
-    "0x7F.0.0.01", "2852039166", "0xa9fea9fe", "0251.0376.0251.0376", "025177524776", "3232235777", "0xc0a80101",
-    "0300.0250.1.1", "167772161", "10.1", "192.168.257", "172.1048577",
+    "2130706433",
+    "017700000001",
+    "0177.0.0.1",
+    "0177.0.01",
+    "00000177.0.0.1",
+    "0x7f000001",
+    "0x7f.1",
+    "0x7f.0x0.0x0.0x1",
+    "0x7F.0.0.01",
+    "2852039166",
+    "0xa9fea9fe",
+    "0251.0376.0251.0376",
+    "025177524776",
+    "3232235777",
+    "0xc0a80101",
+    "0300.0250.1.1",
+    "167772161",
+    "10.1",
+    "192.168.257",
+    "172.1048577",
     // full-width digits and dots, percent-encoding, a trailing dot
-    "１２７.０.０.１", "127。0。0。1", "①②⑦.⓪.⓪.①", "%31%32%37.0.0.1", "127.0.0.1.", "0x7f.1.",
+    "１２７.０.０.１",
+    "127。0。0。1",
+    "①②⑦.⓪.⓪.①",
+    "%31%32%37.0.0.1",
+    "127.0.0.1.",
+    "0x7f.1.",
     // private, shared, link-local, special
-    "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "192.168.255.255", "100.64.0.1",
-    "100.100.100.200", "100.127.255.255", "169.254.169.254", "169.254.170.2", "169.254.0.1", "192.0.0.192", "192.0.0.8",
-    "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.19.255.255", "198.51.100.7", "203.0.113.9", "224.0.0.1",
-    "239.255.255.255", "240.0.0.1", "255.255.255.255",
+    "10.0.0.1",
+    "10.255.255.255",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.168.0.1",
+    "192.168.255.255",
+    "100.64.0.1",
+    "100.100.100.200",
+    "100.127.255.255",
+    "169.254.169.254",
+    "169.254.170.2",
+    "169.254.0.1",
+    "192.0.0.192",
+    "192.0.0.8",
+    "192.0.2.1",
+    "192.88.99.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.7",
+    "203.0.113.9",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
     // IPv6 in its own forms
-    "[::1]", "[::]", "[0:0:0:0:0:0:0:1]", "[0000:0000:0000:0000:0000:0000:0000:0001]", "[fc00::1]", "[fd00::1]",
-    "[fd00:ec2::254]", "[fdff:ffff::1]", "[fe80::1]", "[febf::1]", "[fec0::1]", "[ff02::1]", "[ff0e::1]",
-    "[2001:db8::1]", "[3fff::1]", "[2001:10::1]", "[100::1]", "[5f00::1]", "[4000::1]",
+    "[::1]",
+    "[::]",
+    "[0:0:0:0:0:0:0:1]",
+    "[0000:0000:0000:0000:0000:0000:0000:0001]",
+    "[fc00::1]",
+    "[fd00::1]",
+    "[fd00:ec2::254]",
+    "[fdff:ffff::1]",
+    "[fe80::1]",
+    "[febf::1]",
+    "[fec0::1]",
+    "[ff02::1]",
+    "[ff0e::1]",
+    "[2001:db8::1]",
+    "[3fff::1]",
+    "[2001:10::1]",
+    "[100::1]",
+    "[5f00::1]",
+    "[4000::1]",
     // IPv4 inside IPv6
-    "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[0:0:0:0:0:ffff:169.254.169.254]", "[::ffff:10.0.0.1]", "[::ffff:a9fe:a9fe]",
-    "[::127.0.0.1]", "[::7f00:1]", "[::ffff:0:127.0.0.1]", "[64:ff9b::127.0.0.1]", "[64:ff9b::a9fe:a9fe]",
-    "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]", "[2002:a9fe:a9fe::1]", "[2002:c0a8:101::]",
-    "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[2001:4860::5efe:127.0.0.1]", "[2001:4860::200:5efe:10.0.0.1]",
+    "[::ffff:127.0.0.1]",
+    "[::ffff:7f00:1]",
+    "[0:0:0:0:0:ffff:169.254.169.254]",
+    "[::ffff:10.0.0.1]",
+    "[::ffff:a9fe:a9fe]",
+    "[::127.0.0.1]",
+    "[::7f00:1]",
+    "[::ffff:0:127.0.0.1]",
+    "[64:ff9b::127.0.0.1]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[64:ff9b:1::7f00:1]",
+    "[2002:7f00:1::]",
+    "[2002:a9fe:a9fe::1]",
+    "[2002:c0a8:101::]",
+    "[2001:0:4136:e378:8000:63bf:3fff:fdd2]",
+    "[2001:4860::5efe:127.0.0.1]",
+    "[2001:4860::200:5efe:10.0.0.1]",
     // names that lead inside
-    "localhost", "LOCALHOST",
+    "localhost",
+    "LOCALHOST",
 ];
 
 #[tokio::test]
@@ -65,7 +144,9 @@ async fn nothing_inside_is_connected_to() {
     assert!(INSIDE.len() >= 80, "{}", INSIDE.len());
     let client = closed();
     for host in INSIDE {
-        for url in [format!("http://{host}:{}/", address.port()), format!("http://user@{host}:{}/", address.port())] {
+        for url in
+            [format!("http://{host}:{}/", address.port()), format!("http://user@{host}:{}/", address.port())]
+        {
             let error = client.send(Request::get(&url)).await.unwrap_err();
             assert!(matches!(error, Error::Refused { .. }), "{url}: {error}");
         }
@@ -77,9 +158,21 @@ async fn nothing_inside_is_connected_to() {
 async fn what_is_no_plain_web_address_is_refused() {
     let client = closed();
     for url in [
-        "", "relative", "//host/", "ftp://1.1.1.1/", "file:///etc/passwd", "gopher://1.1.1.1/", "unix:/run/x",
-        "data:text/plain,x", "http://", "http://[fe80::1%25eth0]/", "http://[::1%lo]/", "http://256.0.0.1/", "http://1.1.1.1.1/",
-        "http://0x100000000/", "http://exa mple/",
+        "",
+        "relative",
+        "//host/",
+        "ftp://1.1.1.1/",
+        "file:///etc/passwd",
+        "gopher://1.1.1.1/",
+        "unix:/run/x",
+        "data:text/plain,x",
+        "http://",
+        "http://[fe80::1%25eth0]/",
+        "http://[::1%lo]/",
+        "http://256.0.0.1/",
+        "http://1.1.1.1.1/",
+        "http://0x100000000/",
+        "http://exa mple/",
     ] {
         assert!(matches!(client.send(Request::get(url)).await, Err(Error::Address(_))), "{url}");
     }
@@ -89,7 +182,8 @@ async fn what_is_no_plain_web_address_is_refused() {
 async fn redirects_are_an_answer_not_an_order() {
     let (inside, hits) = peer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     for code in [301, 302, 303, 307, 308] {
-        let answer = format!("HTTP/1.1 {code} Moved\r\nlocation: http://{inside}/\r\ncontent-length: 0\r\n\r\n");
+        let answer =
+            format!("HTTP/1.1 {code} Moved\r\nlocation: http://{inside}/\r\ncontent-length: 0\r\n\r\n");
         let (address, _) = peer(answer).await;
         let error = open().send(Request::get(format!("http://{address}/"))).await.unwrap_err();
         assert!(matches!(error, Error::Status { code: got, .. } if got == code), "{error}");
@@ -108,10 +202,8 @@ fn only_checked_addresses_are_handed_to_the_connection() {
 
 #[tokio::test]
 async fn errors_say_what_happened_without_the_secret_path() {
-    let (address, _) = peer(
-        "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\nslow\ndown",
-    )
-    .await;
+    let (address, _) =
+        peer("HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 9\r\n\r\nslow\ndown").await;
     let client = open();
     let error = client.send(Request::get(format!("http://{address}/s3cret"))).await.unwrap_err();
     let Error::Status { code: 429, retry_after, excerpt } = error else { panic!("{error}") };
@@ -130,6 +222,7 @@ async fn long_and_slow_answers_end() {
     assert!(matches!(client.send(request).await, Err(Error::TooLong { limit: 50_000 })));
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let request = Request::get(format!("http://{}/", silent.local_addr().unwrap())).timeout(Duration::from_millis(100));
+    let request =
+        Request::get(format!("http://{}/", silent.local_addr().unwrap())).timeout(Duration::from_millis(100));
     assert!(matches!(client.send(request).await, Err(Error::Timeout)));
 }

@@ -11,8 +11,11 @@ pub struct Folder(pub PathBuf);
 impl Folder {
     /// Durable when it answers, and never half a file under its final name. Answers that name.
     pub async fn keep(&self, message_id: &str, message: &[u8]) -> io::Result<PathBuf> {
-        let name: String =
-            message_id.chars().filter(|c| c.is_ascii_alphanumeric() || "@.-_".contains(*c)).take(120).collect();
+        let name: String = message_id
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || "@.-_".contains(*c))
+            .take(120)
+            .collect();
         let path = self.0.join(format!("{}.eml", name.trim_start_matches('.')));
         let draft = path.with_extension("draft");
         tokio::fs::create_dir_all(&self.0).await?;

@@ -52,12 +52,7 @@ pub fn to_text(html: &str) -> String {
             .ok()
     };
     let text = text.unwrap_or_else(|| mail_parser::decoders::html::html_to_text(html));
-    text.lines()
-        .map(str::trim_end)
-        .collect::<Vec<_>>()
-        .join("\n")
-        .trim()
-        .to_owned()
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim().to_owned()
 }
 
 /// Made to keep a parser busy, not to be read.
@@ -84,12 +79,8 @@ fn depth(html: &str) -> usize {
 
 /// Elements that have no end, or whose end is often left out.
 fn is_void(tag: &str) -> bool {
-    let name: String = tag
-        .chars()
-        .take_while(char::is_ascii_alphanumeric)
-        .take(8)
-        .collect::<String>()
-        .to_lowercase();
+    let name: String =
+        tag.chars().take_while(char::is_ascii_alphanumeric).take(8).collect::<String>().to_lowercase();
     [
         "br", "img", "hr", "meta", "link", "input", "area", "base", "col", "wbr", "p", "li", "td", "tr",
         "th", "o",

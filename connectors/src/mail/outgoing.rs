@@ -148,9 +148,7 @@ impl Mailer {
 }
 
 fn classify(error: &lettre::transport::smtp::Error) -> Refused {
-    let text = error
-        .source()
-        .map_or_else(|| error.to_string(), ToString::to_string);
+    let text = error.source().map_or_else(|| error.to_string(), ToString::to_string);
     match error.status().map(u16::from) {
         Some(code) if error.is_permanent() => Refused::Permanent { code, response: text },
         Some(code) => Refused::Transient { code, response: text },
@@ -190,10 +188,7 @@ pub fn build(mail: &Outgoing) -> Result<Message, Refused> {
     }
     let null_sender = mail.auto_submitted.as_deref() == Some("auto-replied");
     let envelope = Envelope::new((!null_sender).then_some(from), vec![to]).map_err(unsendable)?;
-    builder
-        .envelope(envelope)
-        .multipart(body(mail)?)
-        .map_err(unsendable)
+    builder.envelope(envelope).multipart(body(mail)?).map_err(unsendable)
 }
 
 fn body(mail: &Outgoing) -> Result<MultiPart, Refused> {
@@ -245,10 +240,8 @@ fn address(address: &EmailAddress) -> Result<Address, Refused> {
 }
 
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|w| !w.is_empty())
-        .collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
     words.join(" ")
 }
 

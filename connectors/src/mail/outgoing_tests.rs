@@ -13,11 +13,7 @@ fn mail() -> Outgoing {
         html: Some("<p>Grüße</p>".into()),
         message_id: "relaydesk.1@desk.example".into(),
         in_reply_to: Some("<b@example.org>".into()),
-        references: vec![
-            "<a@example.org>".into(),
-            "<b@example.org>".into(),
-            "not an id\r\nBcc: x".into(),
-        ],
+        references: vec!["<a@example.org>".into(), "<b@example.org>".into(), "not an id\r\nBcc: x".into()],
         auto_submitted: Some("auto-replied".into()),
         loop_mark: Some("0190".into()),
         date: DateTime::UNIX_EPOCH,
@@ -51,17 +47,8 @@ fn our_own_parser_reads_it_back() {
 
 #[test]
 fn a_persons_words_have_a_sender_and_no_marks() {
-    let message = build(&Outgoing {
-        auto_submitted: None,
-        html: None,
-        files: vec![],
-        ..mail()
-    })
-    .unwrap();
-    assert_eq!(
-        message.envelope().from().map(ToString::to_string).as_deref(),
-        Some("support@desk.example")
-    );
+    let message = build(&Outgoing { auto_submitted: None, html: None, files: vec![], ..mail() }).unwrap();
+    assert_eq!(message.envelope().from().map(ToString::to_string).as_deref(), Some("support@desk.example"));
     let read = parse(&message.formatted()).unwrap();
     assert_eq!(read.header("auto-submitted"), None);
     assert_eq!(read.html, None);
@@ -70,21 +57,10 @@ fn a_persons_words_have_a_sender_and_no_marks() {
 #[test]
 fn many_references_keep_the_first_and_the_newest() {
     let references: Vec<String> = (0..100).map(|i| format!("<{i}@x>")).collect();
-    let read = parse(
-        &build(&Outgoing {
-            references,
-            in_reply_to: None,
-            ..mail()
-        })
-        .unwrap()
-        .formatted(),
-    )
-    .unwrap();
+    let read =
+        parse(&build(&Outgoing { references, in_reply_to: None, ..mail() }).unwrap().formatted()).unwrap();
     assert_eq!(read.references.len(), MAX_REFERENCES);
-    assert_eq!(
-        (read.references[0].as_str(), read.references[19].as_str()),
-        ("0@x", "99@x")
-    );
+    assert_eq!((read.references[0].as_str(), read.references[19].as_str()), ("0@x", "99@x"));
 }
 
 #[tokio::test]
@@ -93,19 +69,12 @@ async fn a_folder_takes_mail() {
     let mailer = Mailer::new(&format!("file://{}", folder.path().join("out").display())).unwrap();
     mailer.send(&mail()).await.unwrap();
     mailer.send(&mail()).await.unwrap();
-    let files: Vec<_> = std::fs::read_dir(folder.path().join("out"))
-        .unwrap()
-        .map(|f| f.unwrap().path())
-        .collect();
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path().join("out")).unwrap().map(|f| f.unwrap().path()).collect();
     assert_eq!(files.len(), 1);
     assert!(parse(&std::fs::read(&files[0]).unwrap()).is_ok());
     assert!(Mailer::new("file://out").is_err());
-    assert!(
-        Mailer::new("http://x")
-            .unwrap_err()
-            .to_string()
-            .contains("expected smtp://")
-    );
+    assert!(Mailer::new("http://x").unwrap_err().to_string().contains("expected smtp://"));
 }
 
 proptest! {

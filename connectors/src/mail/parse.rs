@@ -55,11 +55,7 @@ pub fn parse(raw: &[u8]) -> Result<Mail, Unreadable> {
     let from = sender(&message).ok_or(Unreadable::NoSender)?;
     let (text, html) = bodies(&message);
     let ids = |name: &str| -> Vec<String> {
-        headers
-            .iter()
-            .filter(|(n, _)| n == name)
-            .flat_map(|(_, value)| message_id::all_in(value))
-            .collect()
+        headers.iter().filter(|(n, _)| n == name).flat_map(|(_, value)| message_id::all_in(value)).collect()
     };
     Ok(Mail {
         message_id: message.message_id().and_then(message_id::normalise),
@@ -103,11 +99,7 @@ fn check_limits(raw: &[u8]) -> Result<(), Unreadable> {
     if messages > MAX_NESTED_MESSAGES || multiparts > MAX_NESTED_MULTIPARTS {
         return Err(Unreadable::TooDeep);
     }
-    if types > MAX_PARTS {
-        Err(Unreadable::TooManyParts)
-    } else {
-        Ok(())
-    }
+    if types > MAX_PARTS { Err(Unreadable::TooManyParts) } else { Ok(()) }
 }
 
 fn strip_prefix_ignore_case<'a>(text: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
@@ -122,34 +114,21 @@ fn headers(raw: &[u8], headers: &[Header<'_>]) -> Vec<(String, String)> {
         .filter(|h| h.name.as_str().bytes().all(|b| b.is_ascii_graphic()))
         .filter_map(|header| {
             let value = raw.get(header.offset_start as usize..header.offset_end as usize)?;
-            Some((
-                header.name.as_str().to_lowercase(),
-                one_line(&String::from_utf8_lossy(value)),
-            ))
+            Some((header.name.as_str().to_lowercase(), one_line(&String::from_utf8_lossy(value))))
         })
         .collect()
 }
 
 /// From, or where that is missing or no address, Sender.
 fn sender(message: &Message<'_>) -> Option<Person> {
-    [message.from(), message.sender()]
-        .into_iter()
-        .flatten()
-        .flat_map(people)
-        .next()
+    [message.from(), message.sender()].into_iter().flatten().flat_map(people).next()
 }
 
 fn people<'a>(address: &'a Address<'a>) -> impl Iterator<Item = Person> + 'a {
     address.iter().filter_map(|found| {
         let address = EmailAddress::parse(found.address()?).ok()?;
-        let name: String = one_line(found.name().unwrap_or_default())
-            .chars()
-            .take(200)
-            .collect();
-        Some(Person {
-            name: name.trim_matches(['"', '\'', ' ']).to_owned(),
-            address,
-        })
+        let name: String = one_line(found.name().unwrap_or_default()).chars().take(200).collect();
+        Some(Person { name: name.trim_matches(['"', '\'', ' ']).to_owned(), address })
     })
 }
 
@@ -166,10 +145,7 @@ fn bodies(message: &Message<'_>) -> (String, Option<String>) {
         }
         text.push_str(piece.trim_end());
         if text.len() > MAX_TEXT {
-            let end = (0..=MAX_TEXT)
-                .rev()
-                .find(|i| text.is_char_boundary(*i))
-                .unwrap_or(0);
+            let end = (0..=MAX_TEXT).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
             text.truncate(end);
             break;
         }
@@ -186,17 +162,12 @@ fn bodies(message: &Message<'_>) -> (String, Option<String>) {
 
 /// Without what PostgreSQL cannot store (NUL) and what only confuses terminals and eyes.
 fn clean(text: &str) -> String {
-    text.replace("\r\n", "\n")
-        .chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect()
+    text.replace("\r\n", "\n").chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
 }
 
 fn one_line(text: &str) -> String {
-    let words: Vec<&str> = text
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|w| !w.is_empty())
-        .collect();
+    let words: Vec<&str> =
+        text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|w| !w.is_empty()).collect();
     words.join(" ")
 }
 
@@ -221,9 +192,7 @@ fn attachments(raw: &[u8], message: &Message<'_>) -> Vec<Attachment> {
 
 /// The bytes as they were attached. The parser has turned text into UTF-8, so that is decoded again from the raw message.
 fn contents(raw: &[u8], part: &MessagePart<'_>) -> Vec<u8> {
-    let wire = raw
-        .get(part.offset_body as usize..part.offset_end as usize)
-        .unwrap_or_default();
+    let wire = raw.get(part.offset_body as usize..part.offset_end as usize).unwrap_or_default();
     match &part.body {
         PartType::Text(_) | PartType::Html(_) => match part.encoding {
             Encoding::None => Some(wire.to_vec()),
@@ -242,25 +211,12 @@ fn contents(raw: &[u8], part: &MessagePart<'_>) -> Vec<u8> {
 
 fn media_type(part: &MessagePart<'_>) -> String {
     let Some(content_type) = part.content_type() else {
-        return if part.is_message() {
-            "message/rfc822"
-        } else {
-            "application/octet-stream"
-        }
-        .to_owned();
+        return if part.is_message() { "message/rfc822" } else { "application/octet-stream" }.to_owned();
     };
-    let full = format!(
-        "{}/{}",
-        content_type.ctype(),
-        content_type.subtype().unwrap_or("octet-stream")
-    )
-    .to_lowercase();
+    let full = format!("{}/{}", content_type.ctype(), content_type.subtype().unwrap_or("octet-stream"))
+        .to_lowercase();
     let token = |c: char| c.is_ascii_alphanumeric() || "/.+-_".contains(c);
-    if full.len() <= 127 && full.chars().all(token) {
-        full
-    } else {
-        "application/octet-stream".to_owned()
-    }
+    if full.len() <= 127 && full.chars().all(token) { full } else { "application/octet-stream".to_owned() }
 }
 
 /// A name that is safe to store and to offer for download: the last part of a path, no control characters.
@@ -269,29 +225,15 @@ fn file_name(part: &MessagePart<'_>, media_type: &str, nth: usize) -> String {
         PartType::Message(inner) => inner.subject().map(|subject| format!("{subject}.eml")),
         _ => None,
     };
-    let given = part
-        .attachment_name()
-        .map(str::to_owned)
-        .or(subject)
-        .unwrap_or_default();
+    let given = part.attachment_name().map(str::to_owned).or(subject).unwrap_or_default();
     let last = given.rsplit(['/', '\\']).next().unwrap_or_default();
-    let name: String = last
-        .chars()
-        .filter(|c| !c.is_control() && !BIDI.contains(c))
-        .collect();
+    let name: String = last.chars().filter(|c| !c.is_control() && !BIDI.contains(c)).collect();
     let name = name.trim().trim_start_matches('.').trim();
     if !name.is_empty() {
         // The end of a name says what it is: the middle goes when it is too long.
-        let (stem, end) = name
-            .rsplit_once('.')
-            .filter(|(_, end)| end.len() <= 10)
-            .unwrap_or((name, ""));
+        let (stem, end) = name.rsplit_once('.').filter(|(_, end)| end.len() <= 10).unwrap_or((name, ""));
         let stem: String = stem.chars().take(180).collect();
-        return if end.is_empty() {
-            stem
-        } else {
-            format!("{stem}.{end}")
-        };
+        return if end.is_empty() { stem } else { format!("{stem}.{end}") };
     }
     let end = match media_type {
         "text/plain" => "txt",
@@ -316,9 +258,7 @@ const BIDI: [char; 9] = [
 /// The return path that the delivering host wrote down, for mail that did not come to our own listener.
 pub fn return_path(message: &Mail) -> domain::mail::automatic::ReturnPath<'_> {
     use domain::mail::automatic::ReturnPath;
-    match message
-        .header("return-path")
-        .map(|v| v.trim().trim_start_matches('<').trim_end_matches('>').trim())
+    match message.header("return-path").map(|v| v.trim().trim_start_matches('<').trim_end_matches('>').trim())
     {
         None => ReturnPath::Unknown,
         Some("") => ReturnPath::Null,

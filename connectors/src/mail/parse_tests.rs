@@ -47,18 +47,12 @@ fn text_html_and_attachments() {
     ));
     assert_eq!(mail.text, "Grüße");
     let html = mail.html.as_deref().unwrap();
-    assert!(
-        html.contains("cid:logo") && !html.contains("script") && !html.contains("onclick"),
-        "{html}"
-    );
+    assert!(html.contains("cid:logo") && !html.contains("script") && !html.contains("onclick"), "{html}");
     let to: Vec<&str> = mail.to.iter().map(|p| p.address.as_str()).collect();
     assert_eq!(to, ["support@desk.example", "y@z.example"]);
     assert_eq!(mail.cc.len(), 2);
-    let named: Vec<(&str, &str, bool)> = mail
-        .attachments
-        .iter()
-        .map(|a| (a.file_name.as_str(), a.media_type.as_str(), a.inline))
-        .collect();
+    let named: Vec<(&str, &str, bool)> =
+        mail.attachments.iter().map(|a| (a.file_name.as_str(), a.media_type.as_str(), a.inline)).collect();
     assert_eq!(
         named,
         [
@@ -79,11 +73,7 @@ fn html_alone_becomes_text() {
     let mail = read(
         "From: a@b.example\nContent-Type: text/html\n\n<h1>Hallo</h1><p>der &Auml;rger<br>geht los</p>\n",
     );
-    assert!(
-        mail.text.contains("Hallo") && mail.text.contains("der Ärger\ngeht los"),
-        "{:?}",
-        mail.text
-    );
+    assert!(mail.text.contains("Hallo") && mail.text.contains("der Ärger\ngeht los"), "{:?}", mail.text);
     assert!(mail.html.is_some());
 }
 
@@ -92,10 +82,7 @@ fn awkward_but_readable() {
     let mail = read("From: a@b.example\nSubject: nul\n\none\0two\n");
     assert_eq!(mail.text, "onetwo");
     let mail = read("Sender: a@b.example\nFrom: nobody\nSubject: x\n y\n\nz\n");
-    assert_eq!(
-        (mail.from.address.as_str(), mail.subject.as_str()),
-        ("a@b.example", "x y")
-    );
+    assert_eq!((mail.from.address.as_str(), mail.subject.as_str()), ("a@b.example", "x y"));
     let mail = read(
         "From: a@b.example\nMessage-ID: <x@y\nContent-Type: multipart/mixed; boundary=gone\n\nno parts here\n",
     );
@@ -129,15 +116,9 @@ fn garbage_has_a_reason() {
         b"\x89PNG\r\n\x1a\n\x00\x00",
         b"{\"json\": 1}",
     ] {
-        assert!(
-            matches!(parse(junk), Err(Unreadable::NoHeaders | Unreadable::NoSender)),
-            "{junk:?}"
-        );
+        assert!(matches!(parse(junk), Err(Unreadable::NoHeaders | Unreadable::NoSender)), "{junk:?}");
     }
-    assert_eq!(
-        parse(&vec![b'x'; MAX_MESSAGE + 1]).unwrap_err(),
-        Unreadable::TooLarge
-    );
+    assert_eq!(parse(&vec![b'x'; MAX_MESSAGE + 1]).unwrap_err(), Unreadable::TooLarge);
 }
 
 #[test]
@@ -151,10 +132,8 @@ fn bombs_are_refused_quickly() {
         "Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
         "--b\r\nContent-Type: text/plain\r\n\r\nx\r\n".repeat(100_000)
     );
-    let bare = format!(
-        "Content-Type: multipart/mixed; boundary=b\r\n\r\n{}",
-        "--b\r\n\r\nx\r\n".repeat(100_000)
-    );
+    let bare =
+        format!("Content-Type: multipart/mixed; boundary=b\r\n\r\n{}", "--b\r\n\r\nx\r\n".repeat(100_000));
     let header = format!("X: {}\r\n\r\nx", "y".repeat(MAX_HEADER));
     let lines = "X-A: b\r\n".repeat(100_000) + "\r\nx";
     for (bomb, why) in [
@@ -165,54 +144,29 @@ fn bombs_are_refused_quickly() {
         (header, Unreadable::HeadersTooLarge),
         (lines, Unreadable::HeadersTooLarge),
     ] {
-        assert_eq!(
-            parse(format!("From: a@b.example\r\n{bomb}").as_bytes()).unwrap_err(),
-            why
-        );
+        assert_eq!(parse(format!("From: a@b.example\r\n{bomb}").as_bytes()).unwrap_err(), why);
     }
     let recipients = "x@y.example, ".repeat(15_000);
     let mail =
         parse(format!("From: a@b.example\r\nTo: {recipients}z@y.example\r\n\r\nx").as_bytes()).unwrap();
     assert_eq!(mail.to.len(), MAX_PEOPLE);
-    let large = parse(
-        format!(
-            "From: a@b.example\r\n\r\n{}",
-            "lots of text\r\n".repeat(1_000_000)
-        )
-        .as_bytes(),
-    )
-    .unwrap();
+    let large =
+        parse(format!("From: a@b.example\r\n\r\n{}", "lots of text\r\n".repeat(1_000_000)).as_bytes())
+            .unwrap();
     assert!(large.text.len() <= MAX_TEXT);
-    assert!(
-        started.elapsed() < Duration::from_secs(20),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 fn judged(mail: &Mail) -> Option<Automatic> {
-    recognise(
-        mail,
-        OrganizationId(uuid::Uuid::nil()),
-        &[],
-        return_path(mail),
-        false,
-    )
+    recognise(mail, OrganizationId(uuid::Uuid::nil()), &[], return_path(mail), false)
 }
 
 #[test]
 fn out_of_office_replies() {
-    for name in [
-        "out_of_office_exchange",
-        "out_of_office_gmail",
-        "out_of_office_sieve",
-    ] {
+    for name in ["out_of_office_exchange", "out_of_office_gmail", "out_of_office_sieve"] {
         let mail = fixture(name);
         let automatic = judged(&mail);
-        assert!(
-            matches!(automatic, Some(Automatic::Reply(_))),
-            "{name}: {automatic:?}"
-        );
+        assert!(matches!(automatic, Some(Automatic::Reply(_))), "{name}: {automatic:?}");
         assert!(!may_answer(&mail, automatic.as_ref()));
     }
 }

@@ -7,26 +7,14 @@ use mail_parser::{Message, MimeHeaders, PartType};
 pub fn find(message: &Message<'_>) -> Option<Report> {
     let content_type = message.content_type()?;
     let is_report = content_type.ctype().eq_ignore_ascii_case("multipart")
-        && content_type
-            .subtype()
-            .is_some_and(|s| s.eq_ignore_ascii_case("report"));
+        && content_type.subtype().is_some_and(|s| s.eq_ignore_ascii_case("report"));
     if !is_report {
         return None;
     }
-    let kind = content_type
-        .attribute("report-type")
-        .unwrap_or("delivery-status")
-        .to_lowercase();
-    let mut report = Report {
-        kind,
-        ..Report::default()
-    };
+    let kind = content_type.attribute("report-type").unwrap_or("delivery-status").to_lowercase();
+    let mut report = Report { kind, ..Report::default() };
     for part in &message.parts {
-        let subtype = part
-            .content_type()
-            .and_then(|t| t.subtype())
-            .unwrap_or("")
-            .to_lowercase();
+        let subtype = part.content_type().and_then(|t| t.subtype()).unwrap_or("").to_lowercase();
         match (&part.body, subtype.as_str()) {
             (_, "delivery-status" | "global-delivery-status" | "disposition-notification") => {
                 status(&String::from_utf8_lossy(part.contents()), &mut report);
@@ -51,11 +39,7 @@ fn status(text: &str, report: &mut Report) {
     report.status = field(text, "status").map(short);
     // `rfc822; bob@example.org`
     report.recipient = field(text, "final-recipient")
-        .map(|value| {
-            value
-                .rsplit_once(';')
-                .map_or(value.clone(), |(_, address)| address.trim().to_owned())
-        })
+        .map(|value| value.rsplit_once(';').map_or(value.clone(), |(_, address)| address.trim().to_owned()))
         .map(short);
     if let Some(id) = field(text, "original-message-id") {
         report.original_message_id = message_id::normalise(&id);

@@ -147,10 +147,7 @@ pub async fn serve<D: Deliver>(listener: TcpListener, deliver: D, limits: Limits
     }
     drop(listener);
     sessions.close();
-    if tokio::time::timeout(server.limits.grace, sessions.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(server.limits.grace, sessions.wait()).await.is_err() {
         tracing::warn!(sessions = sessions.len(), "SMTP sessions did not end in time");
     }
 }
@@ -199,9 +196,7 @@ impl<'a, D> Room<'a, D> {
     }
 
     fn clear(&mut self) {
-        self.server
-            .memory
-            .fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+        self.server.memory.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
     }
 }
 

@@ -24,12 +24,7 @@ pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, In
     match payload.get("alerts") {
         Some(Value::Array(alerts)) if !alerts.is_empty() => {
             for (index, alert) in alerts.iter().enumerate() {
-                signals.extend(signal(
-                    &mut reader,
-                    alert,
-                    &format!("/alerts/{index}"),
-                    received_at,
-                ));
+                signals.extend(signal(&mut reader, alert, &format!("/alerts/{index}"), received_at));
             }
         }
         Some(Value::Array(_)) => reader.fault("/alerts", "expected at least one alert"),
@@ -49,10 +44,7 @@ pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, In
         group_key: reader.text(payload, "", "groupKey"),
         title: title.map(|title| one_line(&title, 500)),
         url: reader.text(payload, "", "externalURL"),
-        truncated: payload
-            .get("truncatedAlerts")
-            .and_then(Value::as_u64)
-            .unwrap_or(0),
+        truncated: payload.get("truncatedAlerts").and_then(Value::as_u64).unwrap_or(0),
         signals,
     };
     reader.finish(notification)
@@ -66,15 +58,10 @@ fn signal(reader: &mut Reader, alert: &Value, at: &str, received_at: DateTime<Ut
     let status = status(reader, alert, at);
     let labels = reader.labels(alert, at, "labels");
     if labels.is_empty() {
-        reader.fault(
-            format!("{at}/labels"),
-            "missing: an alert is identified by its labels",
-        );
+        reader.fault(format!("{at}/labels"), "missing: an alert is identified by its labels");
     }
     let annotations = reader.labels(alert, at, "annotations");
-    let fingerprint = reader
-        .text(alert, at, "fingerprint")
-        .unwrap_or_else(|| fingerprint_of(&labels));
+    let fingerprint = reader.text(alert, at, "fingerprint").unwrap_or_else(|| fingerprint_of(&labels));
     if fingerprint.chars().count() > 255 {
         reader.fault(format!("{at}/fingerprint"), "longer than 255 characters");
     }
@@ -105,10 +92,7 @@ fn status(reader: &mut Reader, alert: &Map<String, Value>, at: &str) -> Option<A
         Some("resolved") => Some(AlertStatus::Resolved),
         _ => {
             let given = alert.get("status").map_or("nothing".to_owned(), Value::to_string);
-            reader.fault(
-                format!("{at}/status"),
-                format!("expected \"firing\" or \"resolved\", got {given}"),
-            );
+            reader.fault(format!("{at}/status"), format!("expected \"firing\" or \"resolved\", got {given}"));
             None
         }
     }
@@ -127,19 +111,12 @@ fn title(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, Strin
 }
 
 fn first(map: &BTreeMap<String, String>, names: &[&str]) -> Option<String> {
-    names
-        .iter()
-        .find_map(|name| map.get(*name))
-        .filter(|text| !text.is_empty())
-        .cloned()
+    names.iter().find_map(|name| map.get(*name)).filter(|text| !text.is_empty()).cloned()
 }
 
 /// Alertmanager sends a fingerprint; senders that imitate it may not: then the labels are the identity, as there.
 fn fingerprint_of(labels: &BTreeMap<String, String>) -> String {
-    let text: String = labels
-        .iter()
-        .map(|(name, value)| format!("{name}\u{1f}{value}\u{1e}"))
-        .collect();
+    let text: String = labels.iter().map(|(name, value)| format!("{name}\u{1f}{value}\u{1e}")).collect();
     Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).to_string()
 }
 
@@ -159,10 +136,7 @@ mod tests {
     #[test]
     fn reads_a_firing_group() {
         let notification = parse(FIRING, now()).unwrap();
-        assert_eq!(
-            notification.group_key.as_deref(),
-            Some(r#"{}/{team="db"}:{alertname="DiskAlmostFull"}"#)
-        );
+        assert_eq!(notification.group_key.as_deref(), Some(r#"{}/{team="db"}:{alertname="DiskAlmostFull"}"#));
         assert_eq!(notification.signals.len(), 2);
         let signal = &notification.signals[0];
         assert_eq!(signal.fingerprint, "5f7a2c0be4d19386");
@@ -177,16 +151,8 @@ mod tests {
     #[test]
     fn reads_an_end() {
         let notification = parse(RESOLVED, now()).unwrap();
-        assert!(
-            notification
-                .signals
-                .iter()
-                .all(|signal| signal.status == AlertStatus::Resolved)
-        );
-        assert_eq!(
-            notification.signals[0].ends_at,
-            Some("2026-03-01T12:04:11Z".parse().unwrap())
-        );
+        assert!(notification.signals.iter().all(|signal| signal.status == AlertStatus::Resolved));
+        assert_eq!(notification.signals[0].ends_at, Some("2026-03-01T12:04:11Z".parse().unwrap()));
     }
 
     #[test]
@@ -201,12 +167,8 @@ mod tests {
     fn says_where_it_is_wrong() {
         let body = br#"{"version": "3", "alerts": [{"status": "burning", "labels": {"a": {}}}, 7,
             {"status": "firing", "labels": {"a": 1}, "startsAt": "yesterday"}]}"#;
-        let pointers: Vec<_> = parse(body, now())
-            .unwrap_err()
-            .faults
-            .into_iter()
-            .map(|f| f.pointer)
-            .collect();
+        let pointers: Vec<_> =
+            parse(body, now()).unwrap_err().faults.into_iter().map(|f| f.pointer).collect();
         assert_eq!(
             pointers,
             [
@@ -222,10 +184,7 @@ mod tests {
             parse(b"{}", now()).unwrap_err().to_string(),
             "/alerts: missing: expected an array of alerts"
         );
-        assert_eq!(
-            parse(b"[]", now()).unwrap_err().to_string(),
-            "expected an object, got an array"
-        );
+        assert_eq!(parse(b"[]", now()).unwrap_err().to_string(), "expected an object, got an array");
     }
 
     #[test]
@@ -235,10 +194,7 @@ mod tests {
         let signal = &notification.signals[0];
         assert_eq!((signal.starts_at, signal.ends_at), (now(), None));
         assert_eq!(signal.title, "Up\u{fffd}Down");
-        assert_eq!(
-            signal.fingerprint,
-            parse(body, now()).unwrap().signals[0].fingerprint
-        );
+        assert_eq!(signal.fingerprint, parse(body, now()).unwrap().signals[0].fingerprint);
     }
 
     proptest! {

@@ -45,33 +45,22 @@ const RESOLVED: [&str; 11] = [
 pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, InvalidPayload> {
     let document = document(body)?;
     let mut reader = Reader::default();
-    let mut notification = Notification {
-        group_key: None,
-        title: None,
-        url: None,
-        truncated: 0,
-        signals: Vec::new(),
-    };
+    let mut notification =
+        Notification { group_key: None, title: None, url: None, truncated: 0, signals: Vec::new() };
     let Value::Object(payload) = &document else {
         reader.fault("", format!("expected an object, got {}", kind_of(&document)));
         return reader.finish(notification);
     };
     notification.group_key = reader.text(payload, "", "group");
     match payload.get("alerts") {
-        None => notification
-            .signals
-            .extend(signal(&mut reader, payload, "", received_at)),
+        None => notification.signals.extend(signal(&mut reader, payload, "", received_at)),
         Some(Value::Array(alerts)) if !alerts.is_empty() => {
-            notification.title = reader
-                .text(payload, "", "title")
-                .map(|title| one_line(&title, 500));
+            notification.title = reader.text(payload, "", "title").map(|title| one_line(&title, 500));
             for (index, alert) in alerts.iter().enumerate() {
                 let at = format!("/alerts/{index}");
                 match alert {
                     Value::Object(alert) => {
-                        notification
-                            .signals
-                            .extend(signal(&mut reader, alert, &at, received_at));
+                        notification.signals.extend(signal(&mut reader, alert, &at, received_at));
                     }
                     other => reader.fault(at, format!("expected an object, got {}", kind_of(other))),
                 }
@@ -90,9 +79,8 @@ fn signal(
     received_at: DateTime<Utc>,
 ) -> Option<Signal> {
     let status = status(reader, alert, at);
-    let key = ["dedup_key", "fingerprint"]
-        .into_iter()
-        .find_map(|name| Some((name, reader.text(alert, at, name)?)));
+    let key =
+        ["dedup_key", "fingerprint"].into_iter().find_map(|name| Some((name, reader.text(alert, at, name)?)));
     let fingerprint = match key {
         Some((name, key)) => {
             if key.chars().count() > 255 {
@@ -108,23 +96,15 @@ fn signal(
             None
         }
     };
-    let title = reader
-        .text(alert, at, "title")
-        .or_else(|| reader.text(alert, at, "summary"));
+    let title = reader.text(alert, at, "title").or_else(|| reader.text(alert, at, "summary"));
     if title.is_none() && status == Some(AlertStatus::Firing) {
-        reader.fault(
-            format!("{at}/title"),
-            "missing: becomes the title of the incident",
-        );
+        reader.fault(format!("{at}/title"), "missing: becomes the title of the incident");
     }
     let severity = reader.text(alert, at, "severity").unwrap_or_default();
     let description = reader.text(alert, at, "description").unwrap_or_default();
     let labels = reader.labels(alert, at, "labels");
     let source_url = reader.text(alert, at, "source_url");
-    let (starts_at, ends_at) = (
-        reader.time(alert, at, "starts_at"),
-        reader.time(alert, at, "ends_at"),
-    );
+    let (starts_at, ends_at) = (reader.time(alert, at, "starts_at"), reader.time(alert, at, "ends_at"));
     let (status, fingerprint) = (status?, fingerprint?);
     let over = (status == AlertStatus::Resolved).then(|| ends_at.unwrap_or(received_at));
     Some(Signal {
@@ -150,11 +130,7 @@ fn status(reader: &mut Reader, alert: &Map<String, Value>, at: &str) -> Option<A
     } else if RESOLVED.contains(&word.as_str()) {
         Some(AlertStatus::Resolved)
     } else {
-        let detail = format!(
-            "expected one of {} or {}, got {given}",
-            FIRING.join(", "),
-            RESOLVED.join(", ")
-        );
+        let detail = format!("expected one of {} or {}, got {given}", FIRING.join(", "), RESOLVED.join(", "));
         reader.fault(format!("{at}/status"), detail);
         None
     }
@@ -174,10 +150,7 @@ mod tests {
         let notification = parse(include_bytes!("../../fixtures/generic/firing.json"), now()).unwrap();
         let signal = &notification.signals[0];
         assert_eq!(signal.fingerprint, "backup-nas1");
-        assert_eq!(
-            (signal.status, signal.severity.as_str()),
-            (AlertStatus::Firing, "critical")
-        );
+        assert_eq!((signal.status, signal.severity.as_str()), (AlertStatus::Firing, "critical"));
         assert_eq!(signal.starts_at, now());
         assert_eq!(signal.labels["host"], "nas1");
         assert_eq!(signal.labels["attempt"], "3");
@@ -187,10 +160,7 @@ mod tests {
     fn reads_an_end_without_a_title() {
         let notification = parse(include_bytes!("../../fixtures/generic/resolved.json"), now()).unwrap();
         let signal = &notification.signals[0];
-        assert_eq!(
-            (signal.status, signal.ends_at),
-            (AlertStatus::Resolved, Some(now()))
-        );
+        assert_eq!((signal.status, signal.ends_at), (AlertStatus::Resolved, Some(now())));
         assert_eq!(signal.title, "backup-nas1");
     }
 
@@ -206,19 +176,11 @@ mod tests {
         let error = parse(br#"{"status": "purple", "title": 7}"#, now()).unwrap_err();
         let pointers: Vec<_> = error.faults.iter().map(|fault| fault.pointer.as_str()).collect();
         assert_eq!(pointers, ["/status", "/dedup_key", "/title"]);
-        let error = parse(
-            br#"{"alerts": [{"dedup_key": "a", "title": "t", "starts_at": "now"}]}"#,
-            now(),
-        )
-        .unwrap_err();
+        let error = parse(br#"{"alerts": [{"dedup_key": "a", "title": "t", "starts_at": "now"}]}"#, now())
+            .unwrap_err();
         assert_eq!(error.faults[0].pointer, "/alerts/0/starts_at");
         let long = format!(r#"{{"dedup_key": "{}", "title": "t"}}"#, "x".repeat(256));
-        assert!(
-            parse(long.as_bytes(), now())
-                .unwrap_err()
-                .to_string()
-                .contains("255")
-        );
+        assert!(parse(long.as_bytes(), now()).unwrap_err().to_string().contains("255"));
     }
 
     proptest! {

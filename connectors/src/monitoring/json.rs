@@ -12,12 +12,7 @@ const MAX_FAULTS: usize = 20;
 
 /// Parses a whole body.
 pub fn document(body: &[u8]) -> Result<Value, InvalidPayload> {
-    let whole = |detail: String| InvalidPayload {
-        faults: vec![Fault {
-            pointer: String::new(),
-            detail,
-        }],
-    };
+    let whole = |detail: String| InvalidPayload { faults: vec![Fault { pointer: String::new(), detail }] };
     if body.trim_ascii().is_empty() {
         return Err(whole("the body is empty: expected JSON".into()));
     }
@@ -64,19 +59,12 @@ pub struct Reader {
 impl Reader {
     pub fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault {
-                pointer: pointer.into(),
-                detail: detail.into(),
-            });
+            self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
         }
     }
 
     pub fn finish<T>(self, value: T) -> Result<T, InvalidPayload> {
-        if self.faults.is_empty() {
-            Ok(value)
-        } else {
-            Err(InvalidPayload { faults: self.faults })
-        }
+        if self.faults.is_empty() { Ok(value) } else { Err(InvalidPayload { faults: self.faults }) }
     }
 
     /// A text, trimmed; `None` when it is missing, null or empty.
@@ -85,10 +73,7 @@ impl Reader {
             None | Some(Value::Null) => None,
             Some(Value::String(text)) => Some(clean(text)).filter(|text| !text.is_empty()),
             Some(other) => {
-                self.fault(
-                    format!("{at}/{name}"),
-                    format!("expected a text, got {}", kind_of(other)),
-                );
+                self.fault(format!("{at}/{name}"), format!("expected a text, got {}", kind_of(other)));
                 None
             }
         }
@@ -115,10 +100,7 @@ impl Reader {
             None | Some(Value::Null) => return BTreeMap::new(),
             Some(Value::Object(labels)) => labels,
             Some(other) => {
-                self.fault(
-                    format!("{at}/{name}"),
-                    format!("expected an object, got {}", kind_of(other)),
-                );
+                self.fault(format!("{at}/{name}"), format!("expected an object, got {}", kind_of(other)));
                 return BTreeMap::new();
             }
         };
@@ -176,12 +158,7 @@ mod tests {
     fn depth_counts_nesting_outside_of_texts() {
         assert_eq!(depth(br#"{"a": [1, {"b": "[[[[\"[["}]}"#), 3);
         let deep = "[".repeat(100_000);
-        assert!(
-            document(deep.as_bytes())
-                .unwrap_err()
-                .to_string()
-                .contains("64 levels")
-        );
+        assert!(document(deep.as_bytes()).unwrap_err().to_string().contains("64 levels"));
         let fits = format!("{}{}", "[".repeat(64), "]".repeat(64));
         assert!(document(fits.as_bytes()).is_ok());
     }
@@ -189,12 +166,7 @@ mod tests {
     #[test]
     fn the_whole_can_be_wrong() {
         assert!(document(b" \n").unwrap_err().to_string().contains("empty"));
-        assert!(
-            document(b"{\"a\": ")
-                .unwrap_err()
-                .to_string()
-                .contains("not valid JSON")
-        );
+        assert!(document(b"{\"a\": ").unwrap_err().to_string().contains("not valid JSON"));
         assert!(document(b"\xef\xbb\xbf{}").is_ok());
         assert!(document(b"\"\xff\"").is_err());
     }

@@ -58,23 +58,14 @@ pub fn decide(known: Option<&Episode>, signal: &Signal) -> Decision {
             match known {
                 None => Decision::Ignore(
                     Why::UnknownResolve,
-                    Some(Episode {
-                        latest_start_at: start,
-                        ends_at: Some(end),
-                    }),
+                    Some(Episode { latest_start_at: start, ends_at: Some(end) }),
                 ),
                 Some(episode) => match episode.ends_at {
                     None if end < episode.latest_start_at => Decision::Ignore(Why::OlderThanFiring, None),
-                    None => Decision::Resolve(Episode {
-                        ends_at: Some(end),
-                        ..*episode
-                    }),
+                    None => Decision::Resolve(Episode { ends_at: Some(end), ..*episode }),
                     Some(before) => Decision::Ignore(
                         Why::AlreadyResolved,
-                        Some(Episode {
-                            ends_at: Some(end.max(before)),
-                            ..*episode
-                        }),
+                        Some(Episode { ends_at: Some(end.max(before)), ..*episode }),
                     ),
                 },
             }
@@ -96,11 +87,7 @@ mod tests {
     fn signal(start: i64, end: Option<i64>) -> Signal {
         Signal {
             fingerprint: "a".into(),
-            status: if end.is_some() {
-                AlertStatus::Resolved
-            } else {
-                AlertStatus::Firing
-            },
+            status: if end.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing },
             severity: String::new(),
             title: String::new(),
             description: String::new(),
@@ -114,59 +101,35 @@ mod tests {
     /// Applies a decision the way `actions::alerts` does.
     fn after(known: Option<Episode>, signal: &Signal) -> Option<Episode> {
         match decide(known.as_ref(), signal) {
-            Decision::Start => Some(Episode {
-                latest_start_at: signal.starts_at,
-                ends_at: None,
-            }),
+            Decision::Start => Some(Episode { latest_start_at: signal.starts_at, ends_at: None }),
             Decision::Repeat(episode) | Decision::Resolve(episode) => Some(episode),
             Decision::Ignore(_, episode) => episode.or(known),
         }
     }
 
     fn fires(signals: &[Signal]) -> bool {
-        let last = signals.iter().fold(None, |known, signal| after(known, signal));
+        let last = signals.iter().fold(None, after);
         last.is_some_and(|episode| episode.ends_at.is_none())
     }
 
     #[test]
     fn a_resolve_of_something_unknown_starts_nothing() {
-        assert!(matches!(
-            decide(None, &signal(0, Some(5))),
-            Decision::Ignore(Why::UnknownResolve, Some(_))
-        ));
+        assert!(matches!(decide(None, &signal(0, Some(5))), Decision::Ignore(Why::UnknownResolve, Some(_))));
     }
 
     #[test]
     fn a_late_firing_does_not_reopen() {
-        let known = Episode {
-            latest_start_at: at(0),
-            ends_at: Some(at(10)),
-        };
-        assert_eq!(
-            decide(Some(&known), &signal(0, None)),
-            Decision::Ignore(Why::OlderThanResolve, None)
-        );
-        assert_eq!(
-            decide(Some(&known), &signal(10, None)),
-            Decision::Ignore(Why::OlderThanResolve, None)
-        );
+        let known = Episode { latest_start_at: at(0), ends_at: Some(at(10)) };
+        assert_eq!(decide(Some(&known), &signal(0, None)), Decision::Ignore(Why::OlderThanResolve, None));
+        assert_eq!(decide(Some(&known), &signal(10, None)), Decision::Ignore(Why::OlderThanResolve, None));
         assert_eq!(decide(Some(&known), &signal(11, None)), Decision::Start);
     }
 
     #[test]
     fn a_late_resolve_does_not_end_the_next_episode() {
-        let known = Episode {
-            latest_start_at: at(20),
-            ends_at: None,
-        };
-        assert_eq!(
-            decide(Some(&known), &signal(0, Some(10))),
-            Decision::Ignore(Why::OlderThanFiring, None)
-        );
-        assert!(matches!(
-            decide(Some(&known), &signal(20, Some(30))),
-            Decision::Resolve(_)
-        ));
+        let known = Episode { latest_start_at: at(20), ends_at: None };
+        assert_eq!(decide(Some(&known), &signal(0, Some(10))), Decision::Ignore(Why::OlderThanFiring, None));
+        assert!(matches!(decide(Some(&known), &signal(20, Some(30))), Decision::Resolve(_)));
     }
 
     proptest! {

@@ -71,11 +71,7 @@ pub fn judge_group(
         return IncidentMove::Nothing;
     }
     if change.ended > 0 {
-        return if state.firing == 0 && auto_resolve {
-            IncidentMove::Resolve
-        } else {
-            IncidentMove::NoteEnd
-        };
+        return if state.firing == 0 && auto_resolve { IncidentMove::Resolve } else { IncidentMove::NoteEnd };
     }
     match raise {
         Some(_) => IncidentMove::Join { raise },
@@ -90,10 +86,7 @@ pub(super) fn storable_key(prefix: &str, key: &str) -> String {
         return format!("{prefix}:{key}");
     }
     let start: String = key.chars().take(KEEP).collect();
-    format!(
-        "{prefix}:{start}#{}",
-        Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes())
-    )
+    format!("{prefix}:{start}#{}", Uuid::new_v5(&Uuid::NAMESPACE_OID, key.as_bytes()))
 }
 
 #[cfg(test)]
@@ -101,43 +94,20 @@ mod tests {
     use super::*;
     use crate::ticket::Level;
 
-    const LOW: Grading = Grading {
-        impact: Level::Low,
-        urgency: Level::Low,
-    };
-    const HIGH: Grading = Grading {
-        impact: Level::High,
-        urgency: Level::High,
-    };
+    const LOW: Grading = Grading { impact: Level::Low, urgency: Level::Low };
+    const HIGH: Grading = Grading { impact: Level::High, urgency: Level::High };
 
     fn judge(incident: Option<Status>, firing: usize, change: GroupChange) -> IncidentMove {
         let resolved_at = (incident == Some(Status::Resolved)).then_some(DateTime::UNIX_EPOCH);
         let graded = incident.map(|_| LOW);
-        let state = GroupState {
-            incident,
-            resolved_at,
-            graded,
-            firing,
-        };
+        let state = GroupState { incident, resolved_at, graded, firing };
         let now = DateTime::UNIX_EPOCH + TimeDelta::minutes(10);
         judge_group(&state, &change, true, TimeDelta::minutes(5), now)
     }
 
-    const STARTED: GroupChange = GroupChange {
-        started: 1,
-        ended: 0,
-        worst: Some(LOW),
-    };
-    const ENDED: GroupChange = GroupChange {
-        started: 0,
-        ended: 1,
-        worst: None,
-    };
-    const REPEATED: GroupChange = GroupChange {
-        started: 0,
-        ended: 0,
-        worst: Some(LOW),
-    };
+    const STARTED: GroupChange = GroupChange { started: 1, ended: 0, worst: Some(LOW) };
+    const ENDED: GroupChange = GroupChange { started: 0, ended: 1, worst: None };
+    const REPEATED: GroupChange = GroupChange { started: 0, ended: 0, worst: Some(LOW) };
 
     #[test]
     fn the_table() {
@@ -153,10 +123,7 @@ mod tests {
         assert_eq!(judge(Some(Status::New), 1, REPEATED), Nothing);
         // A person resolved it while it still fires: repetitions do not argue.
         assert_eq!(judge(Some(Status::Resolved), 1, REPEATED), Nothing);
-        let worse = GroupChange {
-            worst: Some(HIGH),
-            ..REPEATED
-        };
+        let worse = GroupChange { worst: Some(HIGH), ..REPEATED };
         assert_eq!(judge(Some(Status::New), 1, worse), Join { raise: Some(HIGH) });
     }
 
@@ -171,16 +138,8 @@ mod tests {
         };
         let judged = judge_group(&state, &STARTED, true, TimeDelta::minutes(11), now);
         assert_eq!(judged, IncidentMove::Reopen);
-        let state = GroupState {
-            incident: Some(Status::New),
-            resolved_at: None,
-            firing: 0,
-            ..state
-        };
-        assert_eq!(
-            judge_group(&state, &ENDED, false, TimeDelta::zero(), now),
-            IncidentMove::NoteEnd
-        );
+        let state = GroupState { incident: Some(Status::New), resolved_at: None, firing: 0, ..state };
+        assert_eq!(judge_group(&state, &ENDED, false, TimeDelta::zero(), now), IncidentMove::NoteEnd);
     }
 
     #[test]

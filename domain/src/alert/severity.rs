@@ -18,10 +18,7 @@ pub struct Grading {
 impl Grading {
     /// The worse of both, impact and urgency each for itself.
     pub fn worse(self, other: Grading) -> Grading {
-        Grading {
-            impact: worse(self.impact, other.impact),
-            urgency: worse(self.urgency, other.urgency),
-        }
+        Grading { impact: worse(self.impact, other.impact), urgency: worse(self.urgency, other.urgency) }
     }
 }
 
@@ -45,15 +42,8 @@ pub struct SeverityMap(BTreeMap<String, Grading>);
 
 impl SeverityMap {
     pub fn grade(&self, severity: &str) -> Grading {
-        let medium = Grading {
-            impact: Level::Medium,
-            urgency: Level::Medium,
-        };
-        self.0
-            .get(severity)
-            .or_else(|| self.0.get(ANY))
-            .copied()
-            .unwrap_or(medium)
+        let medium = Grading { impact: Level::Medium, urgency: Level::Medium };
+        self.0.get(severity).or_else(|| self.0.get(ANY)).copied().unwrap_or(medium)
     }
 }
 
@@ -63,10 +53,7 @@ impl TryFrom<BTreeMap<String, Grading>> for SeverityMap {
         if map.len() > 100 {
             return Err(InvalidSeverityMap::TooMany);
         }
-        match map
-            .keys()
-            .find(|name| name.is_empty() || name.len() > 64 || **name != name.to_lowercase())
-        {
+        match map.keys().find(|name| name.is_empty() || name.len() > 64 || **name != name.to_lowercase()) {
             Some(name) => Err(InvalidSeverityMap::Name(name.clone())),
             None => Ok(SeverityMap(map)),
         }
@@ -84,56 +71,18 @@ impl Default for SeverityMap {
     fn default() -> Self {
         use Level::{High, Low, Medium};
         let gradings: [(&[&str], Level, Level); 4] = [
-            (
-                &[
-                    "critical",
-                    "emergency",
-                    "emerg",
-                    "alert",
-                    "fatal",
-                    "disaster",
-                    "page",
-                    "p1",
-                ],
-                High,
-                High,
-            ),
+            (&["critical", "emergency", "emerg", "alert", "fatal", "disaster", "page", "p1"], High, High),
             (&["error", "err", "major", "high", "p2"], High, Medium),
+            (&["warning", "warn", "average", "medium", "minor", "p3"], Medium, Medium),
             (
-                &["warning", "warn", "average", "medium", "minor", "p3"],
-                Medium,
-                Medium,
-            ),
-            (
-                &[
-                    "info",
-                    "information",
-                    "informational",
-                    "notice",
-                    "low",
-                    "debug",
-                    "none",
-                    "ok",
-                    "p4",
-                    "p5",
-                ],
+                &["info", "information", "informational", "notice", "low", "debug", "none", "ok", "p4", "p5"],
                 Low,
                 Low,
             ),
         ];
-        let mut map = BTreeMap::from([(
-            ANY.to_owned(),
-            Grading {
-                impact: Medium,
-                urgency: Medium,
-            },
-        )]);
+        let mut map = BTreeMap::from([(ANY.to_owned(), Grading { impact: Medium, urgency: Medium })]);
         for (names, impact, urgency) in gradings {
-            map.extend(
-                names
-                    .iter()
-                    .map(|name| ((*name).to_owned(), Grading { impact, urgency })),
-            );
+            map.extend(names.iter().map(|name| ((*name).to_owned(), Grading { impact, urgency })));
         }
         SeverityMap(map)
     }
@@ -146,28 +95,10 @@ mod tests {
     #[test]
     fn what_is_not_listed_is_medium() {
         let map = SeverityMap::default();
-        assert_eq!(
-            map.grade("critical"),
-            Grading {
-                impact: Level::High,
-                urgency: Level::High
-            }
-        );
-        assert_eq!(
-            map.grade("purple"),
-            Grading {
-                impact: Level::Medium,
-                urgency: Level::Medium
-            }
-        );
+        assert_eq!(map.grade("critical"), Grading { impact: Level::High, urgency: Level::High });
+        assert_eq!(map.grade("purple"), Grading { impact: Level::Medium, urgency: Level::Medium });
         let empty: SeverityMap = serde_json::from_str("{}").unwrap();
-        assert_eq!(
-            empty.grade("critical"),
-            Grading {
-                impact: Level::Medium,
-                urgency: Level::Medium
-            }
-        );
+        assert_eq!(empty.grade("critical"), Grading { impact: Level::Medium, urgency: Level::Medium });
     }
 
     #[test]
@@ -188,20 +119,8 @@ mod tests {
 
     #[test]
     fn the_worse_of_two_takes_both_maxima() {
-        let a = Grading {
-            impact: Level::High,
-            urgency: Level::Low,
-        };
-        let b = Grading {
-            impact: Level::Low,
-            urgency: Level::Medium,
-        };
-        assert_eq!(
-            a.worse(b),
-            Grading {
-                impact: Level::High,
-                urgency: Level::Medium
-            }
-        );
+        let a = Grading { impact: Level::High, urgency: Level::Low };
+        let b = Grading { impact: Level::Low, urgency: Level::Medium };
+        assert_eq!(a.worse(b), Grading { impact: Level::High, urgency: Level::Medium });
     }
 }

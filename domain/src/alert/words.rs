@@ -47,11 +47,7 @@ pub fn description(notification: &Notification, signals: &[&Signal]) -> String {
         let _ = writeln!(out, "\nand {} more alerts", signals.len() - NAMED);
     }
     if notification.truncated > 0 {
-        let _ = writeln!(
-            out,
-            "\n{} further alerts were left out by the sender",
-            notification.truncated
-        );
+        let _ = writeln!(out, "\n{} further alerts were left out by the sender", notification.truncated);
     }
     if let Some(url) = &notification.url {
         let _ = writeln!(out, "\nmonitoring: {url}");
@@ -128,23 +124,14 @@ mod tests {
     }
 
     fn notification() -> Notification {
-        Notification {
-            group_key: None,
-            title: None,
-            url: None,
-            truncated: 3,
-            signals: vec![],
-        }
+        Notification { group_key: None, title: None, url: None, truncated: 3, signals: vec![] }
     }
 
     #[test]
     fn titles_fit_a_ticket() {
         let long = signal(&"ü".repeat(900));
         assert_eq!(group_title(&notification(), &[&long]).chars().count(), 500);
-        assert_eq!(
-            group_title(&notification(), &[&signal("a"), &signal("b")]),
-            "a (and 1 more)"
-        );
+        assert_eq!(group_title(&notification(), &[&signal("a"), &signal("b")]), "a (and 1 more)");
     }
 
     #[test]

@@ -76,17 +76,11 @@ fn reply(mail: &Mail, return_path: ReturnPath<'_>, answers_us: bool) -> Option<A
     }
     for name in AUTO_REPLY_HEADERS {
         if mail.header(name).is_some_and(says_yes) {
-            return Some(Automatic::Reply(
-                "it is an automatic reply (X-Autoreply or similar)",
-            ));
+            return Some(Automatic::Reply("it is an automatic reply (X-Autoreply or similar)"));
         }
     }
-    if mail
-        .header("precedence")
-        .is_some_and(|v| token(v) == "auto_reply")
-        || mail
-            .header("x-precedence")
-            .is_some_and(|v| token(v) == "auto_reply")
+    if mail.header("precedence").is_some_and(|v| token(v) == "auto_reply")
+        || mail.header("x-precedence").is_some_and(|v| token(v) == "auto_reply")
     {
         return Some(Automatic::Reply("it is an automatic reply (Precedence)"));
     }
@@ -101,10 +95,7 @@ fn reply(mail: &Mail, return_path: ReturnPath<'_>, answers_us: bool) -> Option<A
     if return_path == ReturnPath::Null {
         return Some(Automatic::Reply("it is an automatic reply (null return path)"));
     }
-    if mail
-        .header("precedence")
-        .is_some_and(|v| matches!(token(v).as_str(), "bulk" | "junk"))
-    {
+    if mail.header("precedence").is_some_and(|v| matches!(token(v).as_str(), "bulk" | "junk")) {
         return Some(Automatic::Reply("it is an automatic reply (Precedence)"));
     }
     let subject = mail.subject.to_lowercase();
@@ -128,14 +119,8 @@ fn machine(mail: &Mail, return_path: ReturnPath<'_>) -> Option<Automatic> {
     if mail.headers.iter().any(|(name, _)| name.starts_with("list-")) {
         return Some(Automatic::Machine("a mailing list"));
     }
-    let suppress = mail
-        .header("x-auto-response-suppress")
-        .map(str::to_lowercase)
-        .unwrap_or_default();
-    if suppress
-        .split(',')
-        .any(|word| matches!(word.trim(), "all" | "oof" | "autoreply"))
-    {
+    let suppress = mail.header("x-auto-response-suppress").map(str::to_lowercase).unwrap_or_default();
+    if suppress.split(',').any(|word| matches!(word.trim(), "all" | "oof" | "autoreply")) {
         return Some(Automatic::Machine("X-Auto-Response-Suppress"));
     }
     if mail.header("x-loop").is_some() || mail.header("feedback-id").is_some() {
@@ -151,10 +136,7 @@ pub fn may_answer(mail: &Mail, automatic: Option<&Automatic>) -> bool {
 
 /// The value of Auto-Submitted in lower case without its parameters and comments; `None` when absent or `no`.
 fn auto_submitted(mail: &Mail) -> Option<String> {
-    let value = token(
-        mail.header("auto-submitted")
-            .or_else(|| mail.header("x-auto-submitted"))?,
-    );
+    let value = token(mail.header("auto-submitted").or_else(|| mail.header("x-auto-submitted"))?);
     (!value.is_empty() && value != "no").then_some(value)
 }
 
@@ -222,13 +204,7 @@ mod tests {
 
     fn judge(headers: &[(&str, &str)], path: ReturnPath<'_>, answers_us: bool) -> Option<Automatic> {
         let own = ["support@desk.example".parse().unwrap()];
-        recognise(
-            &mail(headers),
-            OrganizationId(uuid::Uuid::nil()),
-            &own,
-            path,
-            answers_us,
-        )
+        recognise(&mail(headers), OrganizationId(uuid::Uuid::nil()), &own, path, answers_us)
     }
 
     fn kind(judged: Option<Automatic>) -> &'static str {
@@ -249,27 +225,13 @@ mod tests {
             ("person", vec![("Subject", "printer")], address, no),
             ("person", vec![("Auto-Submitted", "no")], address, no),
             ("person", vec![("Auto-Submitted", "No (a person)")], address, no),
-            (
-                "person",
-                vec![("X-Auto-Response-Suppress", "DR, RN")],
-                address,
-                no,
-            ),
+            ("person", vec![("X-Auto-Response-Suppress", "DR, RN")], address, no),
             ("person", vec![("In-Reply-To", "<a@b>")], address, yes),
-            (
-                "person",
-                vec![("Subject", "Out of office printer broken")],
-                address,
-                no,
-            ),
+            ("person", vec![("Subject", "Out of office printer broken")], address, no),
             // Gmail's vacation responder
             (
                 "reply",
-                vec![
-                    ("Auto-Submitted", "auto-replied"),
-                    ("Precedence", "bulk"),
-                    ("X-Autoreply", "yes"),
-                ],
+                vec![("Auto-Submitted", "auto-replied"), ("Precedence", "bulk"), ("X-Autoreply", "yes")],
                 ReturnPath::Null,
                 yes,
             ),
@@ -284,21 +246,11 @@ mod tests {
                 ReturnPath::Null,
                 yes,
             ),
-            (
-                "reply",
-                vec![("Auto-Submitted", "auto-replied; owner=ada")],
-                UNKNOWN,
-                no,
-            ),
+            ("reply", vec![("Auto-Submitted", "auto-replied; owner=ada")], UNKNOWN, no),
             ("reply", vec![("Auto-Submitted", "AUTO-REPLIED")], UNKNOWN, no),
             ("reply", vec![("X-Autorespond", "out")], UNKNOWN, no),
             ("reply", vec![("Precedence", "auto_reply")], UNKNOWN, no),
-            (
-                "reply",
-                vec![("Subject", "Automatische Antwort: Drucker")],
-                address,
-                yes,
-            ),
+            ("reply", vec![("Subject", "Automatische Antwort: Drucker")], address, yes),
             ("reply", vec![("Subject", "Out of Office: printer")], address, yes),
             ("reply", vec![("In-Reply-To", "<a@b>")], ReturnPath::Null, no),
             ("reply", vec![("Precedence", "junk")], address, yes),
@@ -307,50 +259,21 @@ mod tests {
             ("machine", vec![("Precedence", "bulk")], address, no),
             ("machine", vec![("List-Unsubscribe", "<mailto:x@y>")], address, no),
             ("machine", vec![("List-Id", "dev.example")], address, yes),
-            (
-                "machine",
-                vec![("X-Auto-Response-Suppress", "OOF, AutoReply")],
-                address,
-                no,
-            ),
+            ("machine", vec![("X-Auto-Response-Suppress", "OOF, AutoReply")], address, no),
             ("machine", vec![("Subject", "scan")], ReturnPath::Null, no),
             ("machine", vec![("From", "no-reply@shop.example")], address, no),
             ("machine", vec![("From", "postmaster@shop.example")], address, no),
             // Bounces without a report
-            (
-                "bounce",
-                vec![("From", "MAILER-DAEMON@mx.example")],
-                ReturnPath::Null,
-                no,
-            ),
-            (
-                "bounce",
-                vec![("X-Failed-Recipients", "bob@example.org")],
-                UNKNOWN,
-                yes,
-            ),
+            ("bounce", vec![("From", "MAILER-DAEMON@mx.example")], ReturnPath::Null, no),
+            ("bounce", vec![("X-Failed-Recipients", "bob@example.org")], UNKNOWN, yes),
             // Our own
-            (
-                "loop",
-                vec![("X-Relaydesk-Loop", "00000000-0000-0000-0000-000000000000")],
-                address,
-                no,
-            ),
-            (
-                "person",
-                vec![("X-Relaydesk-Loop", "11111111-0000-0000-0000-000000000000")],
-                address,
-                no,
-            ),
+            ("loop", vec![("X-Relaydesk-Loop", "00000000-0000-0000-0000-000000000000")], address, no),
+            ("person", vec![("X-Relaydesk-Loop", "11111111-0000-0000-0000-000000000000")], address, no),
             ("loop", vec![("From", "Support@desk.example")], address, yes),
         ] {
             let judged = judge(&headers, path, answers);
             let answerable = may_answer(&mail(&headers), judged.as_ref());
-            assert_eq!(
-                kind(judged),
-                expected,
-                "{headers:?} {path:?} answers_us={answers}"
-            );
+            assert_eq!(kind(judged), expected, "{headers:?} {path:?} answers_us={answers}");
             assert_eq!(answerable, expected == "person", "{headers:?}");
         }
     }
@@ -363,17 +286,8 @@ mod tests {
             ("feedback-report", "reply"),
         ] {
             let mut mail = mail(&[]);
-            mail.report = Some(Report {
-                kind: report.into(),
-                ..Report::default()
-            });
-            let judged = recognise(
-                &mail,
-                OrganizationId(uuid::Uuid::nil()),
-                &[],
-                ReturnPath::Null,
-                false,
-            );
+            mail.report = Some(Report { kind: report.into(), ..Report::default() });
+            let judged = recognise(&mail, OrganizationId(uuid::Uuid::nil()), &[], ReturnPath::Null, false);
             assert_eq!(kind(judged), expected);
         }
     }

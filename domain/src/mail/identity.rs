@@ -28,9 +28,7 @@ pub fn feed(raw: &[u8], mut hash: impl FnMut(&[u8])) {
         };
         let name = field[..colon].trim_ascii().to_ascii_lowercase();
         if WRITTEN.iter().any(|w| w.as_bytes() == name) {
-            let words = field[colon + 1..]
-                .split(u8::is_ascii_whitespace)
-                .filter(|word| !word.is_empty());
+            let words = field[colon + 1..].split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
             let mut line = name;
             for word in words {
                 line.push(b' ');
@@ -78,10 +76,7 @@ fn fields(header: &[u8]) -> impl Iterator<Item = &[u8]> {
         }
         let mut end = 0;
         loop {
-            end += rest[end..]
-                .iter()
-                .position(|b| *b == b'\n')
-                .map_or(rest.len() - end, |p| p + 1);
+            end += rest[end..].iter().position(|b| *b == b'\n').map_or(rest.len() - end, |p| p + 1);
             if end == rest.len() || !matches!(rest[end], b' ' | b'\t') {
                 break;
             }
@@ -113,12 +108,7 @@ mod tests {
 
     #[test]
     fn words_do_matter() {
-        for (from, to) in [
-            ("ada@", "bob@"),
-            ("<1@x>", "<2@x>"),
-            ("Hello", "hello"),
-            ("a long", "along"),
-        ] {
+        for (from, to) in [("ada@", "bob@"), ("<1@x>", "<2@x>"), ("Hello", "hello"), ("a long", "along")] {
             let other = String::from_utf8(MAIL.to_vec()).unwrap().replace(from, to);
             assert_ne!(identity(MAIL), identity(other.as_bytes()), "{from}");
         }

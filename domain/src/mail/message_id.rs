@@ -26,17 +26,9 @@ pub fn normalise(text: &str) -> Option<String> {
 /// without any is split at white space, as some programs write them.
 pub fn all_in(value: &str) -> Vec<String> {
     if value.contains('<') {
-        value
-            .split('<')
-            .skip(1)
-            .filter_map(|part| normalise(part.split('>').next()?))
-            .collect()
+        value.split('<').skip(1).filter_map(|part| normalise(part.split('>').next()?)).collect()
     } else {
-        value
-            .split_whitespace()
-            .filter(|word| word.contains('@'))
-            .filter_map(normalise)
-            .collect()
+        value.split_whitespace().filter(|word| word.contains('@')).filter_map(normalise).collect()
     }
 }
 

@@ -11,11 +11,8 @@ pub fn split(text: &str) -> (&str, &str) {
         starts.push((at, line));
         at += line.len();
     }
-    let cut = starts
-        .iter()
-        .enumerate()
-        .find(|(i, (_, line))| begins_quote(line, &starts[i + 1..]))
-        .map(|(i, _)| i);
+    let cut =
+        starts.iter().enumerate().find(|(i, (_, line))| begins_quote(line, &starts[i + 1..])).map(|(i, _)| i);
     let Some(mut cut) = cut else { return (text, "") };
     // The line that introduces the quotation, and empty lines before it, belong to it.
     while cut > 0
@@ -27,11 +24,7 @@ pub fn split(text: &str) -> (&str, &str) {
     }
     let (fresh, quoted) = text.split_at(starts[cut].0);
     // An answer below or between the quotation is not cut: better too much than nothing.
-    if fresh.trim().is_empty() {
-        (text, "")
-    } else {
-        (fresh, quoted)
-    }
+    if fresh.trim().is_empty() { (text, "") } else { (fresh, quoted) }
 }
 
 fn is_quoted(line: &str) -> bool {
@@ -57,10 +50,7 @@ fn begins_quote(line: &str, rest: &[(usize, &str)]) -> bool {
     // Outlook: a block of header lines.
     OUTLOOK.iter().any(|(from, sent)| {
         bare.starts_with(from)
-            && rest
-                .iter()
-                .take(2)
-                .any(|(_, l)| l.trim_start_matches(['*', ' ', '>']).starts_with(sent))
+            && rest.iter().take(2).any(|(_, l)| l.trim_start_matches(['*', ' ', '>']).starts_with(sent))
     })
 }
 
@@ -70,26 +60,11 @@ fn introduces(line: &str) -> bool {
     line.ends_with(':') && WROTE.iter().any(|word| line.contains(word)) && line.len() < 300
 }
 
-const WROTE: [&str; 6] = [
-    " wrote",
-    " schrieb",
-    " a écrit",
-    " escribió",
-    " ha scritto",
-    " schreef",
-];
-const ORIGINAL: [&str; 4] = [
-    "Original Message",
-    "Ursprüngliche Nachricht",
-    "Originalnachricht",
-    "Message d'origine",
-];
-const OUTLOOK: [(&str, &str); 4] = [
-    ("From:", "Sent:"),
-    ("Von:", "Gesendet:"),
-    ("De :", "Envoyé :"),
-    ("From:", "Date:"),
-];
+const WROTE: [&str; 6] = [" wrote", " schrieb", " a écrit", " escribió", " ha scritto", " schreef"];
+const ORIGINAL: [&str; 4] =
+    ["Original Message", "Ursprüngliche Nachricht", "Originalnachricht", "Message d'origine"];
+const OUTLOOK: [(&str, &str); 4] =
+    [("From:", "Sent:"), ("Von:", "Gesendet:"), ("De :", "Envoyé :"), ("From:", "Date:")];
 
 #[cfg(test)]
 mod tests {
@@ -100,10 +75,7 @@ mod tests {
     fn common_programs() {
         for (text, fresh) in [
             ("It burns.\n", "It burns.\n"),
-            (
-                "Yes!\n\nOn Mon, Ada <a@b> wrote:\n> Is it off?\n>\n> Ada\n",
-                "Yes!\n",
-            ),
+            ("Yes!\n\nOn Mon, Ada <a@b> wrote:\n> Is it off?\n>\n> Ada\n", "Yes!\n"),
             ("Ja!\n\nAm Montag schrieb Ada:\n> Ist er aus?\n", "Ja!\n"),
             ("Yes\n-----Original Message-----\nFrom: Ada\n", "Yes\n"),
             ("Ja\r\n\r\nVon: Ada\r\nGesendet: Montag\r\nAn: Bob\r\n", "Ja\r\n"),

@@ -81,22 +81,13 @@ pub fn decide(facts: &Facts) -> Decision {
         .map(|hit| hit.ticket);
     match facts.automatic {
         Some(Automatic::Loop(why)) => {
-            return Decision::Ignore {
-                why: Ignored::Loop(why),
-                about,
-            };
+            return Decision::Ignore { why: Ignored::Loop(why), about };
         }
         Some(Automatic::Bounce) => {
-            return Decision::Ignore {
-                why: Ignored::Bounce,
-                about,
-            };
+            return Decision::Ignore { why: Ignored::Bounce, about };
         }
         Some(Automatic::Reply(why)) => {
-            return Decision::Ignore {
-                why: Ignored::AutomaticReply(why),
-                about,
-            };
+            return Decision::Ignore { why: Ignored::AutomaticReply(why), about };
         }
         Some(Automatic::Machine(_)) | None => {}
     }
@@ -112,9 +103,7 @@ pub fn decide(facts: &Facts) -> Decision {
 fn answer(hit: &Hit, by_reference: bool) -> Decision {
     let over = matches!(hit.status, Status::Closed | Status::Cancelled);
     if over && !hit.staff && hit.participant {
-        return Decision::Open {
-            follows: Some(hit.ticket),
-        };
+        return Decision::Open { follows: Some(hit.ticket) };
     }
     if over && !hit.participant {
         return Decision::Open { follows: None };
@@ -123,11 +112,7 @@ fn answer(hit: &Hit, by_reference: bool) -> Decision {
     let public = hit.participant && !hit.internal && (!hit.staff || proven);
     Decision::Comment {
         ticket: hit.ticket,
-        visibility: if public {
-            Visibility::Public
-        } else {
-            Visibility::Internal
-        },
+        visibility: if public { Visibility::Public } else { Visibility::Internal },
         stranger: !hit.participant,
     }
 }
@@ -139,36 +124,19 @@ mod tests {
 
     fn hit(status: Status) -> Hit {
         let ticket = TicketId(uuid::Uuid::from_u128(1));
-        Hit {
-            ticket,
-            status,
-            ours: true,
-            internal: false,
-            participant: true,
-            staff: false,
-        }
+        Hit { ticket, status, ours: true, internal: false, participant: true, staff: false }
     }
 
     fn referenced(hit: Hit) -> Decision {
-        decide(&Facts {
-            referenced: vec![hit],
-            ..Facts::default()
-        })
+        decide(&Facts { referenced: vec![hit], ..Facts::default() })
     }
 
     fn numbered(hit: Hit) -> Decision {
-        decide(&Facts {
-            numbered: Some(Hit { ours: false, ..hit }),
-            ..Facts::default()
-        })
+        decide(&Facts { numbered: Some(Hit { ours: false, ..hit }), ..Facts::default() })
     }
 
     fn comment(visibility: Visibility, stranger: bool) -> Decision {
-        Decision::Comment {
-            ticket: hit(Status::New).ticket,
-            visibility,
-            stranger,
-        }
+        Decision::Comment { ticket: hit(Status::New).ticket, visibility, stranger }
     }
 
     #[test]
@@ -179,55 +147,26 @@ mod tests {
         assert_eq!(referenced(hit(Status::New)), comment(Public, false));
         assert_eq!(numbered(hit(Status::New)), comment(Public, false));
         assert_eq!(referenced(hit(Status::Resolved)), comment(Public, false));
-        assert_eq!(
-            referenced(hit(Status::Closed)),
-            Decision::Open {
-                follows: Some(ticket)
-            }
-        );
-        assert_eq!(
-            referenced(Hit {
-                internal: true,
-                ..hit(Status::New)
-            }),
-            comment(Internal, false)
-        );
+        assert_eq!(referenced(hit(Status::Closed)), Decision::Open { follows: Some(ticket) });
+        assert_eq!(referenced(Hit { internal: true, ..hit(Status::New) }), comment(Internal, false));
     }
 
     #[test]
     fn strangers_open_tickets_or_leave_notes() {
-        let stranger = Hit {
-            participant: false,
-            ..hit(Status::New)
-        };
+        let stranger = Hit { participant: false, ..hit(Status::New) };
         assert_eq!(numbered(stranger), Decision::Open { follows: None });
-        assert_eq!(
-            referenced(Hit {
-                ours: false,
-                ..stranger
-            }),
-            Decision::Open { follows: None }
-        );
+        assert_eq!(referenced(Hit { ours: false, ..stranger }), Decision::Open { follows: None });
         assert_eq!(referenced(stranger), comment(Visibility::Internal, true));
-        let closed = Hit {
-            status: Status::Closed,
-            ..stranger
-        };
+        let closed = Hit { status: Status::Closed, ..stranger };
         assert_eq!(referenced(closed), Decision::Open { follows: None });
     }
 
     #[test]
     fn staff_are_public_only_when_they_answer_our_mail() {
-        let staff = Hit {
-            staff: true,
-            ..hit(Status::Resolved)
-        };
+        let staff = Hit { staff: true, ..hit(Status::Resolved) };
         assert_eq!(referenced(staff), comment(Visibility::Public, false));
         assert_eq!(numbered(staff), comment(Visibility::Internal, false));
-        assert_eq!(
-            referenced(Hit { ours: false, ..staff }),
-            comment(Visibility::Internal, false)
-        );
+        assert_eq!(referenced(Hit { ours: false, ..staff }), comment(Visibility::Internal, false));
     }
 
     #[test]
@@ -238,10 +177,7 @@ mod tests {
             participant: false,
             ..hit(Status::New)
         };
-        let facts = Facts {
-            referenced: vec![near, hit(Status::New)],
-            ..Facts::default()
-        };
+        let facts = Facts { referenced: vec![near, hit(Status::New)], ..Facts::default() };
         assert_eq!(decide(&facts), comment(Visibility::Public, false));
     }
 

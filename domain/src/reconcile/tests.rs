@@ -9,43 +9,22 @@ fn item(row: usize, identifiers: &[(&str, &str)]) -> Item {
         status: None,
         description: None,
         attributes: Map::new(),
-        identifiers: identifiers
-            .iter()
-            .map(|(key, value)| ((*key).into(), (*value).into()))
-            .collect(),
+        identifiers: identifiers.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
     }
 }
 
 fn defaults() -> Defaults {
-    Defaults {
-        class: "server".into(),
-    }
+    Defaults { class: "server".into() }
 }
 
 /// The configuration items after the plan was carried out.
 fn after(known: &[Known], plan: &Plan, now: DateTime<Utc>) -> Vec<Known> {
-    let updates: HashMap<CiId, &Known> = plan
-        .updated
-        .iter()
-        .map(|update| (update.after.id, &update.after))
-        .collect();
+    let updates: HashMap<CiId, &Known> =
+        plan.updated.iter().map(|update| (update.after.id, &update.after)).collect();
     let mut all: Vec<Known> = known
         .iter()
-        .map(|ci| {
-            updates
-                .get(&ci.id)
-                .map_or_else(|| ci.clone(), |after| (*after).clone())
-        })
-        .map(|ci| {
-            if plan.missing.contains(&ci.id) {
-                Known {
-                    missing_since: Some(now),
-                    ..ci
-                }
-            } else {
-                ci
-            }
-        })
+        .map(|ci| updates.get(&ci.id).map_or_else(|| ci.clone(), |after| (*after).clone()))
+        .map(|ci| if plan.missing.contains(&ci.id) { Known { missing_since: Some(now), ..ci } } else { ci })
         .collect();
     all.extend(plan.created.iter().map(|(_, ci)| ci.clone()));
     all
@@ -57,93 +36,51 @@ fn now() -> DateTime<Utc> {
 
 #[test]
 fn created_updated_unchanged_missing() {
-    let first: Vec<Item> = (1..=4)
-        .map(|row| item(row, &[("serial", &format!("S{row}"))]))
-        .collect();
+    let first: Vec<Item> = (1..=4).map(|row| item(row, &[("serial", &format!("S{row}"))])).collect();
     let plan = reconcile(&first, &[], &defaults());
-    assert_eq!(
-        (plan.created.len(), plan.updated.len(), plan.missing.len()),
-        (4, 0, 0)
-    );
+    assert_eq!((plan.created.len(), plan.updated.len(), plan.missing.len()), (4, 0, 0));
     let known = after(&[], &plan, now());
 
     let mut second = first[..3].to_vec();
     second[0].attributes.insert("ram".into(), 64.into());
     let plan = reconcile(&second, &known, &defaults());
     assert_eq!(
-        (
-            plan.created.len(),
-            plan.updated.len(),
-            plan.unchanged.len(),
-            plan.missing.len()
-        ),
+        (plan.created.len(), plan.updated.len(), plan.unchanged.len(), plan.missing.len()),
         (0, 1, 2, 1)
     );
     assert_eq!(
         plan.updated[0].differences,
-        [Difference {
-            field: "attributes.ram".into(),
-            from: Value::Null,
-            to: 64.into()
-        }]
+        [Difference { field: "attributes.ram".into(), from: Value::Null, to: 64.into() }]
     );
     let known = after(&known, &plan, now());
     let plan = reconcile(&second, &known, &defaults());
-    assert_eq!(
-        (plan.unchanged.len(), plan.missing.len(), plan.still_missing.len()),
-        (3, 0, 1)
-    );
+    assert_eq!((plan.unchanged.len(), plan.missing.len(), plan.still_missing.len()), (3, 0, 1));
 
     // It is back.
     let plan = reconcile(&first, &known, &defaults());
-    let fields: Vec<_> = plan
-        .updated
-        .iter()
-        .flat_map(|u| &u.differences)
-        .map(|d| d.field.as_str())
-        .collect();
+    let fields: Vec<_> = plan.updated.iter().flat_map(|u| &u.differences).map(|d| d.field.as_str()).collect();
     assert_eq!(fields, ["missing_since"]);
 }
 
 #[test]
 fn the_first_key_that_is_known_decides_and_the_others_follow() {
-    let known = after(
-        &[],
-        &reconcile(&[item(1, &[("serial", "S1"), ("host", "a")])], &[], &defaults()),
-        now(),
-    );
+    let known =
+        after(&[], &reconcile(&[item(1, &[("serial", "S1"), ("host", "a")])], &[], &defaults()), now());
     let renamed = item(1, &[("serial", "S1"), ("host", "b")]);
     let plan = reconcile(&[renamed], &known, &defaults());
     assert_eq!(plan.updated[0].differences[0].field, "identifiers.host");
     // Without its serial number the host name still finds it.
-    let plan = reconcile(
-        &[item(1, &[("serial", "N/A"), ("host", "a")])],
-        &known,
-        &defaults(),
-    );
+    let plan = reconcile(&[item(1, &[("serial", "N/A"), ("host", "a")])], &known, &defaults());
     assert_eq!(plan.unchanged, [known[0].id]);
 }
 
 #[test]
 fn a_conflict_is_reported_and_nothing_is_merged() {
-    let both = [
-        item(1, &[("serial", "S1"), ("host", "a")]),
-        item(2, &[("serial", "S2"), ("host", "b")]),
-    ];
+    let both = [item(1, &[("serial", "S1"), ("host", "a")]), item(2, &[("serial", "S2"), ("host", "b")])];
     let known = after(&[], &reconcile(&both, &[], &defaults()), now());
-    let plan = reconcile(
-        &[item(1, &[("serial", "S1"), ("host", "b")])],
-        &known,
-        &defaults(),
-    );
+    let plan = reconcile(&[item(1, &[("serial", "S1"), ("host", "b")])], &known, &defaults());
     assert!(plan.updated.is_empty() && plan.created.is_empty() && plan.missing.is_empty());
-    assert!(
-        plan.failed[0]
-            .error
-            .starts_with("conflict: by serial it is host1"),
-        "{}",
-        plan.failed[0].error
-    );
+    assert!(plan.failed[0].error.starts_with("conflict: by serial it is host1"), "{}", plan.failed[0].error);
 }
 
 #[test]
@@ -163,9 +100,9 @@ fn two_rows_of_one_item_are_an_error_of_the_second() {
 fn what_people_added_stays_and_null_removes() {
     let mut row = item(1, &[("serial", "S1")]);
     row.attributes.insert("ram".into(), 64.into());
-    let mut known = after(&[], &reconcile(&[row.clone()], &[], &defaults()), now());
+    let mut known = after(&[], &reconcile(std::slice::from_ref(&row), &[], &defaults()), now());
     known[0].attributes.insert("cost_center".into(), "42".into());
-    assert_eq!(reconcile(&[row.clone()], &known, &defaults()).unchanged.len(), 1);
+    assert_eq!(reconcile(std::slice::from_ref(&row), &known, &defaults()).unchanged.len(), 1);
     row.attributes.insert("ram".into(), Value::Null);
     let plan = reconcile(&[row], &known, &defaults());
     let left: Vec<_> = plan.updated[0].after.attributes.keys().collect();
@@ -175,9 +112,9 @@ fn what_people_added_stays_and_null_removes() {
 #[test]
 fn an_item_kept_by_hand_is_adopted_once() {
     let row = item(1, &[("serial", "S1")]);
-    let mut known = after(&[], &reconcile(&[row.clone()], &[], &defaults()), now());
+    let mut known = after(&[], &reconcile(std::slice::from_ref(&row), &[], &defaults()), now());
     (known[0].is_ours, known[0].is_unowned) = (false, true);
-    let plan = reconcile(&[row.clone()], &known, &defaults());
+    let plan = reconcile(std::slice::from_ref(&row), &known, &defaults());
     assert_eq!(plan.updated[0].differences[0].field, "discovered");
     let known = after(&known, &plan, now());
     assert_eq!(reconcile(&[row], &known, &defaults()).unchanged.len(), 1);
@@ -188,12 +125,7 @@ fn an_item_kept_by_hand_is_adopted_once() {
 }
 
 fn inventories() -> impl Strategy<Value = Vec<Item>> {
-    let row = (
-        prop::option::of(0u8..12),
-        prop::option::of(0u8..12),
-        0u8..3,
-        any::<bool>(),
-    );
+    let row = (prop::option::of(0u8..12), prop::option::of(0u8..12), 0u8..3, any::<bool>());
     prop::collection::vec(row, 0..15).prop_map(|rows| {
         rows.into_iter()
             .enumerate()
@@ -202,10 +134,8 @@ fn inventories() -> impl Strategy<Value = Vec<Item>> {
                 if !has_name {
                     all.name = None;
                 }
-                all.identifiers
-                    .extend(serial.map(|n| ("serial".to_owned(), format!("S{n}"))));
-                all.identifiers
-                    .extend(host.map(|n| ("host".to_owned(), format!("h{n}"))));
+                all.identifiers.extend(serial.map(|n| ("serial".to_owned(), format!("S{n}"))));
+                all.identifiers.extend(host.map(|n| ("host".to_owned(), format!("h{n}"))));
                 all.attributes.insert("ram".into(), ram.into());
                 all
             })

@@ -32,8 +32,7 @@ impl TicketNumber {
 
     /// Every number in the text, in order.
     pub fn all_in(text: &str) -> impl Iterator<Item = TicketNumber> + '_ {
-        text.split(|c: char| !c.is_alphanumeric())
-            .filter_map(|word| word.parse().ok())
+        text.split(|c: char| !c.is_alphanumeric()).filter_map(|word| word.parse().ok())
     }
 }
 
@@ -60,10 +59,7 @@ impl FromStr for TicketNumber {
         if !proper {
             return Err(NotANumber);
         }
-        Ok(TicketNumber {
-            kind: *kind,
-            serial: digits.parse().map_err(|_| NotANumber)?,
-        })
+        Ok(TicketNumber { kind: *kind, serial: digits.parse().map_err(|_| NotANumber)? })
     }
 }
 
@@ -75,28 +71,12 @@ mod tests {
     #[test]
     fn is_found_in_subjects() {
         let found = |text| TicketNumber::find_in(text).map(|n| n.to_string());
-        assert_eq!(
-            found("Re: [INC0000123] printer on fire").as_deref(),
-            Some("INC0000123")
-        );
-        assert_eq!(
-            found("AW: inc0000007: Drucker brennt").as_deref(),
-            Some("INC0000007")
-        );
+        assert_eq!(found("Re: [INC0000123] printer on fire").as_deref(), Some("INC0000123"));
+        assert_eq!(found("AW: inc0000007: Drucker brennt").as_deref(), Some("INC0000007"));
         assert_eq!(found("CHG12345678, done").as_deref(), Some("CHG12345678"));
-        assert_eq!(
-            found("about INC0000002 and INC0000003").as_deref(),
-            Some("INC0000002")
-        );
-        for no in [
-            "",
-            "INC123",
-            "XINC0000123",
-            "INC0000123a",
-            "INC00001234",
-            "ÄÖ€0000123",
-            "ABC0000123",
-        ] {
+        assert_eq!(found("about INC0000002 and INC0000003").as_deref(), Some("INC0000002"));
+        for no in ["", "INC123", "XINC0000123", "INC0000123a", "INC00001234", "ÄÖ€0000123", "ABC0000123"]
+        {
             assert_eq!(found(no), None, "{no}");
         }
     }

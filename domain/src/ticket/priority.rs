@@ -53,9 +53,7 @@ impl Default for PriorityMatrix {
     /// The matrix of the ITIL books: the sum of the two ranks decides.
     fn default() -> Self {
         use Priority::{Critical, High, Low, Medium};
-        PriorityMatrix {
-            cells: [[Critical, High, Medium], [High, Medium, Low], [Medium, Low, Low]],
-        }
+        PriorityMatrix { cells: [[Critical, High, Medium], [High, Medium, Low], [Medium, Low, Low]] }
     }
 }
 
@@ -71,9 +69,7 @@ impl PriorityMatrix {
     /// All nine cells as `(impact, urgency, priority)`.
     pub fn cells(&self) -> impl Iterator<Item = (Level, Level, Priority)> + '_ {
         Level::ALL.iter().flat_map(move |&impact| {
-            Level::ALL
-                .iter()
-                .map(move |&urgency| (impact, urgency, self.priority(impact, urgency)))
+            Level::ALL.iter().map(move |&urgency| (impact, urgency, self.priority(impact, urgency)))
         })
     }
 }
@@ -104,10 +100,7 @@ mod tests {
 
     #[test]
     fn raising_ends_at_critical() {
-        assert_eq!(
-            Priority::Low.raised().raised().raised().raised(),
-            Priority::Critical
-        );
+        assert_eq!(Priority::Low.raised().raised().raised().raised(), Priority::Critical);
     }
 
     #[test]
@@ -122,14 +115,8 @@ mod tests {
     fn words_survive_json() {
         let level: Level = serde_json::from_str("\"medium\"").unwrap();
         assert_eq!(level, Level::Medium);
-        assert_eq!(
-            serde_json::to_string(&Priority::Critical).unwrap(),
-            "\"critical\""
-        );
+        assert_eq!(serde_json::to_string(&Priority::Critical).unwrap(), "\"critical\"");
         let error = serde_json::from_str::<Priority>("\"urgent\"").unwrap_err();
-        assert!(
-            error.to_string().contains("critical, high, medium, low"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("critical, high, medium, low"), "{error}");
     }
 }

@@ -59,19 +59,12 @@ impl Status {
                 INCIDENT
             }
         };
-        table
-            .iter()
-            .find(|(from, _)| *from == self)
-            .map_or(&[], |(_, to)| to)
+        table.iter().find(|(from, _)| *from == self).map_or(&[], |(_, to)| to)
     }
 
     /// `Ok` when the move is in the table.
     pub fn check_move(self, kind: TicketKind, to: Status) -> Result<(), IllegalMove> {
-        if self.moves(kind).contains(&to) {
-            Ok(())
-        } else {
-            Err(IllegalMove { kind, from: self, to })
-        }
+        if self.moves(kind).contains(&to) { Ok(()) } else { Err(IllegalMove { kind, from: self, to }) }
     }
 
     /// Somebody still has to do something about it.
@@ -98,29 +91,19 @@ mod tests {
     #[test]
     fn every_status_stands_in_the_table() {
         for status in Status::ALL {
-            assert!(
-                INCIDENT.iter().any(|(from, _)| from == status),
-                "{status} has no row"
-            );
-            assert!(
-                !status.moves(TicketKind::Incident).contains(status),
-                "{status} moves to itself"
-            );
+            assert!(INCIDENT.iter().any(|(from, _)| from == status), "{status} has no row");
+            assert!(!status.moves(TicketKind::Incident).contains(status), "{status} moves to itself");
         }
     }
 
     #[test]
     fn an_illegal_move_says_what_is_allowed() {
-        let error = Status::New
-            .check_move(TicketKind::Incident, Status::Closed)
-            .unwrap_err();
+        let error = Status::New.check_move(TicketKind::Incident, Status::Closed).unwrap_err();
         assert_eq!(
             error.to_string(),
             "a ticket that is new cannot become closed: allowed are assigned, in_progress, pending, resolved, cancelled"
         );
-        let error = Status::Cancelled
-            .check_move(TicketKind::Incident, Status::New)
-            .unwrap_err();
+        let error = Status::Cancelled.check_move(TicketKind::Incident, Status::New).unwrap_err();
         assert!(error.to_string().ends_with("this status is final"));
     }
 

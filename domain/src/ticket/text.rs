@@ -10,9 +10,7 @@ const MAX_FILE_NAME: usize = 255;
 
 /// One line without control characters, cut to [`MAX_TITLE`]: what a mail's subject becomes. May be empty.
 pub fn title(raw: &str) -> String {
-    let line = raw
-        .split(|c: char| c.is_whitespace() || c.is_control())
-        .filter(|word| !word.is_empty());
+    let line = raw.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     truncated(&line.collect::<Vec<_>>().join(" "), MAX_TITLE)
 }
 
@@ -44,10 +42,7 @@ pub fn file_name(raw: &str) -> String {
     // Keep a short extension: it says what the file is.
     match name.rsplit_once('.') {
         Some((stem, extension)) if extension.chars().count() <= 16 => {
-            format!(
-                "{}.{extension}",
-                truncated(stem, MAX_FILE_NAME - 1 - extension.chars().count())
-            )
+            format!("{}.{extension}", truncated(stem, MAX_FILE_NAME - 1 - extension.chars().count()))
         }
         _ => truncated(name, MAX_FILE_NAME),
     }
@@ -55,18 +50,11 @@ pub fn file_name(raw: &str) -> String {
 
 /// `type/subtype` in lower case without parameters (RFC 6838, 4.2), or `application/octet-stream`.
 pub fn media_type(raw: &str) -> String {
-    let bare = raw
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
+    let bare = raw.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_name = |name: &str| {
         (1..=127).contains(&name.len())
             && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b))
     };
     match bare.split_once('/') {
         Some((main, sub)) if is_name(main) && is_name(sub) => bare,

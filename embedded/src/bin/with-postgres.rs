@@ -48,11 +48,7 @@ fn run() -> Result<u8, Box<dyn std::error::Error>> {
         let parent = Path::new("/tmp");
         sweep_leftovers(parent, PREFIX);
         let dir = parent.join(format!("{PREFIX}{}", std::process::id()));
-        let options = Options {
-            throw_away: true,
-            settings: settings(durable),
-            ..Options::new(&dir)
-        };
+        let options = Options { throw_away: true, settings: settings(durable), ..Options::new(&dir) };
         let status = with_cluster(options, migrations.as_deref(), command);
         let _ = std::fs::remove_dir_all(&dir);
         return status;
@@ -69,9 +65,8 @@ fn with_cluster(
     mut command: Command,
 ) -> Result<u8, Box<dyn std::error::Error>> {
     let throw_away = options.throw_away;
-    let binaries = std::env::var_os("RELAYDESK_POSTGRES_BIN")
-        .filter(|folder| !folder.is_empty())
-        .map(PathBuf::from);
+    let binaries =
+        std::env::var_os("RELAYDESK_POSTGRES_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
     let cluster = Cluster::start(Options { binaries, ..options })?;
     command.env("RELAYDESK_TEST_CLUSTER", cluster.owner_url("postgres"));
     if let Some(folder) = migrations {
@@ -84,26 +79,16 @@ fn with_cluster(
         .status()
         .map_err(|error| format!("cannot run {}: {error}", command.get_program().display()))?;
     cluster.stop();
-    let code = status
-        .code()
-        .or(status.signal().map(|signal| 128 + signal))
-        .unwrap_or(1);
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
 }
 
 fn settings(durable: bool) -> Vec<(String, String)> {
     let mut settings = vec![("max_connections", "300")];
     if durable {
-        settings.extend([
-            ("fsync", "on"),
-            ("synchronous_commit", "on"),
-            ("full_page_writes", "on"),
-        ]);
+        settings.extend([("fsync", "on"), ("synchronous_commit", "on"), ("full_page_writes", "on")]);
     }
-    settings
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
+    settings.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 /// One transaction a file, in the order of the names, as the migrator of `store` does it.
@@ -115,9 +100,7 @@ fn migrate(cluster: &Cluster, folder: &Path) -> Result<(), Box<dyn std::error::E
     files.sort();
     for file in files {
         let sql = std::fs::read_to_string(&file)?;
-        cluster
-            .run_script("relaydesk", &sql)
-            .map_err(|error| format!("{}: {error}", file.display()))?;
+        cluster.run_script("relaydesk", &sql).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(())
 }

@@ -6,10 +6,7 @@ use std::time::Duration;
 async fn dead_letters_are_retried_or_discarded() {
     let bench = Bench::new().await;
     let engine = bench.start();
-    let (again, away) = (
-        bench.add(&[Step::GiveUp, Step::Done]).await,
-        bench.add(&[Step::GiveUp]).await,
-    );
+    let (again, away) = (bench.add(&[Step::GiveUp, Step::Done]).await, bench.add(&[Step::GiveUp]).await);
     bench.reaches(again, JobState::Dead).await;
     bench.reaches(away, JobState::Dead).await;
     let mut connection = bench.pool().acquire().await.unwrap();
@@ -19,28 +16,17 @@ async fn dead_letters_are_retried_or_discarded() {
     assert_eq!(outcomes, ["gave_up", "done"]);
     admin::discard(&mut connection, away, None).await.unwrap();
     let job = bench.show(away).await;
-    assert_eq!(
-        (job.job.state, job.job.error.as_deref()),
-        (JobState::Discarded, Some("hopeless"))
-    );
+    assert_eq!((job.job.state, job.job.error.as_deref()), (JobState::Discarded, Some("hopeless")));
     assert!(job.job.args.is_some());
     match admin::retry(&mut connection, again, None).await {
-        Err(AdminError::WrongState {
-            state: JobState::Done,
-            ..
-        }) => {}
+        Err(AdminError::WrongState { state: JobState::Done, .. }) => {}
         other => panic!("{other:?}"),
     }
     let more = futures::future::join_all((0..5).map(|_| bench.add(&[Step::GiveUp, Step::Done]))).await;
     for id in &more {
         bench.reaches(*id, JobState::Dead).await;
     }
-    assert_eq!(
-        admin::retry_all(&mut connection, "scripted", None, 100)
-            .await
-            .unwrap(),
-        5
-    );
+    assert_eq!(admin::retry_all(&mut connection, "scripted", None, 100).await.unwrap(), 5);
     for id in more {
         bench.reaches(id, JobState::Done).await;
     }
@@ -52,20 +38,11 @@ async fn a_waiting_job_is_cancelled_at_once() {
     let bench = Bench::new().await;
     let id = bench.add(&[Step::Done]).await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    assert_eq!(
-        admin::cancel(&mut connection, id, None).await.unwrap(),
-        Cancelled::Now
-    );
+    assert_eq!(admin::cancel(&mut connection, id, None).await.unwrap(), Cancelled::Now);
     assert_eq!(bench.show(id).await.job.state, JobState::Cancelled);
-    assert!(matches!(
-        admin::cancel(&mut connection, id, None).await,
-        Err(AdminError::WrongState { .. })
-    ));
+    assert!(matches!(admin::cancel(&mut connection, id, None).await, Err(AdminError::WrongState { .. })));
     let nobody = queue::JobId(uuid::Uuid::now_v7());
-    assert!(matches!(
-        admin::cancel(&mut connection, nobody, None).await,
-        Err(AdminError::NotFound)
-    ));
+    assert!(matches!(admin::cancel(&mut connection, nobody, None).await, Err(AdminError::NotFound)));
 }
 
 #[tokio::test]
@@ -79,10 +56,7 @@ async fn a_paused_lane_rests() {
     assert!(!admin::pause(&mut connection, "no such lane").await.unwrap());
     let second = bench.add(&[Step::Done]).await;
     let lane = admin::lanes(&mut connection, None).await.unwrap().remove(0);
-    assert_eq!(
-        (lane.name.as_str(), lane.paused, lane.ready, lane.workers),
-        (LANE, true, 1, 1)
-    );
+    assert_eq!((lane.name.as_str(), lane.paused, lane.ready, lane.workers), (LANE, true, 1, 1));
     // Two polls later it still waits.
     tokio::time::sleep(Duration::from_millis(900)).await;
     assert_eq!(bench.show(second).await.job.state, JobState::Ready);
@@ -97,30 +71,15 @@ async fn lists_page_through_the_living_and_the_finished() {
     let engine = bench.start();
     let mut ids = Vec::new();
     for n in 0..7 {
-        ids.push(
-            bench
-                .add(&[if n % 2 == 0 { Step::Done } else { Step::GiveUp }])
-                .await,
-        );
+        ids.push(bench.add(&[if n % 2 == 0 { Step::Done } else { Step::GiveUp }]).await);
     }
     for (n, id) in ids.iter().enumerate() {
-        bench
-            .reaches(
-                *id,
-                if n % 2 == 0 {
-                    JobState::Done
-                } else {
-                    JobState::Dead
-                },
-            )
-            .await;
+        bench.reaches(*id, if n % 2 == 0 { JobState::Done } else { JobState::Dead }).await;
     }
     let mut connection = bench.pool().acquire().await.unwrap();
     let (mut seen, mut cursor) = (Vec::new(), None);
     loop {
-        let page = admin::list(&mut connection, &Filter::default(), None, cursor, 3)
-            .await
-            .unwrap();
+        let page = admin::list(&mut connection, &Filter::default(), None, cursor, 3).await.unwrap();
         seen.extend(page.items.iter().map(|job| job.id));
         cursor = page.next;
         if cursor.is_none() {
@@ -129,19 +88,8 @@ async fn lists_page_through_the_living_and_the_finished() {
     }
     ids.reverse();
     assert_eq!(seen, ids);
-    let dead = Filter {
-        state: Some(JobState::Dead),
-        kind: Some("scripted".into()),
-        lane: Some(LANE.into()),
-    };
-    assert_eq!(
-        admin::list(&mut connection, &dead, None, None, 50)
-            .await
-            .unwrap()
-            .items
-            .len(),
-        3
-    );
+    let dead = Filter { state: Some(JobState::Dead), kind: Some("scripted".into()), lane: Some(LANE.into()) };
+    assert_eq!(admin::list(&mut connection, &dead, None, None, 50).await.unwrap().items.len(), 3);
     engine.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -155,18 +103,10 @@ async fn old_partitions_are_dropped_and_new_ones_made() {
         .unwrap();
     let engine = bench.start();
     eventually("the old day to be dropped", || async {
-        (bench
-            .count("select count(*) from pg_class where relname = 'history_20200101'")
-            .await
-            == 0)
+        (bench.count("select count(*) from pg_class where relname = 'history_20200101'").await == 0)
             .then_some(())
     })
     .await;
-    assert!(
-        bench
-            .count("select count(*) from pg_class where relname ~ '^history_[0-9]{8}$'")
-            .await
-            >= 8
-    );
+    assert!(bench.count("select count(*) from pg_class where relname ~ '^history_[0-9]{8}$'").await >= 8);
     engine.shutdown(Duration::from_secs(5)).await;
 }

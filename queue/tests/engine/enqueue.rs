@@ -6,9 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 fn done() -> NewJob {
-    NewJob::of(&Scripted {
-        steps: vec![Step::Done],
-    })
+    NewJob::of(&Scripted { steps: vec![Step::Done] })
 }
 
 #[tokio::test]
@@ -30,9 +28,7 @@ async fn a_unique_key_answers_the_job_that_is_there() {
     assert_eq!(bench.enqueue(keyed()).await, first);
     // Within one call, and among others.
     let mut tx = bench.pool().begin().await.unwrap();
-    let ids = queue::enqueue(&mut tx, &[done(), keyed(), keyed(), done()])
-        .await
-        .unwrap();
+    let ids = queue::enqueue(&mut tx, &[done(), keyed(), keyed(), done()]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((ids[1], ids[2]), (first, first));
     assert!(ids[0] != first && ids[3] != first && ids[0] != ids[3]);
@@ -48,12 +44,8 @@ async fn a_unique_key_answers_the_job_that_is_there() {
 #[tokio::test]
 async fn a_key_unique_while_waiting_is_free_once_the_job_runs() {
     let bench = Bench::new().await;
-    let keyed = || {
-        NewJob::of(&Scripted {
-            steps: vec![Step::UntilCancelled],
-        })
-        .unique("k", Unique::WhileWaiting)
-    };
+    let keyed =
+        || NewJob::of(&Scripted { steps: vec![Step::UntilCancelled] }).unique("k", Unique::WhileWaiting);
     let first = bench.enqueue(keyed()).await;
     assert_eq!(bench.enqueue(keyed()).await, first);
     let engine = bench.start();
@@ -71,18 +63,12 @@ async fn concurrent_unique_enqueues_make_one_job() {
         tokio::spawn(async move {
             let mut tx = pool.begin().await.unwrap();
             // Both keys in both orders: must not deadlock.
-            let (a, b) = (
-                done().unique("a", Unique::WhileUnfinished),
-                done().unique("b", Unique::WhileUnfinished),
-            );
+            let (a, b) =
+                (done().unique("a", Unique::WhileUnfinished), done().unique("b", Unique::WhileUnfinished));
             let jobs = if n % 2 == 0 { [a, b] } else { [b, a] };
             let ids = queue::enqueue(&mut tx, &jobs).await.unwrap();
             tx.commit().await.unwrap();
-            if n % 2 == 0 {
-                (ids[0], ids[1])
-            } else {
-                (ids[1], ids[0])
-            }
+            if n % 2 == 0 { (ids[0], ids[1]) } else { (ids[1], ids[0]) }
         })
     });
     let ids = futures::future::join_all(tasks).await;
@@ -112,10 +98,7 @@ async fn later_jobs_wait_and_higher_priority_goes_first() {
     let mut config = Bench::config();
     config.lanes[0].concurrency = 1;
     let (engine, shared) = bench.start_other(config);
-    let (low, high) = (
-        bench.reaches(low, JobState::Done).await,
-        bench.reaches(high, JobState::Done).await,
-    );
+    let (low, high) = (bench.reaches(low, JobState::Done).await, bench.reaches(high, JobState::Done).await);
     assert!(high.job.started_at < low.job.started_at);
     bench.reaches(soon, JobState::Done).await;
     assert_eq!(bench.show(later).await.job.state, JobState::Scheduled);
@@ -170,15 +153,10 @@ async fn a_tenant_sees_only_its_jobs() {
         .await
         .unwrap();
     // By row level security alone, without a filter.
-    let page = admin::list(&mut tx, &admin::Filter::default(), None, None, 10)
-        .await
-        .unwrap();
+    let page = admin::list(&mut tx, &admin::Filter::default(), None, None, 10).await.unwrap();
     assert_eq!(page.items.iter().map(|job| job.id).collect::<Vec<_>>(), [mine]);
     for hidden in [other, system] {
-        assert!(matches!(
-            admin::cancel(&mut tx, hidden, None).await,
-            Err(admin::AdminError::NotFound)
-        ));
+        assert!(matches!(admin::cancel(&mut tx, hidden, None).await, Err(admin::AdminError::NotFound)));
     }
     // What is enqueued here belongs here.
     let new = queue::enqueue(&mut tx, &[done()]).await.unwrap()[0];
@@ -216,11 +194,7 @@ async fn a_job_of_a_very_long_transaction_is_found() {
     let mut tx = bench.pool().begin().await.unwrap();
     queue::enqueue(&mut tx, &[done()]).await.unwrap();
     let old = Uuid::from_u128(first.0.as_u128() - (3_600_000 << 80));
-    sqlx::query("update queue.jobs set id = $1")
-        .bind(old)
-        .execute(&mut *tx)
-        .await
-        .unwrap();
+    sqlx::query("update queue.jobs set id = $1").bind(old).execute(&mut *tx).await.unwrap();
     tx.commit().await.unwrap();
     bench.reaches(old.into(), JobState::Done).await;
     engine.shutdown(Duration::from_secs(5)).await;

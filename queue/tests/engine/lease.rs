@@ -16,22 +16,13 @@ async fn a_job_of_a_lost_worker_runs_again_and_the_lost_one_is_refused() {
     let engine = bench.start();
     let started = Instant::now();
     lost.abort();
-    eventually("the second run", || async {
-        (bench.runs_of(id) == 1).then_some(())
-    })
-    .await;
+    eventually("the second run", || async { (bench.runs_of(id) == 1).then_some(()) }).await;
     assert!(started.elapsed() < Duration::from_secs(10));
     let runs = lost_shared.runs.lock().unwrap()[&id.0].clone();
-    assert!(
-        bench.shared.runs.lock().unwrap()[&id.0][0] > runs[0],
-        "the fencing token has risen"
-    );
+    assert!(bench.shared.runs.lock().unwrap()[&id.0][0] > runs[0], "the fencing token has risen");
     bench.shared.gate.add_permits(2);
     let job = bench.reaches(id, JobState::Done).await;
-    assert_eq!(
-        (job.attempts[0].outcome.as_str(), job.attempts[0].worker),
-        ("lost", Some(lost_worker))
-    );
+    assert_eq!((job.attempts[0].outcome.as_str(), job.attempts[0].worker), ("lost", Some(lost_worker)));
     assert_eq!(job.job.attempt, 2);
     assert_eq!(bench.count("select count(*) from ledger").await, 1, "one effect");
     assert_eq!(bench.count("select count(*) from queue.workers").await, 1);
@@ -50,20 +41,10 @@ async fn a_stale_run_changes_nothing() {
         .execute(&mut owner)
         .await
         .unwrap();
-    sqlx::query("update queue.jobs set worker = null, run = run + 1")
-        .execute(&mut owner)
-        .await
-        .unwrap();
+    sqlx::query("update queue.jobs set worker = null, run = run + 1").execute(&mut owner).await.unwrap();
     bench.shared.gate.add_permits(1);
-    eventually("the refusal", || async {
-        bench.shared.refused.lock().unwrap().first().cloned()
-    })
-    .await;
-    assert_eq!(
-        bench.count("select count(*) from ledger").await,
-        0,
-        "the effect was rolled back with it"
-    );
+    eventually("the refusal", || async { bench.shared.refused.lock().unwrap().first().cloned() }).await;
+    assert_eq!(bench.count("select count(*) from ledger").await, 0, "the effect was rolled back with it");
     assert!(bench.shared.refused.lock().unwrap()[0].contains("lease of this run was lost"));
     engine.shutdown(Duration::ZERO).await;
 }
@@ -76,14 +57,8 @@ async fn a_worker_that_was_declared_lost_goes_on_under_a_new_name() {
     bench.reaches(before, JobState::Done).await;
     let old = engine.worker_id();
     let mut owner = bench.db.owner().await;
-    sqlx::query("delete from queue.workers")
-        .execute(&mut owner)
-        .await
-        .unwrap();
-    eventually("a new incarnation", || async {
-        (engine.worker_id() != old).then_some(())
-    })
-    .await;
+    sqlx::query("delete from queue.workers").execute(&mut owner).await.unwrap();
+    eventually("a new incarnation", || async { (engine.worker_id() != old).then_some(()) }).await;
     let after = bench.add(&[Step::Done]).await;
     bench.reaches(after, JobState::Done).await;
     engine.shutdown(Duration::from_secs(5)).await;
@@ -92,9 +67,7 @@ async fn a_worker_that_was_declared_lost_goes_on_under_a_new_name() {
 #[tokio::test]
 async fn a_job_that_costs_its_workers_is_a_dead_letter() {
     let bench = Bench::new().await;
-    let mut job = queue::NewJob::of(&crate::scripted::Scripted {
-        steps: vec![Step::Hang],
-    });
+    let mut job = queue::NewJob::of(&crate::scripted::Scripted { steps: vec![Step::Hang] });
     job.max_attempts = 50;
     let id = bench.enqueue(job).await;
     let config = || EngineConfig {
@@ -108,17 +81,11 @@ async fn a_job_that_costs_its_workers_is_a_dead_letter() {
         bench.pool(),
         Bench::registry(),
         bench.shared.clone(),
-        EngineConfig {
-            lanes: Vec::new(),
-            ..config()
-        },
+        EngineConfig { lanes: Vec::new(), ..config() },
     );
     for crash in 1..=3 {
         let (victim, shared) = bench.start_other(config());
-        eventually("the claim", || async {
-            shared.runs.lock().unwrap().get(&id.0).map(|_| ())
-        })
-        .await;
+        eventually("the claim", || async { shared.runs.lock().unwrap().get(&id.0).map(|_| ()) }).await;
         victim.abort();
         eventually("the rescue", || async {
             let job = bench.show(id).await;
@@ -141,10 +108,7 @@ async fn a_running_job_is_cancelled_from_another_process() {
         bench.reaches(id, JobState::Running).await;
         let other = bench.db.another_pool();
         let mut connection = other.pool().acquire().await.unwrap();
-        assert_eq!(
-            admin::cancel(&mut connection, id, None).await.unwrap(),
-            admin::Cancelled::Requested
-        );
+        assert_eq!(admin::cancel(&mut connection, id, None).await.unwrap(), admin::Cancelled::Requested);
     }
     for id in [listens, deaf] {
         let job = bench.reaches(id, JobState::Cancelled).await;
@@ -164,24 +128,12 @@ async fn shutdown_gives_back_and_burns_no_attempt() {
     bench.reaches(endless, JobState::Running).await;
     let started = Instant::now();
     engine.shutdown(Duration::from_secs(1)).await;
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        started.elapsed()
-    );
-    assert_eq!(
-        bench.show(quick).await.job.state,
-        JobState::Done,
-        "what ends within the grace time ends"
-    );
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!(bench.show(quick).await.job.state, JobState::Done, "what ends within the grace time ends");
     let job = bench.show(endless).await;
     assert_eq!((job.job.state, job.job.attempt), (JobState::Ready, 0));
     assert_eq!(job.attempts[0].outcome, "interrupted");
-    assert_eq!(
-        bench.count("select count(*) from queue.workers").await,
-        0,
-        "signed off"
-    );
+    assert_eq!(bench.count("select count(*) from queue.workers").await, 0, "signed off");
     // The next process takes it at once.
     let next = bench.start();
     bench.reaches(endless, JobState::Running).await;
@@ -192,11 +144,7 @@ async fn shutdown_gives_back_and_burns_no_attempt() {
 async fn a_shutdown_under_load_loses_nothing() {
     let bench = Bench::new().await;
     let jobs: Vec<_> = (0..600)
-        .map(|_| {
-            queue::NewJob::of(&crate::scripted::Scripted {
-                steps: vec![Step::Effect],
-            })
-        })
+        .map(|_| queue::NewJob::of(&crate::scripted::Scripted { steps: vec![Step::Effect] }))
         .collect();
     let mut tx = bench.pool().begin().await.unwrap();
     queue::enqueue(&mut tx, &jobs).await.unwrap();
@@ -211,10 +159,5 @@ async fn a_shutdown_under_load_loses_nothing() {
     }
     assert_eq!(bench.count("select count(*) from ledger").await, 600);
     assert_eq!(bench.count("select count(distinct job) from ledger").await, 600);
-    assert_eq!(
-        bench
-            .count("select count(*) from queue.attempts where outcome = 'lost'")
-            .await,
-        0
-    );
+    assert_eq!(bench.count("select count(*) from queue.attempts where outcome = 'lost'").await, 0);
 }

@@ -8,13 +8,7 @@ async fn every_way_to_end() {
     let bench = Bench::new().await;
     let engine = bench.start();
     let done = bench.add(&[Step::DoneWith("hello".into())]).await;
-    let twice = bench
-        .add(&[
-            Step::Fail("first".into()),
-            Step::Fail("second".into()),
-            Step::Done,
-        ])
-        .await;
+    let twice = bench.add(&[Step::Fail("first".into()), Step::Fail("second".into()), Step::Done]).await;
     let never = bench.add(&[Step::Fail("always".into())]).await;
     let panics = bench.add(&[Step::Panic, Step::Done]).await;
     let hopeless = bench.add(&[Step::GiveUp]).await;
@@ -30,18 +24,11 @@ async fn every_way_to_end() {
         .await;
     let cancels = bench.add(&[Step::CancelItself]).await;
     let retries_in = bench.add(&[Step::RetryIn(400), Step::Done]).await;
-    let hangs = bench
-        .enqueue(NewJob::of(&Hasty {
-            steps: vec![Step::Hang],
-        }))
-        .await;
+    let hangs = bench.enqueue(NewJob::of(&Hasty { steps: vec![Step::Hang] })).await;
 
     let job = bench.reaches(done, JobState::Done).await;
     assert_eq!(job.job.result, Some(serde_json::json!({"said": "hello"})));
-    assert_eq!(
-        (job.attempts.len(), job.attempts[0].outcome.as_str()),
-        (1, "done")
-    );
+    assert_eq!((job.attempts.len(), job.attempts[0].outcome.as_str()), (1, "done"));
 
     let job = bench.reaches(twice, JobState::Done).await;
     let story: Vec<_> = job
@@ -49,44 +36,21 @@ async fn every_way_to_end() {
         .iter()
         .map(|a| (a.attempt, a.outcome.as_str(), a.error.as_deref().unwrap_or("")))
         .collect();
-    assert_eq!(
-        story,
-        [(1, "failed", "first"), (2, "failed", "second"), (3, "done", "")]
-    );
-    assert!(
-        job.attempts
-            .iter()
-            .all(|a| a.worker == Some(engine.worker_id()) && a.started_at.is_some())
-    );
+    assert_eq!(story, [(1, "failed", "first"), (2, "failed", "second"), (3, "done", "")]);
+    assert!(job.attempts.iter().all(|a| a.worker == Some(engine.worker_id()) && a.started_at.is_some()));
 
     let job = bench.reaches(never, JobState::Dead).await;
-    assert_eq!(
-        (job.job.attempt, job.attempts.len(), job.job.error.as_deref()),
-        (4, 4, Some("always"))
-    );
+    assert_eq!((job.job.attempt, job.attempts.len(), job.job.error.as_deref()), (4, 4, Some("always")));
 
     let job = bench.reaches(panics, JobState::Done).await;
     assert_eq!(job.attempts[0].outcome, "panicked");
-    assert!(
-        job.attempts[0]
-            .error
-            .as_deref()
-            .unwrap()
-            .contains("scripted panic")
-    );
+    assert!(job.attempts[0].error.as_deref().unwrap().contains("scripted panic"));
 
     let job = bench.reaches(hopeless, JobState::Dead).await;
-    assert_eq!(
-        (job.job.attempt, job.attempts[0].outcome.as_str()),
-        (1, "gave_up")
-    );
+    assert_eq!((job.job.attempt, job.attempts[0].outcome.as_str()), (1, "gave_up"));
 
     let job = bench.reaches(snoozes, JobState::Done).await;
-    assert_eq!(
-        (job.job.attempt, bench.runs_of(snoozes)),
-        (1, 6),
-        "a snooze is no attempt"
-    );
+    assert_eq!((job.job.attempt, bench.runs_of(snoozes)), (1, 6), "a snooze is no attempt");
 
     let job = bench.reaches(cancels, JobState::Cancelled).await;
     assert_eq!(job.job.error.as_deref(), Some("not needed any more"));
@@ -96,10 +60,7 @@ async fn every_way_to_end() {
     assert!(waited.num_milliseconds() >= 400, "{waited}");
 
     let job = bench.reaches(hangs, JobState::Dead).await;
-    assert_eq!(
-        (job.attempts.len(), job.attempts[0].outcome.as_str()),
-        (2, "timeout")
-    );
+    assert_eq!((job.attempts.len(), job.attempts[0].outcome.as_str()), (2, "timeout"));
     engine.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -111,15 +72,8 @@ async fn undecodable_arguments_are_a_dead_letter_at_once() {
     let id = bench.enqueue(job).await;
     let engine = bench.start();
     let job = bench.reaches(id, JobState::Dead).await;
-    assert_eq!(
-        (job.job.attempt, job.attempts[0].outcome.as_str()),
-        (1, "undecodable")
-    );
-    assert_eq!(
-        job.job.args,
-        Some(serde_json::json!({"steps": "not a list"})),
-        "the payload is kept"
-    );
+    assert_eq!((job.job.attempt, job.attempts[0].outcome.as_str()), (1, "undecodable"));
+    assert_eq!(job.job.args, Some(serde_json::json!({"steps": "not a list"})), "the payload is kept");
     engine.shutdown(Duration::from_secs(5)).await;
 }
 
@@ -143,11 +97,7 @@ async fn an_effect_and_its_completion_are_one() {
 async fn no_history_of_success_where_none_is_wanted() {
     let bench = Bench::new().await;
     let engine = bench.start();
-    bench
-        .enqueue(NewJob::of(&Hasty {
-            steps: vec![Step::Done],
-        }))
-        .await;
+    bench.enqueue(NewJob::of(&Hasty { steps: vec![Step::Done] })).await;
     let kept = bench.add(&[Step::Done]).await;
     bench.reaches(kept, JobState::Done).await;
     crate::scripted::eventually("an empty table", || async {
@@ -164,19 +114,9 @@ async fn draining_runs_all_that_is_pending() {
     let drain = |shared: &Shared| Drain::new(Bench::registry(), shared.clone());
     let a = bench.add(&[Step::Effect]).await;
     let b = bench.add(&[Step::Fail("once".into()), Step::Done]).await;
-    let later = bench
-        .enqueue(
-            NewJob::of(&Scripted {
-                steps: vec![Step::Done],
-            })
-            .after(Duration::from_secs(60)),
-        )
-        .await;
-    let drained = drain(&bench.shared)
-        .with_retries()
-        .run(bench.pool())
-        .await
-        .unwrap();
+    let later =
+        bench.enqueue(NewJob::of(&Scripted { steps: vec![Step::Done] }).after(Duration::from_secs(60))).await;
+    let drained = drain(&bench.shared).with_retries().run(bench.pool()).await.unwrap();
     assert_eq!((drained.done, drained.later), (2, 1));
     assert_eq!(bench.show(a).await.job.state, JobState::Done);
     assert_eq!(bench.show(b).await.job.state, JobState::Done);

@@ -6,9 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 fn done() -> Scripted {
-    Scripted {
-        steps: vec![Step::Done],
-    }
+    Scripted { steps: vec![Step::Done] }
 }
 
 #[tokio::test]
@@ -23,10 +21,7 @@ async fn each_tick_once_with_two_leaders() {
     .unwrap();
     let (a, _) = bench.start_other(Bench::config());
     let (b, _) = bench.start_other(Bench::config());
-    eventually("a leader", || async {
-        (a.is_leading() || b.is_leading()).then_some(())
-    })
-    .await;
+    eventually("a leader", || async { (a.is_leading() || b.is_leading()).then_some(()) }).await;
     // The one that leads is frozen out: the other takes over while the first still believes.
     sqlx::query(
         "update queue.leaders set holder = gen_random_uuid(), held_until = now() + interval '300 ms'",
@@ -41,9 +36,7 @@ async fn each_tick_once_with_two_leaders() {
     a.shutdown(Duration::from_secs(5)).await;
     b.shutdown(Duration::from_secs(5)).await;
     assert_eq!(
-        bench
-            .count("select count(*) - count(distinct due_at) from queue.history")
-            .await,
+        bench.count("select count(*) - count(distinct due_at) from queue.history").await,
         0,
         "no tick twice"
     );
@@ -63,27 +56,12 @@ async fn code_schedules_come_and_go_with_the_code() {
     };
     let keys = || async {
         let mut connection = bench.pool().acquire().await.unwrap();
-        schedules::list(&mut connection, None)
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|s| s.key)
-            .collect::<Vec<_>>()
+        schedules::list(&mut connection, None).await.unwrap().into_iter().map(|s| s.key).collect::<Vec<_>>()
     };
-    let engine = Engine::start(
-        bench.pool(),
-        registry(&["a", "b"]),
-        bench.shared.clone(),
-        Bench::config(),
-    );
+    let engine = Engine::start(bench.pool(), registry(&["a", "b"]), bench.shared.clone(), Bench::config());
     eventually("both", || async { (keys().await.len() == 2).then_some(()) }).await;
     engine.shutdown(Duration::from_secs(5)).await;
-    let engine = Engine::start(
-        bench.pool(),
-        registry(&["b"]),
-        bench.shared.clone(),
-        Bench::config(),
-    );
+    let engine = Engine::start(bench.pool(), registry(&["b"]), bench.shared.clone(), Bench::config());
     eventually("one", || async { (keys().await == ["b"]).then_some(()) }).await;
     engine.shutdown(Duration::from_secs(5)).await;
 }
@@ -94,49 +72,29 @@ async fn a_dynamic_schedule_belongs_to_its_organization() {
     let organization = Uuid::now_v7();
     let config = EngineConfig::default();
     let shift = config.clock_shift.clone();
-    let (engine, _) = bench.start_other(EngineConfig {
-        clock_shift: shift.clone(),
-        ..Bench::config()
-    });
+    let (engine, _) = bench.start_other(EngineConfig { clock_shift: shift.clone(), ..Bench::config() });
     let mut tx = bench.pool().begin().await.unwrap();
     sqlx::query("select set_config('app.organization_id', $1, true)")
         .bind(organization.to_string())
         .execute(&mut *tx)
         .await
         .unwrap();
-    schedules::upsert(
-        &mut tx,
-        &Schedule::cron("weekly", "0 7 * * 1", "Europe/Berlin", &done()),
-    )
-    .await
-    .unwrap();
-    let bad = schedules::upsert(
-        &mut tx,
-        &Schedule::cron("bad", "0 7 * *", "Europe/Berlin", &done()),
-    )
-    .await
-    .unwrap_err();
+    schedules::upsert(&mut tx, &Schedule::cron("weekly", "0 7 * * 1", "Europe/Berlin", &done()))
+        .await
+        .unwrap();
+    let bad = schedules::upsert(&mut tx, &Schedule::cron("bad", "0 7 * *", "Europe/Berlin", &done()))
+        .await
+        .unwrap_err();
     assert!(bad.to_string().contains("five fields"), "{bad}");
     tx.commit().await.unwrap();
     shift.store(7 * 86_400_000, Ordering::Relaxed);
     eventually("its job", || async {
-        (bench
-            .count("select count(*) from queue.history where organization_id is not null")
-            .await
-            == 1)
+        (bench.count("select count(*) from queue.history where organization_id is not null").await == 1)
             .then_some(())
     })
     .await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    assert!(
-        !schedules::remove(&mut connection, "weekly", Some(Uuid::now_v7()))
-            .await
-            .unwrap()
-    );
-    assert!(
-        schedules::remove(&mut connection, "weekly", Some(organization))
-            .await
-            .unwrap()
-    );
+    assert!(!schedules::remove(&mut connection, "weekly", Some(Uuid::now_v7())).await.unwrap());
+    assert!(schedules::remove(&mut connection, "weekly", Some(organization)).await.unwrap());
     engine.shutdown(Duration::from_secs(5)).await;
 }

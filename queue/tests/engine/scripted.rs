@@ -48,10 +48,7 @@ impl Job for Scripted {
     const KIND: &'static str = "scripted";
     const LANE: &'static str = LANE;
     const MAX_ATTEMPTS: i16 = 4;
-    const BACKOFF: Backoff = Backoff {
-        first: Duration::from_millis(10),
-        max: Duration::from_millis(40),
-    };
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(40) };
     const TIMEOUT: Duration = Duration::from_secs(30);
 }
 
@@ -64,10 +61,7 @@ impl Job for Hasty {
     const KIND: &'static str = "hasty";
     const LANE: &'static str = LANE;
     const MAX_ATTEMPTS: i16 = 2;
-    const BACKOFF: Backoff = Backoff {
-        first: Duration::from_millis(10),
-        max: Duration::from_millis(40),
-    };
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(40) };
     const TIMEOUT: Duration = Duration::from_millis(200);
     const KEEP_HISTORY: bool = false;
 }
@@ -109,10 +103,9 @@ async fn play(steps: &[Step], job: &Running, shared: &Shared) -> JobResult {
         Step::Done => Ok(Outcome::Done),
         Step::DoneWith(text) => Ok(Outcome::DoneWith(serde_json::json!({ "said": text }))),
         Step::Fail(why) => Err(anyhow::anyhow!("{why}").into()),
-        Step::RetryIn(ms) => Err(JobError::RetryIn(
-            Duration::from_millis(*ms),
-            anyhow::anyhow!("come back later"),
-        )),
+        Step::RetryIn(ms) => {
+            Err(JobError::RetryIn(Duration::from_millis(*ms), anyhow::anyhow!("come back later")))
+        }
         Step::Panic => panic!("scripted panic"),
         Step::GiveUp => Err(JobError::GiveUp(anyhow::anyhow!("hopeless"))),
         Step::Snooze(ms) => Ok(Outcome::Snooze(Duration::from_millis(*ms))),
@@ -202,12 +195,7 @@ impl Bench {
     }
 
     pub fn start(&self) -> Engine {
-        Engine::start(
-            self.pool(),
-            Bench::registry(),
-            self.shared.clone(),
-            Bench::config(),
-        )
+        Engine::start(self.pool(), Bench::registry(), self.shared.clone(), Bench::config())
     }
 
     /// A process of its own, as far as the engine can tell: other shared state, other pool.
@@ -218,17 +206,11 @@ impl Bench {
             gate: self.shared.gate.clone(),
             refused: self.shared.refused.clone(),
         };
-        (
-            Engine::start(&shared.pool, Bench::registry(), shared.clone(), config),
-            shared,
-        )
+        (Engine::start(&shared.pool, Bench::registry(), shared.clone(), config), shared)
     }
 
     pub async fn add(&self, steps: &[Step]) -> JobId {
-        self.enqueue(NewJob::of(&Scripted {
-            steps: steps.to_vec(),
-        }))
-        .await
+        self.enqueue(NewJob::of(&Scripted { steps: steps.to_vec() })).await
     }
 
     pub async fn enqueue(&self, job: NewJob) -> JobId {
@@ -274,10 +256,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut ask: i
         if let Some(answer) = ask().await {
             return answer;
         }
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "waited in vain for {what}"
-        );
+        assert!(started.elapsed() < Duration::from_secs(20), "waited in vain for {what}");
         tokio::time::sleep(Duration::from_millis(15)).await;
     }
 }

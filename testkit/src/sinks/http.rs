@@ -50,12 +50,7 @@ pub struct Answer {
 impl Answer {
     pub fn status(code: u16) -> Answer {
         let status = StatusCode::from_u16(code).expect("an HTTP status");
-        Answer {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-            delay: Duration::ZERO,
-        }
+        Answer { status, headers: Vec::new(), body: String::new(), delay: Duration::ZERO }
     }
 
     pub fn header(mut self, name: &str, value: impl ToString) -> Answer {
@@ -69,8 +64,7 @@ impl Answer {
     }
 
     pub fn json(self, body: &serde_json::Value) -> Answer {
-        self.header("content-type", "application/json")
-            .body(body.to_string())
+        self.header("content-type", "application/json").body(body.to_string())
     }
 
     /// Answer only after this time: a slow peer.
@@ -83,9 +77,7 @@ impl Answer {
         let mut response = (self.status, self.body).into_response();
         for (name, value) in self.headers {
             let name = axum::http::HeaderName::try_from(name).expect("a header name");
-            response
-                .headers_mut()
-                .insert(name, value.parse().expect("a header value"));
+            response.headers_mut().insert(name, value.parse().expect("a header value"));
         }
         response
     }
@@ -109,9 +101,7 @@ struct Shared {
 impl HttpSink {
     pub async fn start() -> HttpSink {
         install_crypto();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Shared {
             record: Record::new(),
@@ -122,11 +112,7 @@ impl HttpSink {
         let server = tokio::spawn(async move {
             axum::serve(listener, router).await.expect("the sink serves");
         });
-        HttpSink {
-            address,
-            shared,
-            server,
-        }
+        HttpSink { address, shared, server }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -140,20 +126,12 @@ impl HttpSink {
 
     /// The next requests get these answers, one each, in this order.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
-        self.shared
-            .script
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(answers);
+        self.shared.script.lock().unwrap_or_else(PoisonError::into_inner).extend(answers);
     }
 
     /// Requests that the script does not cover get this answer.
     pub fn otherwise(&self, answer: Answer) {
-        *self
-            .shared
-            .otherwise
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = answer;
+        *self.shared.otherwise.lock().unwrap_or_else(PoisonError::into_inner) = answer;
     }
 
     pub fn requests(&self) -> Vec<Request> {
@@ -179,27 +157,11 @@ async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let scripted = shared
-        .script
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .pop_front();
-    let answer = scripted.unwrap_or_else(|| {
-        shared
-            .otherwise
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    });
+    let scripted = shared.script.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let answer =
+        scripted.unwrap_or_else(|| shared.otherwise.lock().unwrap_or_else(PoisonError::into_inner).clone());
     let at = Instant::now();
-    shared.record.push(Request {
-        method,
-        uri,
-        headers,
-        body,
-        at,
-        answered: answer.status,
-    });
+    shared.record.push(Request { method, uri, headers, body, at, answered: answer.status });
     tokio::time::sleep(answer.delay).await;
     answer.into_response()
 }

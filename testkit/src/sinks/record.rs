@@ -13,19 +13,13 @@ pub(super) struct Record<T> {
 
 impl<T> Clone for Record<T> {
     fn clone(&self) -> Self {
-        Record {
-            items: self.items.clone(),
-            count: self.count.clone(),
-        }
+        Record { items: self.items.clone(), count: self.count.clone() }
     }
 }
 
 impl<T: Clone> Record<T> {
     pub fn new() -> Self {
-        Record {
-            items: Arc::default(),
-            count: watch::Sender::new(0),
-        }
+        Record { items: Arc::default(), count: watch::Sender::new(0) }
     }
 
     /// Returns how many there were before.
@@ -45,11 +39,7 @@ impl<T: Clone> Record<T> {
         let mut count = self.count.subscribe();
         let enough = tokio::time::timeout(timeout, count.wait_for(|count| *count >= n)).await;
         let all = self.all();
-        assert!(
-            enough.is_ok(),
-            "waited {timeout:?} for {n} {what}, got {}",
-            all.len()
-        );
+        assert!(enough.is_ok(), "waited {timeout:?} for {n} {what}, got {}", all.len());
         all
     }
 }

@@ -26,12 +26,8 @@ impl Mail {
     /// The value of the first header of that name, unfolded.
     pub fn header(&self, name: &str) -> Option<String> {
         let text = self.text();
-        let head = text
-            .split("\r\n\r\n")
-            .next()
-            .unwrap_or_default()
-            .replace("\r\n ", " ")
-            .replace("\r\n\t", " ");
+        let head =
+            text.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
         head.lines().find_map(|line| {
             let (found, value) = line.split_once(':')?;
             found.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
@@ -56,25 +52,16 @@ struct Shared {
 
 impl SmtpSink {
     pub async fn start() -> SmtpSink {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .await
-            .expect("a free port");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Shared {
-            mails: Record::new(),
-            refusals: Arc::default(),
-        };
+        let shared = Shared { mails: Record::new(), refusals: Arc::default() };
         let accepting = shared.clone();
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(serve(stream, accepting.clone()));
             }
         });
-        SmtpSink {
-            address,
-            shared,
-            server,
-        }
+        SmtpSink { address, shared, server }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -123,11 +110,7 @@ async fn serve(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
             return Ok(());
         }
         let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        let verb = line
-            .split([' ', ':'])
-            .next()
-            .unwrap_or_default()
-            .to_ascii_uppercase();
+        let verb = line.split([' ', ':']).next().unwrap_or_default().to_ascii_uppercase();
         let reply = match verb.as_str() {
             "EHLO" => "250-sink.example\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 52428800",
             "HELO" | "NOOP" => "250 ok",
@@ -148,20 +131,12 @@ async fn serve(stream: TcpStream, shared: Shared) -> std::io::Result<()> {
             "DATA" => {
                 write.write_all(b"354 go on\r\n").await?;
                 let raw = read_data(&mut lines).await?;
-                let refusal = shared
-                    .refusals
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .pop_front();
+                let refusal = shared.refusals.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 if let Some(reply) = refusal {
                     write.write_all(format!("{reply}\r\n").as_bytes()).await?;
                     continue;
                 }
-                shared.mails.push(Mail {
-                    from: from.clone(),
-                    to: std::mem::take(&mut to),
-                    raw,
-                });
+                shared.mails.push(Mail { from: from.clone(), to: std::mem::take(&mut to), raw });
                 "250 kept"
             }
             "QUIT" => {

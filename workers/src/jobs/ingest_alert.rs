@@ -20,10 +20,7 @@ impl Run<Shared> for IngestAlert {
             other => other?,
         };
         if inbox.entry.status != Status::Pending {
-            return Ok(Outcome::Cancelled(format!(
-                "the inbox row is {} already",
-                inbox.entry.status
-            )));
+            return Ok(Outcome::Cancelled(format!("the inbox row is {} already", inbox.entry.status)));
         }
         match ingest(&mut tx, organization, &inbox).await? {
             Ok(done) => {
@@ -76,10 +73,8 @@ async fn ingest(
             Err(error.into())
         }
         Err(actions::Error::Invalid(wrong)) => {
-            let texts: Vec<_> = wrong
-                .iter()
-                .map(|field| format!("{}: {}", field.pointer, field.detail))
-                .collect();
+            let texts: Vec<_> =
+                wrong.iter().map(|field| format!("{}: {}", field.pointer, field.detail)).collect();
             Ok(Err(texts.join("; ")))
         }
         Err(error) => Ok(Err(error.to_string())),
@@ -89,15 +84,7 @@ async fn ingest(
 async fn finish(tx: &mut Tx, id: InboxId, done: &[Ingested]) -> Result<(), store::Error> {
     let incident = done.iter().find_map(|one| one.incident);
     let ignored = done.iter().all(|one| one.outcome.reason().is_some());
-    let reason = if ignored {
-        done.iter().find_map(|one| one.outcome.reason())
-    } else {
-        None
-    };
-    let status = if ignored {
-        Status::Ignored
-    } else {
-        Status::Processed
-    };
+    let reason = if ignored { done.iter().find_map(|one| one.outcome.reason()) } else { None };
+    let status = if ignored { Status::Ignored } else { Status::Processed };
     store::inbox::finish(tx, id, status, reason, incident).await
 }

@@ -22,12 +22,8 @@ use templates::mail::Receipt;
 
 #[expect(clippy::expect_used, reason = "the name is registered once")]
 static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    register_int_counter_vec!(
-        "relaydesk_mail_ingest_total",
-        "What became of mails",
-        &["outcome"]
-    )
-    .expect("a metric that can be registered")
+    register_int_counter_vec!("relaydesk_mail_ingest_total", "What became of mails", &["outcome"])
+        .expect("a metric that can be registered")
 });
 
 /// After so many attempts a message that the database does not take is `failed`.
@@ -54,14 +50,8 @@ impl Run<Shared> for IngestMail {
                 Ok(Outcome::Done)
             }
             Err(JobError::Retry(error)) if job.attempt >= TRIES && !is_passing(&error) => {
-                set_aside(
-                    job,
-                    shared,
-                    organization,
-                    &entry,
-                    &format!("it could not be processed: {error:#}"),
-                )
-                .await
+                set_aside(job, shared, organization, &entry, &format!("it could not be processed: {error:#}"))
+                    .await
             }
             Err(error) => Err(error),
         }
@@ -117,18 +107,7 @@ async fn work(
         Some(address) => ReturnPath::Address(address),
         None => connectors::mail::parse::return_path(mail),
     };
-    let done = take_in(
-        &mut tx,
-        &actor,
-        Incoming {
-            entry,
-            mailbox,
-            mail,
-            return_path,
-            files,
-        },
-    )
-    .await?;
+    let done = take_in(&mut tx, &actor, Incoming { entry, mailbox, mail, return_path, files }).await?;
     receipt(&mut tx, shared, mailbox, mail, &done).await?;
     job.complete_in(&mut tx).await?;
     tx.commit().await?;
@@ -142,12 +121,7 @@ async fn receipt(
     mail: &Mail,
     done: &Done,
 ) -> anyhow::Result<()> {
-    let Done::Opened {
-        ticket,
-        number,
-        answer: Some((to, was_known)),
-    } = done
-    else {
+    let Done::Opened { ticket, number, answer: Some((to, was_known)) } = done else {
         return Ok(());
     };
     let receipt = Receipt {
@@ -156,11 +130,7 @@ async fn receipt(
         subject: was_known.then(|| mail.title()),
     };
     let words = shared.templates.render_mail(&receipt)?;
-    let words = Words {
-        subject: words.subject,
-        text: words.text,
-        html: Some(words.html),
-    };
+    let words = Words { subject: words.subject, text: words.text, html: Some(words.html) };
     let name = if *was_known { mail.from.name.as_str() } else { "" };
     actions::mail::receipt(tx, *ticket, to, name, words).await?;
     Ok(())
@@ -222,9 +192,9 @@ fn is_passing_in_store(error: &store::Error) -> bool {
     match error {
         store::Error::Constraint { .. } | store::Error::Corrupt(_) | store::Error::NotFound => false,
         // Classes 22 and 54: data that PostgreSQL does not take, or too much of it.
-        store::Error::Database(sqlx::Error::Database(error)) => !error
-            .code()
-            .is_some_and(|code| code.starts_with("22") || code.starts_with("54")),
+        store::Error::Database(sqlx::Error::Database(error)) => {
+            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+        }
         _ => true,
     }
 }

@@ -18,7 +18,8 @@ impl Run<Shared> for NotifyChannel {
         match claim(shared, organization, self.delivery).await? {
             Claim::Settled(why) => Ok(Outcome::Cancelled(why)),
             Claim::Impossible(delivery, why) => {
-                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why))).await
+                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why)))
+                    .await
             }
             Claim::Ready(delivery, (config, payload)) => {
                 let attempt = send(shared, &delivery, &config, &payload).await;
@@ -41,7 +42,13 @@ async fn claim(
     };
     let claim = match channel_of(&mut tx, &delivery).await? {
         Err(why) => {
-            store::deliveries::begin_attempt(&mut tx, id, None, delivery.subject.as_deref().unwrap_or_default()).await?;
+            store::deliveries::begin_attempt(
+                &mut tx,
+                id,
+                None,
+                delivery.subject.as_deref().unwrap_or_default(),
+            )
+            .await?;
             Claim::Impossible(delivery, why)
         }
         Ok(channel) => {
@@ -83,7 +90,9 @@ async fn send(shared: &Shared, delivery: &Delivery, config: &ChannelConfig, payl
     let trace = queue::trace::current().map(|context| context.child().to_string());
     let message = slack::Message { key: delivery.id.0, payload, trace_parent: trace.as_deref() };
     match config {
-        ChannelConfig::SlackWebhook { webhook_url } => slack::send_webhook(&shared.http, webhook_url, message).await,
+        ChannelConfig::SlackWebhook { webhook_url } => {
+            slack::send_webhook(&shared.http, webhook_url, message).await
+        }
         ChannelConfig::SlackBot { bot_token, channel, api_url } => {
             slack::post_message(&shared.http, api_url.as_deref(), bot_token, channel, message).await
         }

@@ -61,36 +61,17 @@ enum Failure {
 }
 
 async fn inventory(shared: &Shared, source: &DiscoverySource) -> Result<Inventory, Failure> {
-    let reader = Reader {
-        http: shared.http.clone(),
-        folder: shared.settings.discovery_dir.clone(),
-    };
-    let header = source
-        .auth_header
-        .as_ref()
-        .map(|header| (header.name.as_str(), header.value.as_str()));
-    let bytes = reader
-        .read(&Location::parse(&source.location), header)
-        .await
-        .map_err(|error| {
-            if error.is_transient() {
-                Failure::Later(error)
-            } else {
-                Failure::ForGood(error.to_string())
-            }
-        })?;
-    let (format, keys, options) = (
-        source.format,
-        source.identification_keys.clone(),
-        source.options.clone(),
-    );
+    let reader = Reader { http: shared.http.clone(), folder: shared.settings.discovery_dir.clone() };
+    let header = source.auth_header.as_ref().map(|header| (header.name.as_str(), header.value.as_str()));
+    let bytes = reader.read(&Location::parse(&source.location), header).await.map_err(|error| {
+        if error.is_transient() { Failure::Later(error) } else { Failure::ForGood(error.to_string()) }
+    })?;
+    let (format, keys, options) = (source.format, source.identification_keys.clone(), source.options.clone());
     // Large inventories take a while to parse; the runtime has other things to do.
     let parsed = tokio::task::spawn_blocking(move || parse(format, &bytes, &keys, &options)).await;
     match parsed {
         Ok(result) => result.map_err(|error| Failure::ForGood(error.to_string())),
-        Err(error) => Err(Failure::ForGood(format!(
-            "reading the inventory ended early: {error}"
-        ))),
+        Err(error) => Err(Failure::ForGood(format!("reading the inventory ended early: {error}"))),
     }
 }
 
@@ -137,8 +118,7 @@ async fn fail(
 ) -> JobResult {
     let mut tx = shared.db.begin(organization).await?;
     store::discovery_runs::finish(&mut tx, run.id, Err(reason)).await?;
-    job.complete_with(&mut tx, &json!({"run": run.id, "error": reason}))
-        .await?;
+    job.complete_with(&mut tx, &json!({"run": run.id, "error": reason})).await?;
     tx.commit().await?;
     tracing::warn!(discovery.run = %run.id, reason, "an inventory could not be read");
     Ok(Outcome::Done)
@@ -157,11 +137,7 @@ fn found(inventory: &Inventory, plan: &Plan) -> Found {
         failed: errors.len() as u64,
     };
     let errors = serde_json::to_value(errors.into_iter().take(SAMPLE).collect::<Vec<_>>());
-    Found {
-        counts,
-        sample: sample(plan),
-        errors: errors.unwrap_or(Value::Null),
-    }
+    Found { counts, sample: sample(plan), errors: errors.unwrap_or(Value::Null) }
 }
 
 /// A taste of each pile: changes first, for they are what a preview is read for.
@@ -170,11 +146,7 @@ fn sample(plan: &Plan) -> Value {
         json!({"action": "update", "row": update.row, "id": update.after.id, "name": update.after.name,
                "differences": update.differences})
     });
-    let missing = plan
-        .missing
-        .iter()
-        .take(SAMPLE / 5)
-        .map(|id| json!({"action": "missing", "id": id}));
+    let missing = plan.missing.iter().take(SAMPLE / 5).map(|id| json!({"action": "missing", "id": id}));
     let created = plan.created.iter().map(|(row, ci)| {
         json!({"action": "create", "row": row, "name": ci.name, "class": ci.class, "identifiers": ci.identifiers})
     });

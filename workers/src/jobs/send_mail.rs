@@ -19,11 +19,14 @@ const NO_RELAY: Duration = Duration::from_secs(600);
 impl Run<Shared> for SendMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
-        let Some(mailer) = &shared.mailer else { return wait_for_relay(shared, organization, self.delivery).await };
+        let Some(mailer) = &shared.mailer else {
+            return wait_for_relay(shared, organization, self.delivery).await;
+        };
         match claim(shared, organization, self.delivery).await? {
             Claim::Settled(why) => Ok(Outcome::Cancelled(why)),
             Claim::Impossible(delivery, why) => {
-                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why))).await
+                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why)))
+                    .await
             }
             Claim::Ready(delivery, mail) => {
                 let attempt = match mailer.send(&mail).await {
@@ -38,7 +41,8 @@ impl Run<Shared> for SendMail {
 
 fn failed(refused: &Refused) -> Attempt {
     let why = refused.to_string();
-    let attempt = Attempt::new(if refused.is_permanent() { Sending::GiveUp(why) } else { Sending::Retry(why) });
+    let attempt =
+        Attempt::new(if refused.is_permanent() { Sending::GiveUp(why) } else { Sending::Retry(why) });
     match refused {
         Refused::Transient { code, response } | Refused::Permanent { code, response } => {
             attempt.answered(*code, response.clone())
@@ -53,7 +57,8 @@ async fn wait_for_relay(shared: &Shared, organization: OrganizationId, id: Deliv
     if let Err(why) = delivering::open(&mut tx, id).await? {
         return Ok(Outcome::Cancelled(why));
     }
-    let answer = Answer { error: Some("no mail relay is configured (RELAYDESK_MAIL_URL)"), ..Answer::default() };
+    let answer =
+        Answer { error: Some("no mail relay is configured (RELAYDESK_MAIL_URL)"), ..Answer::default() };
     let next = tx.now() + NO_RELAY;
     store::deliveries::record_failed(&mut tx, id, &answer, Some(next)).await?;
     tx.commit().await?;
@@ -61,13 +66,18 @@ async fn wait_for_relay(shared: &Shared, organization: OrganizationId, id: Deliv
 }
 
 /// Counts the attempt and writes the mail; committed before anything leaves the house.
-async fn claim(shared: &Shared, organization: OrganizationId, id: DeliveryId) -> anyhow::Result<Claim<Outgoing>> {
+async fn claim(
+    shared: &Shared,
+    organization: OrganizationId,
+    id: DeliveryId,
+) -> anyhow::Result<Claim<Outgoing>> {
     let mut tx = shared.db.begin(organization).await?;
     let delivery = match delivering::open(&mut tx, id).await? {
         Ok(delivery) => delivery,
         Err(why) => return Ok(Claim::Settled(why)),
     };
-    let message_id = delivery.message_id.clone().unwrap_or_else(|| format!("<{id}@{}>", shared.settings.mail_domain));
+    let message_id =
+        delivery.message_id.clone().unwrap_or_else(|| format!("<{id}@{}>", shared.settings.mail_domain));
     let words = words(&mut tx, shared, &delivery).await?;
     store::deliveries::begin_attempt(&mut tx, id, Some(&message_id), &words.subject).await?;
     let files = files(&mut tx, &delivery).await?;

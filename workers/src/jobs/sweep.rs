@@ -37,7 +37,8 @@ async fn clocks(shared: &Shared) -> anyhow::Result<usize> {
     let overdue = store::sla_clocks::overdue(&mut tx, before, MOST).await?;
     tx.rollback().await?;
     let jobs = overdue.into_iter().map(|(organization, clock)| {
-        let job = NewJob::of(&CheckSla { clock, at: None }).unique(format!("clock:{clock}"), Unique::WhileUnfinished);
+        let job = NewJob::of(&CheckSla { clock, at: None })
+            .unique(format!("clock:{clock}"), Unique::WhileUnfinished);
         (organization, job)
     });
     ask_again(shared, jobs).await
@@ -71,7 +72,10 @@ async fn deliveries(shared: &Shared) -> anyhow::Result<usize> {
 }
 
 /// Rows are found over all organizations, but written in one at a time.
-async fn ask_again(shared: &Shared, jobs: impl Iterator<Item = (OrganizationId, NewJob)>) -> anyhow::Result<usize> {
+async fn ask_again(
+    shared: &Shared,
+    jobs: impl Iterator<Item = (OrganizationId, NewJob)>,
+) -> anyhow::Result<usize> {
     let mut by_organization: HashMap<OrganizationId, Vec<NewJob>> = HashMap::new();
     for (organization, job) in jobs {
         by_organization.entry(organization).or_default().push(job.organization(organization));

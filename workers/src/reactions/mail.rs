@@ -26,10 +26,9 @@ pub fn public_reply<'a>(
         let ticket = store::tickets::get(tx, ticket).await?;
         let comment = store::ticket_comments::get(tx, id).await?;
         let author = match comment.author {
-            Some(author) => store::ticket_people::names(tx, &[author])
-                .await?
-                .remove(&author)
-                .map(|person| person.name),
+            Some(author) => {
+                store::ticket_people::names(tx, &[author]).await?.remove(&author).map(|person| person.name)
+            }
             None => None,
         };
         let words = shared.templates.render_mail(&PublicReply {
@@ -82,20 +81,12 @@ async fn send<'a>(
     words: templates::MailWords,
 ) -> anyhow::Result<()> {
     let mut people: Vec<UserId> = ticket.requester.into_iter().collect();
-    people.extend(
-        store::ticket_watchers::list(tx, ticket.id)
-            .await?
-            .into_iter()
-            .map(|watcher| watcher.user),
-    );
+    people.extend(store::ticket_watchers::list(tx, ticket.id).await?.into_iter().map(|watcher| watcher.user));
     people.sort();
     people.dedup();
     people.retain(|user| Some(*user) != except);
     for user in people {
-        let Some(person) = store::users::find(tx, user)
-            .await?
-            .filter(|person| person.is_active)
-        else {
+        let Some(person) = store::users::find(tx, user).await?.filter(|person| person.is_active) else {
             continue;
         };
         let Ok(address) = EmailAddress::parse(&person.email) else {

@@ -5,8 +5,21 @@ use domain::safe_cell;
 use store::reports::Line;
 
 const HEADER: [&str; 15] = [
-    "number", "title", "status", "priority", "impact", "urgency", "source", "requester", "assignee", "team", "opened_at",
-    "first_responded_at", "resolved_at", "first_response_sla", "resolution_sla",
+    "number",
+    "title",
+    "status",
+    "priority",
+    "impact",
+    "urgency",
+    "source",
+    "requester",
+    "assignee",
+    "team",
+    "opened_at",
+    "first_responded_at",
+    "resolved_at",
+    "first_response_sla",
+    "resolution_sla",
 ];
 
 #[derive(Debug)]

@@ -72,7 +72,8 @@ fn figures(counts: &[Count]) -> Vec<Figure> {
 
 fn sla(line: &SlaLine) -> SlaFigure {
     let total = line.met + line.breached;
-    let kept = if total == 0 { "–".into() } else { format!("{:.1} %", 100.0 * line.met as f64 / total as f64) };
+    let kept =
+        if total == 0 { "–".into() } else { format!("{:.1} %", 100.0 * line.met as f64 / total as f64) };
     let metric = match line.metric.as_str() {
         "first_response" => "First response",
         "resolution" => "Resolution",
@@ -105,12 +106,17 @@ mod tests {
         let at = |text: &str| text.parse::<DateTime<Utc>>().unwrap();
         let berlin = chrono_tz::Europe::Berlin;
         assert_eq!(period(at("2026-11-19T23:00:00Z"), at("2026-11-20T23:00:00Z"), berlin), "2026-11-20");
-        assert_eq!(period(at("2026-11-08T23:00:00Z"), at("2026-11-15T23:00:00Z"), berlin), "2026-11-09 to 2026-11-15");
+        assert_eq!(
+            period(at("2026-11-08T23:00:00Z"), at("2026-11-15T23:00:00Z"), berlin),
+            "2026-11-09 to 2026-11-15"
+        );
         assert_eq!(
             period(at("2026-11-20T08:50:00Z"), at("2026-11-20T09:00:00Z"), chrono_tz::UTC),
             "2026-11-20 08:50 to 2026-11-20 09:00"
         );
-        for (seconds, text) in [(0.4, "0 s"), (61.0, "1 min 01 s"), (12_000.0, "3 h 20 min"), (90_000.0, "1 d 1 h")] {
+        for (seconds, text) in
+            [(0.4, "0 s"), (61.0, "1 min 01 s"), (12_000.0, "3 h 20 min"), (90_000.0, "1 d 1 h")]
+        {
             assert_eq!(duration(Some(seconds)), text);
         }
         assert_eq!(duration(None), "–");

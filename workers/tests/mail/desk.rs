@@ -44,18 +44,8 @@ impl Desk {
         let mut ids = Vec::new();
         for name in ["support", "sales"] {
             let address = format!("{name}@desk.example").parse().unwrap();
-            let new = NewMailbox {
-                address,
-                name: format!("Acme {name}"),
-                team: None,
-            };
-            ids.push(
-                mailboxes::create(&mut tx, &organization.admin, new)
-                    .await
-                    .unwrap()
-                    .0
-                    .id,
-            );
+            let new = NewMailbox { address, name: format!("Acme {name}"), team: None };
+            ids.push(mailboxes::create(&mut tx, &organization.admin, new).await.unwrap().0.id);
         }
         tx.commit().await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -79,53 +69,31 @@ impl Desk {
             mailer: Some(Mailer::new(&sink.url()).unwrap()),
             settings: Arc::new(settings),
         };
-        let smtp = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1")
-            .port(port)
-            .build();
-        Desk {
-            support: ids[0],
-            db,
-            organization,
-            smtp,
-            sink,
-            shared,
-            stop,
-            _folder: folder,
-        }
+        let smtp = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1").port(port).build();
+        Desk { support: ids[0], db, organization, smtp, sink, shared, stop, _folder: folder }
     }
 
     /// Sends over SMTP what `raw` says, without running anything.
     pub async fn sends(&self, mail_from: &str, to: &[&str], raw: impl AsRef<[u8]>) -> Result<(), String> {
         let from = (!mail_from.is_empty()).then(|| mail_from.parse().unwrap());
         let envelope = Envelope::new(from, to.iter().map(|to| to.parse().unwrap()).collect()).unwrap();
-        self.smtp
-            .send_raw(&envelope, raw.as_ref())
-            .await
-            .map(drop)
-            .map_err(|error| format!("{error:?}"))
+        self.smtp.send_raw(&envelope, raw.as_ref()).await.map(drop).map_err(|error| format!("{error:?}"))
     }
 
     /// The same to support@, and the work that follows.
     pub async fn receives(&self, raw: &str) {
         let from = raw.lines().find_map(|line| line.strip_prefix("From: ")).unwrap();
-        self.sends(from, &["support@desk.example"], raw.replace('\n', "\r\n"))
-            .await
-            .unwrap();
+        self.sends(from, &["support@desk.example"], raw.replace('\n', "\r\n")).await.unwrap();
         self.run().await;
     }
 
     pub async fn run(&self) {
-        Drain::new(workers::registry(), self.shared.clone())
-            .run(self.db.db.pool())
-            .await
-            .unwrap();
+        Drain::new(workers::registry(), self.shared.clone()).run(self.db.db.pool()).await.unwrap();
     }
 
     pub async fn inbox(&self) -> Vec<Entry> {
         let mut tx = self.db.db.begin(self.organization.id).await.unwrap();
-        let mut entries = store::inbox::list(&mut tx, &Filter::default(), 100)
-            .await
-            .unwrap();
+        let mut entries = store::inbox::list(&mut tx, &Filter::default(), 100).await.unwrap();
         entries.reverse();
         entries
     }

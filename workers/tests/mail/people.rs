@@ -12,10 +12,7 @@ async fn strangers_and_forgers_get_nowhere() {
     let receipt = desk.last_message_id().await;
     let number = &ticket.number;
     // The number alone, from a stranger: a ticket of their own.
-    desk.receives(&format!(
-        "From: mallory@evil.example\nSubject: Re: [{number}]\n\nlet me in\n"
-    ))
-    .await;
+    desk.receives(&format!("From: mallory@evil.example\nSubject: Re: [{number}]\n\nlet me in\n")).await;
     assert_eq!(desk.tickets().await.len(), 2);
     // A forged id of ours is nothing.
     desk.receives("From: mallory@evil.example\nSubject: x\nIn-Reply-To: <relaydesk.00000000000000000000000000000000@desk.example>\n\nx\n").await;
@@ -26,48 +23,19 @@ async fn strangers_and_forgers_get_nowhere() {
     ))
     .await;
     // Somebody who says to be the agent and knows the number.
-    desk.receives(&format!(
-        "From: agent@acme.example\nSubject: [{number}]\n\nsend your password\n"
-    ))
-    .await;
+    desk.receives(&format!("From: agent@acme.example\nSubject: [{number}]\n\nsend your password\n")).await;
     // The requester, by the number alone.
     desk.receives(&format!("From: ada@example.org\nCc: eve@evil.example, end-user@acme.example\nSubject: {number} again\n\nhello?\n")).await;
     let comments = desk.comments(ticket.id).await;
-    let visibility: Vec<&str> = comments
-        .iter()
-        .map(|(visibility, _)| visibility.as_str())
-        .collect();
+    let visibility: Vec<&str> = comments.iter().map(|(visibility, _)| visibility.as_str()).collect();
     assert_eq!(visibility, ["internal", "internal", "public"], "{comments:?}");
-    assert!(
-        comments[0]
-            .1
-            .starts_with("colleague@example.org wrote, who is not part of this ticket:")
-    );
+    assert!(comments[0].1.starts_with("colleague@example.org wrote, who is not part of this ticket:"));
     let mut tx = desk.db.db.begin(desk.organization.id).await.unwrap();
-    assert!(
-        store::ticket_watchers::list(&mut tx, ticket.id)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(store::ticket_watchers::list(&mut tx, ticket.id).await.unwrap().is_empty());
     let eve = "eve@evil.example".parse().unwrap();
-    assert!(
-        store::users::find_by_email(&mut tx, &eve)
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let told: Vec<String> = desk
-        .sink
-        .mails()
-        .iter()
-        .flat_map(|mail| mail.to.clone())
-        .collect();
-    assert_eq!(
-        told,
-        ["ada@example.org", "mallory@evil.example", "mallory@evil.example"],
-        "receipts only"
-    );
+    assert!(store::users::find_by_email(&mut tx, &eve).await.unwrap().is_none());
+    let told: Vec<String> = desk.sink.mails().iter().flat_map(|mail| mail.to.clone()).collect();
+    assert_eq!(told, ["ada@example.org", "mallory@evil.example", "mallory@evil.example"], "receipts only");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,31 +45,18 @@ async fn agents_answer_and_closed_tickets_stay_closed() {
     desk.receives(known).await;
     let ticket = desk.tickets().await.remove(0);
     assert_eq!(ticket.requester, desk.organization.end_user.user_id());
-    assert_eq!(
-        desk.sink.mails()[0].header("Subject").unwrap(),
-        format!("Re: Printer [{}]", ticket.number)
-    );
+    assert_eq!(desk.sink.mails()[0].header("Subject").unwrap(), format!("Re: Printer [{}]", ticket.number));
 
     let (agent, id) = (desk.organization.agent.clone(), ticket.id);
     let reply = NewComment::public("Switch it off.", Source::Console);
-    desk.act(async |tx| tickets::comment(tx, &agent, id, reply).await)
-        .await;
+    desk.act(async |tx| tickets::comment(tx, &agent, id, reply).await).await;
     let internal = NewComment::internal("Not again.", Source::Console);
-    desk.act(async |tx| tickets::comment(tx, &agent, id, internal).await)
-        .await;
+    desk.act(async |tx| tickets::comment(tx, &agent, id, internal).await).await;
     let mails = desk.sink.mails();
     assert_eq!(mails.len(), 2, "the receipt and the public answer");
     assert_eq!(mails[1].to, ["end-user@acme.example"]);
-    assert_eq!(
-        mails[1].header("In-Reply-To").as_deref(),
-        Some("<k@acme.example>")
-    );
-    assert!(
-        mails[1]
-            .header("References")
-            .unwrap()
-            .starts_with("<k@acme.example> <relaydesk.")
-    );
+    assert_eq!(mails[1].header("In-Reply-To").as_deref(), Some("<k@acme.example>"));
+    assert!(mails[1].header("References").unwrap().starts_with("<k@acme.example> <relaydesk."));
     assert_eq!(mails[1].from, "support@desk.example");
     assert_eq!(mails[1].header("Auto-Submitted"), None);
     assert!(mails[1].text().contains("Switch it off."));
@@ -109,30 +64,20 @@ async fn agents_answer_and_closed_tickets_stay_closed() {
     // An agent's own answer by mail, to a mail that we sent them as a watcher: public and from them.
     let other = desk.organization.admin.clone();
     let more = NewComment::public("Ask the agent.", Source::Console);
-    desk.act(async |tx| tickets::comment(tx, &other, id, more).await)
-        .await;
-    let to_agent = desk
-        .sink
-        .mails()
-        .into_iter()
-        .find(|mail| mail.to == ["agent@acme.example"])
-        .unwrap();
+    desk.act(async |tx| tickets::comment(tx, &other, id, more).await).await;
+    let to_agent = desk.sink.mails().into_iter().find(|mail| mail.to == ["agent@acme.example"]).unwrap();
     let by_mail = format!(
         "From: agent@acme.example\nSubject: Re\nIn-Reply-To: {}\n\nDone by mail.\n",
         to_agent.header("Message-ID").unwrap()
     );
     desk.receives(&by_mail).await;
     let comments = desk.comments(id).await;
-    assert_eq!(
-        comments.last().unwrap(),
-        &("public".to_owned(), "Done by mail.".to_owned())
-    );
+    assert_eq!(comments.last().unwrap(), &("public".to_owned(), "Done by mail.".to_owned()));
     let last = desk.sink.mails().pop().unwrap();
     assert_eq!(last.to, ["end-user@acme.example"]);
 
     // Resolved: told, and an answer opens it again. Closed: an answer is a new ticket, linked.
-    desk.act(async |tx| tickets::resolve(tx, &agent, id, "Replaced.").await)
-        .await;
+    desk.act(async |tx| tickets::resolve(tx, &agent, id, "Replaced.").await).await;
     let told = desk.sink.mails().pop().unwrap();
     assert!(told.text().contains("Replaced."));
     let answer = |id: &str, n: u8| {
@@ -141,24 +86,14 @@ async fn agents_answer_and_closed_tickets_stay_closed() {
             ticket.number
         )
     };
-    desk.receives(&answer(&told.header("Message-ID").unwrap(), 1))
-        .await;
+    desk.receives(&answer(&told.header("Message-ID").unwrap(), 1)).await;
     assert!(desk.tickets().await[0].status.is_open());
-    desk.act(async |tx| tickets::resolve(tx, &agent, id, "Really.").await)
-        .await;
-    desk.act(async |tx| tickets::close(tx, &agent, id, None).await)
-        .await;
-    desk.receives(&answer(&told.header("Message-ID").unwrap(), 2))
-        .await;
+    desk.act(async |tx| tickets::resolve(tx, &agent, id, "Really.").await).await;
+    desk.act(async |tx| tickets::close(tx, &agent, id, None).await).await;
+    desk.receives(&answer(&told.header("Message-ID").unwrap(), 2)).await;
     let tickets = desk.tickets().await;
     assert_eq!((tickets.len(), tickets[0].status), (2, Status::Closed));
     assert_eq!(tickets[1].title, "Printer");
     let mut tx = desk.db.db.begin(desk.organization.id).await.unwrap();
-    assert_eq!(
-        store::ticket_links::list(&mut tx, tickets[1].id)
-            .await
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(store::ticket_links::list(&mut tx, tickets[1].id).await.unwrap().len(), 1);
 }

@@ -9,7 +9,8 @@ use testkit::sinks::{Answer, HttpSink};
 #[tokio::test]
 async fn a_message_survives_429_and_500_and_arrives_once() {
     let (world, sink) = (World::open().await, HttpSink::start().await);
-    let channel = world.channel(ChannelKind::Slack, json!({"webhook_url": sink.url("/services/T/B/x")})).await;
+    let channel =
+        world.channel(ChannelKind::Slack, json!({"webhook_url": sink.url("/services/T/B/x")})).await;
     world.rule("incident.opened", channel, json!({"priority": ["medium", "high"], "source": "api"})).await;
     world.rule("incident.opened", channel, json!({"priority": "critical"})).await;
     sink.script([
@@ -46,7 +47,8 @@ async fn a_message_survives_429_and_500_and_arrives_once() {
 #[tokio::test]
 async fn retry_after_is_waited_for() {
     let (world, sink) = (World::open().await, HttpSink::start().await);
-    let channel = world.channel(ChannelKind::Teams, json!({"webhook_url": sink.url("/workflow?sig=1")})).await;
+    let channel =
+        world.channel(ChannelKind::Teams, json!({"webhook_url": sink.url("/workflow?sig=1")})).await;
     world.rule("incident.opened", channel, json!({})).await;
     sink.script([Answer::status(429).header("retry-after", 300)]);
     world.incident("Slow").await;
@@ -81,7 +83,10 @@ async fn what_the_peer_refuses_is_given_up_with_the_reason_and_can_be_tried_agai
     world.drain().await.unwrap();
     assert_eq!(world.delivery().await.status, Status::Sent);
     let mut tx = world.begin().await;
-    assert!(actions::deliveries::retry(&mut tx, &world.organization.admin, delivery.id).await.is_err(), "sent already");
+    assert!(
+        actions::deliveries::retry(&mut tx, &world.organization.admin, delivery.id).await.is_err(),
+        "sent already"
+    );
 }
 
 #[tokio::test]
@@ -115,7 +120,8 @@ async fn a_bot_posts_to_its_channel_and_slacks_errors_are_understood() {
 async fn teams_gets_an_adaptive_card_and_a_test_message_is_real() {
     let (world, sink) = (World::open().await, HttpSink::start().await);
     sink.otherwise(Answer::status(202));
-    let channel = world.channel(ChannelKind::Teams, json!({"webhook_url": sink.url("/workflow?sig=1")})).await;
+    let channel =
+        world.channel(ChannelKind::Teams, json!({"webhook_url": sink.url("/workflow?sig=1")})).await;
     let mut tx = world.begin().await;
     actions::channels::test(&mut tx, &world.organization.admin, channel).await.unwrap();
     tx.commit().await.unwrap();
@@ -150,6 +156,9 @@ async fn a_channel_that_was_deleted_meanwhile_gets_nothing() {
     tx.commit().await.unwrap();
     assert!(world.drain().await.is_err());
     let delivery = world.delivery().await;
-    assert_eq!((delivery.status, delivery.last_error.as_deref()), (Status::GivenUp, Some("its channel was deleted")));
+    assert_eq!(
+        (delivery.status, delivery.last_error.as_deref()),
+        (Status::GivenUp, Some("its channel was deleted"))
+    );
     assert!(sink.requests().is_empty());
 }

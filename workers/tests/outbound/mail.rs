@@ -9,7 +9,8 @@ use testkit::sinks::SmtpSink;
 async fn a_mail_channel_writes_to_each_address_once_and_survives_a_busy_relay() {
     let sink = SmtpSink::start().await;
     let world = World::new(Some(sink.url()), "").await;
-    let channel = world.channel(ChannelKind::Email, json!({"to": ["a@acme.example", "b@acme.example"]})).await;
+    let channel =
+        world.channel(ChannelKind::Email, json!({"to": ["a@acme.example", "b@acme.example"]})).await;
     world.rule("incident.opened", channel, json!({})).await;
     sink.refuse(["451 4.3.0 try again later"]);
     world.incident("Größe <b>egal</b>").await;

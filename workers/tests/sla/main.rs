@@ -77,7 +77,8 @@ impl House {
     }
 
     async fn work(&self) {
-        let drain = Drain::new(registry(), self.shared.clone()).clock_shift(self.db.db.clock().shift_handle());
+        let drain =
+            Drain::new(registry(), self.shared.clone()).clock_shift(self.db.db.clock().shift_handle());
         drain.run(self.db.db.pool()).await.unwrap();
     }
 
@@ -119,7 +120,11 @@ async fn timers_lead_from_warning_to_the_last_step_of_the_chain() {
     house.pass(1000);
     house.work().await;
     assert_eq!(house.found().await, (1, 1, 2));
-    assert_eq!(house.count("select count(*) from tickets where priority = 'high'").await, 1, "low, medium, high");
+    assert_eq!(
+        house.count("select count(*) from tickets where priority = 'high'").await,
+        1,
+        "low, medium, high"
+    );
     assert_eq!(house.count("select count(*) from escalations where state = 'finished'").await, 1);
 }
 

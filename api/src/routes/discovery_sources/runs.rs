@@ -106,13 +106,7 @@ async fn start(
     let mut tx = caller.begin(state).await?;
     let started = discovery::start(&mut tx, &caller.actor(), source.into(), mode).await?;
     tx.commit().await?;
-    Ok((
-        StatusCode::ACCEPTED,
-        Json(DiscoveryStarted {
-            job: started.job.0,
-            run: started.run.0,
-        }),
-    ))
+    Ok((StatusCode::ACCEPTED, Json(DiscoveryStarted { job: started.job.0, run: started.run.0 })))
 }
 
 /// Read the inventory and change the configuration items
@@ -165,9 +159,5 @@ async fn show(
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
     let run = store::discovery_runs::get(&mut tx, run.into()).await?;
-    if run.source.0 == id {
-        Ok(Json(run.into()))
-    } else {
-        Err(Problem::not_found())
-    }
+    if run.source.0 == id { Ok(Json(run.into())) } else { Err(Problem::not_found()) }
 }

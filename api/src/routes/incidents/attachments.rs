@@ -117,16 +117,26 @@ async fn receive(
             "file" => file = Some(keep(state, organization, field).await?),
             "comment" => {
                 let text = field.text().await.map_err(broken)?;
-                comment = Some(text.trim().parse().map_err(|_| Problem::invalid("/comment", "is not an id"))?);
+                comment =
+                    Some(text.trim().parse().map_err(|_| Problem::invalid("/comment", "is not an id"))?);
             }
-            other => return Err(Problem::invalid(format!("/{other}"), "is not a field here (known are file, comment)")),
+            other => {
+                return Err(Problem::invalid(
+                    format!("/{other}"),
+                    "is not a field here (known are file, comment)",
+                ));
+            }
         }
     }
     Ok((file.ok_or_else(|| Problem::invalid("/file", "is required"))?, comment))
 }
 
 /// Streams one file to disk.
-async fn keep(state: &AppState, organization: OrganizationId, mut field: Field<'_>) -> ApiResult<StoredAttachment> {
+async fn keep(
+    state: &AppState,
+    organization: OrganizationId,
+    mut field: Field<'_>,
+) -> ApiResult<StoredAttachment> {
     let file_name = field.file_name().unwrap_or_default().to_owned();
     let media_type = field.content_type().unwrap_or_default().to_owned();
     let mut writer = state.blobs.writer(organization).await?;
@@ -164,7 +174,8 @@ async fn download(
     drop(tx);
     let tag = format!("\"{}\"", file.sha256);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let cached = [(header::ETAG, value(&tag)), (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))];
+    let cached =
+        [(header::ETAG, value(&tag)), (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))];
     if known.is_some_and(|known| known.split(',').any(|part| part.trim().trim_start_matches("W/") == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, cached).into_response());
     }
@@ -185,8 +196,10 @@ fn value(text: &str) -> HeaderValue {
 
 /// RFC 6266 with the name in both forms: plain for old clients, RFC 8187 for all letters.
 fn disposition(file_name: &str) -> String {
-    let plain: String =
-        file_name.chars().map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' }).collect();
+    let plain: String = file_name
+        .chars()
+        .map(|c| if c.is_ascii_graphic() && !"\"\\%".contains(c) || c == ' ' { c } else { '_' })
+        .collect();
     let mut encoded = String::new();
     for byte in file_name.bytes() {
         if byte.is_ascii_alphanumeric() || b"!#$&+-.^_`|~".contains(&byte) {

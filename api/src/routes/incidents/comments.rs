@@ -80,7 +80,12 @@ struct CommentBody {
     visibility: Option<Visibility>,
 }
 
-async fn add(state: &AppState, caller: &Caller, key: &str, body: CommentBody) -> ApiResult<(StatusCode, Json<CommentView>)> {
+async fn add(
+    state: &AppState,
+    caller: &Caller,
+    key: &str,
+    body: CommentBody,
+) -> ApiResult<(StatusCode, Json<CommentView>)> {
     let mut tx = caller.begin(state).await?;
     let ticket = named(&mut tx, caller, key).await?;
     let visibility = body.visibility.unwrap_or(Visibility::Public);

@@ -46,7 +46,8 @@ pub async fn person(tx: &mut Tx, pointer: &str, text: Option<&str>) -> ApiResult
 }
 
 fn address(pointer: &str, text: &str) -> ApiResult<EmailAddress> {
-    EmailAddress::parse(text).map_err(|_| Problem::invalid(pointer, "must be a user's id or an e-mail address"))
+    EmailAddress::parse(text)
+        .map_err(|_| Problem::invalid(pointer, "must be a user's id or an e-mail address"))
 }
 
 /// Exactly these from now on.

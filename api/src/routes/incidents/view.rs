@@ -75,7 +75,8 @@ pub struct Views {
 impl Views {
     pub async fn gather(tx: &mut Tx, tickets: &[Ticket]) -> ApiResult<Views> {
         let ids: Vec<TicketId> = tickets.iter().map(|ticket| ticket.id).collect();
-        let people: HashSet<UserId> = tickets.iter().flat_map(|t| [t.requester, t.assignee]).flatten().collect();
+        let people: HashSet<UserId> =
+            tickets.iter().flat_map(|t| [t.requester, t.assignee]).flatten().collect();
         let teams: HashSet<TeamId> = tickets.iter().filter_map(|ticket| ticket.team).collect();
         Ok(Views {
             people: store::ticket_people::names(tx, &Vec::from_iter(people)).await?,

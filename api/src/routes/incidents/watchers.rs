@@ -29,7 +29,12 @@ struct WatcherView {
 
 async fn all(tx: &mut Tx, ticket: domain::TicketId) -> ApiResult<Json<Page<WatcherView>>> {
     let watchers = store::ticket_watchers::list(tx, ticket).await?.into_iter();
-    let view = |w: store::ticket_watchers::Watcher| WatcherView { user: w.user.0, name: w.name, email: w.email, since: w.since };
+    let view = |w: store::ticket_watchers::Watcher| WatcherView {
+        user: w.user.0,
+        name: w.name,
+        email: w.email,
+        since: w.since,
+    };
     Ok(Json(Page { items: watchers.map(view).collect(), next_cursor: None }))
 }
 

@@ -21,10 +21,7 @@ pub const NOT_REFERENCES: [&str; 0] = [];
 
 impl Objects {
     fn put(&mut self, path: &'static str, id: &Value) {
-        let id = id
-            .as_str()
-            .unwrap_or_else(|| panic!("{path}: {id} is no id"))
-            .to_owned();
+        let id = id.as_str().unwrap_or_else(|| panic!("{path}: {id} is no id")).to_owned();
         self.by_path.insert(path, id);
     }
 
@@ -89,8 +86,7 @@ impl Objects {
             .filter(|(path, _)| !path.starts_with("/api/v1/lanes/"))
             .map(|(_, id)| id.as_str());
         // What was asked for may be repeated.
-        ids.chain([self.word])
-            .find(|known| text.contains(known) && !asked.contains(known))
+        ids.chain([self.word]).find(|known| text.contains(known) && !asked.contains(known))
     }
 }
 
@@ -110,14 +106,8 @@ pub fn body(operation: &str, objects: &Objects) -> Option<Value> {
 
 /// References that lie deeper in a body than its own fields: they must be refused too.
 pub fn nested(ours: &Objects, theirs: &Objects) -> Vec<(Method, String, Value)> {
-    let (team, channel) = (
-        ours.get("/api/v1/teams/{id}"),
-        ours.get("/api/v1/notification-channels/{id}"),
-    );
-    let chain = format!(
-        "/api/v1/escalation-chains/{}",
-        theirs.get("/api/v1/escalation-chains/{id}")
-    );
+    let (team, channel) = (ours.get("/api/v1/teams/{id}"), ours.get("/api/v1/notification-channels/{id}"));
+    let chain = format!("/api/v1/escalation-chains/{}", theirs.get("/api/v1/escalation-chains/{id}"));
     let mut all = Vec::new();
     for step in [
         json!({"action": "assign_team", "team": team}),
@@ -137,11 +127,7 @@ pub fn upload() -> (&'static str, String) {
 }
 
 pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'static str) -> Objects {
-    let mut objects = Objects {
-        token: token.to_owned(),
-        by_path: BTreeMap::new(),
-        word,
-    };
+    let mut objects = Objects { token: token.to_owned(), by_path: BTreeMap::new(), word };
     let text = |text: &str| format!("{text} {word}");
     let made = async |path: &str, body: Value| api.post(path, token, body).await.expect(201).json;
     let agent = organization.agent.user_id().unwrap();
@@ -154,56 +140,34 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     let team = made("/api/v1/teams", json!({"name": text("Network")})).await;
     objects.put("/api/v1/teams/{id}", &team["id"]);
     let members = format!("/api/v1/teams/{}/members", team["id"].as_str().unwrap());
-    api.post(&members, token, json!({"user": agent}))
-        .await
-        .expect_success();
+    api.post(&members, token, json!({"user": agent})).await.expect_success();
     objects.put("/api/v1/teams/{id}/members/{user}", &json!(agent));
     objects.put(
         "/api/v1/api-tokens/{id}",
         &made("/api/v1/api-tokens", json!({"name": text("export")})).await["id"],
     );
     incident(api, token, word, agent, &mut objects).await;
-    objects.put(
-        "/api/v1/jobs/{id}",
-        &api.get("/api/v1/jobs", token).await.expect(200).json["items"][0]["id"],
-    );
+    objects
+        .put("/api/v1/jobs/{id}", &api.get("/api/v1/jobs", token).await.expect(200).json["items"][0]["id"]);
 
     let calendar = json!({"name": text("Office"), "time_zone": "Europe/Berlin",
                           "windows": [{"weekday": "monday", "opens": "08:00", "closes": "12:00"}]});
-    objects.put(
-        "/api/v1/business-calendars/{id}",
-        &made("/api/v1/business-calendars", calendar).await["id"],
-    );
+    objects.put("/api/v1/business-calendars/{id}", &made("/api/v1/business-calendars", calendar).await["id"]);
     let chain = json!({"name": text("Up"), "steps": [{"action": "assign_team", "team": team["id"]}]});
-    objects.put(
-        "/api/v1/escalation-chains/{id}",
-        &made("/api/v1/escalation-chains", chain).await["id"],
-    );
+    objects.put("/api/v1/escalation-chains/{id}", &made("/api/v1/escalation-chains", chain).await["id"]);
     let policy = json!({"name": text("Gold"), "targets": [{"priority": "high", "resolution_seconds": 3600}]});
-    objects.put(
-        "/api/v1/sla-policies/{id}",
-        &made("/api/v1/sla-policies", policy).await["id"],
-    );
+    objects.put("/api/v1/sla-policies/{id}", &made("/api/v1/sla-policies", policy).await["id"]);
     let channel =
         json!({"kind": "email", "name": text("post"), "config": {"to": [format!("ops@{word}.example")]}});
     let channel = made("/api/v1/notification-channels", channel).await;
     objects.put("/api/v1/notification-channels/{id}", &channel["id"]);
     let rule = json!({"name": text("all"), "event": "incident.opened", "channel": channel["id"]});
-    objects.put(
-        "/api/v1/notification-rules/{id}",
-        &made("/api/v1/notification-rules", rule).await["id"],
-    );
+    objects.put("/api/v1/notification-rules/{id}", &made("/api/v1/notification-rules", rule).await["id"]);
     let mailbox = json!({"address": format!("support@{word}.example"), "name": text("Support")});
-    objects.put(
-        "/api/v1/mailboxes/{id}",
-        &made("/api/v1/mailboxes", mailbox).await["id"],
-    );
+    objects.put("/api/v1/mailboxes/{id}", &made("/api/v1/mailboxes", mailbox).await["id"]);
     let schedule = json!({"name": text("daily"), "kind": "incidents_and_sla", "cron": "0 7 * * *",
                           "period": {"kind": "previous_day"}, "recipients": [format!("boss@{word}.example")]});
-    objects.put(
-        "/api/v1/report-schedules/{id}",
-        &made("/api/v1/report-schedules", schedule).await["id"],
-    );
+    objects.put("/api/v1/report-schedules/{id}", &made("/api/v1/report-schedules", schedule).await["id"]);
     let category = made("/api/v1/ci-categories", json!({"name": text("Servers")})).await;
     objects.put("/api/v1/ci-categories/{id}", &category["id"]);
     let item = |name: &str| json!({"name": text(name), "class": "server"});
@@ -213,21 +177,12 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     );
     objects.put("/api/v1/configuration-items/{id}", &one["id"]);
     let relation = json!({"from": one["id"], "to": two["id"], "kind": "depends_on"});
-    objects.put(
-        "/api/v1/ci-relationships/{id}",
-        &made("/api/v1/ci-relationships", relation).await["id"],
-    );
+    objects.put("/api/v1/ci-relationships/{id}", &made("/api/v1/ci-relationships", relation).await["id"]);
     let inventory = json!({"name": text("inventory"), "format": "json", "identification_keys": ["serial"],
                            "location": format!("https://inventory.{word}.example/hosts.json")});
-    objects.put(
-        "/api/v1/discovery-sources/{id}",
-        &made("/api/v1/discovery-sources", inventory).await["id"],
-    );
+    objects.put("/api/v1/discovery-sources/{id}", &made("/api/v1/discovery-sources", inventory).await["id"]);
     let source = json!({"kind": "generic", "name": text("probe")});
-    objects.put(
-        "/api/v1/alert-sources/{id}",
-        &made("/api/v1/alert-sources", source).await["id"],
-    );
+    objects.put("/api/v1/alert-sources/{id}", &made("/api/v1/alert-sources", source).await["id"]);
     let mut owner = api.test_db.owner().await;
     behind_the_scenes(&mut owner, organization, word, &mut objects).await;
     objects
@@ -309,44 +264,22 @@ async fn behind_the_scenes(
 
 async fn incident(api: &Api, token: &str, word: &str, agent: domain::UserId, objects: &mut Objects) {
     let title = format!("printer on fire {word}");
-    let incident = api
-        .post("/api/v1/incidents", token, json!({"title": title}))
-        .await
-        .expect(201)
-        .json;
+    let incident = api.post("/api/v1/incidents", token, json!({"title": title})).await.expect(201).json;
     objects.put("/api/v1/incidents/{id}", &incident["id"]);
     let path = format!("/api/v1/incidents/{}", incident["id"].as_str().unwrap());
-    api.post(&format!("{path}/tags"), token, json!({"tag": word}))
-        .await
-        .expect_success();
+    api.post(&format!("{path}/tags"), token, json!({"tag": word})).await.expect_success();
     objects.put("/api/v1/incidents/{id}/tags/{tag}", &json!(word));
-    api.post(&format!("{path}/watchers"), token, json!({"user": agent}))
-        .await
-        .expect_success();
+    api.post(&format!("{path}/watchers"), token, json!({"user": agent})).await.expect_success();
     objects.put("/api/v1/incidents/{id}/watchers/{user}", &json!(agent));
-    let other = api
-        .post("/api/v1/incidents", token, json!({"title": title}))
-        .await
-        .expect(201)
-        .json;
+    let other = api.post("/api/v1/incidents", token, json!({"title": title})).await.expect(201).json;
     let link = json!({"kind": "relates_to", "ticket": other["id"]});
-    let links = api
-        .post(&format!("{path}/links"), token, link)
-        .await
-        .expect_success()
-        .json;
+    let links = api.post(&format!("{path}/links"), token, link).await.expect_success().json;
     objects.put("/api/v1/incidents/{id}/links/{link}", &links["items"][0]["id"]);
     let (media_type, bytes) = upload();
     let mut request = request(Method::POST, &format!("{path}/attachments"), token, None);
-    request
-        .headers_mut()
-        .insert("content-type", media_type.parse().unwrap());
+    request.headers_mut().insert("content-type", media_type.parse().unwrap());
     *request.body_mut() = bytes.into();
     let attached = api.send(request).await.expect_success().json;
-    let id = if attached["items"].is_array() {
-        &attached["items"][0]["id"]
-    } else {
-        &attached["id"]
-    };
+    let id = if attached["items"].is_array() { &attached["items"][0]["id"] } else { &attached["id"] };
     objects.put("/api/v1/incidents/{id}/attachments/{attachment}", id);
 }

@@ -15,10 +15,7 @@ pub fn of(document: &Value, schema: &Value) -> Value {
     }
     for key in ["oneOf", "anyOf"] {
         if let Some(choices) = schema[key].as_array() {
-            let real = choices
-                .iter()
-                .find(|choice| kind(choice) != "null")
-                .unwrap_or(&choices[0]);
+            let real = choices.iter().find(|choice| kind(choice) != "null").unwrap_or(&choices[0]);
             return of(document, real);
         }
     }
@@ -34,9 +31,7 @@ pub fn of(document: &Value, schema: &Value) -> Value {
             let required = schema["required"].as_array().cloned().unwrap_or_default();
             let required = required.iter().filter_map(Value::as_str);
             Value::Object(
-                required
-                    .map(|name| (name.to_owned(), of(document, &schema["properties"][name])))
-                    .collect(),
+                required.map(|name| (name.to_owned(), of(document, &schema["properties"][name]))).collect(),
             )
         }
         "array" if schema["minItems"].as_u64().unwrap_or(0) > 0 => json!([of(document, &schema["items"])]),
@@ -55,12 +50,9 @@ pub fn of(document: &Value, schema: &Value) -> Value {
 
 fn resolved(document: &Value, schema: &Value) -> Value {
     match schema["$ref"].as_str() {
-        Some(reference) => resolved(
-            document,
-            document
-                .pointer(reference.trim_start_matches('#'))
-                .expect("a known schema"),
-        ),
+        Some(reference) => {
+            resolved(document, document.pointer(reference.trim_start_matches('#')).expect("a known schema"))
+        }
         None => schema.clone(),
     }
 }
@@ -69,11 +61,9 @@ fn resolved(document: &Value, schema: &Value) -> Value {
 fn kind(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
-        Value::Array(kinds) => kinds
-            .iter()
-            .filter_map(Value::as_str)
-            .find(|kind| *kind != "null")
-            .unwrap_or("null"),
+        Value::Array(kinds) => {
+            kinds.iter().filter_map(Value::as_str).find(|kind| *kind != "null").unwrap_or("null")
+        }
         _ => "",
     }
 }

@@ -32,10 +32,7 @@ impl DataReader {
             let byte = bytes[i];
             self.at = match (self.at, byte) {
                 (At::Text, b) if b != b'\r' => {
-                    let length = bytes[i..]
-                        .iter()
-                        .position(|b| *b == b'\r')
-                        .unwrap_or(bytes.len() - i);
+                    let length = bytes[i..].iter().position(|b| *b == b'\r').unwrap_or(bytes.len() - i);
                     out.extend_from_slice(&bytes[i..i + length]);
                     i += length;
                     continue;

@@ -55,16 +55,7 @@ pub(super) async fn run<D: Deliver>(
 ) -> io::Result<()> {
     let _ = stream.set_nodelay(true);
     let (input, output) = (Vec::new(), Vec::new());
-    let mut session = Session {
-        server,
-        stream,
-        peer,
-        input,
-        output,
-        helo: None,
-        mail: None,
-        errors: 0,
-    };
+    let mut session = Session { server, stream, peer, input, output, helo: None, mail: None, errors: 0 };
     session.serve(has_seat).await
 }
 
@@ -72,9 +63,7 @@ impl<D: Deliver> Session<'_, D> {
     async fn serve(&mut self, has_seat: bool) -> io::Result<()> {
         let hostname = self.server.limits.hostname.clone();
         if !has_seat {
-            self.say(&format!(
-                "421 4.7.0 {hostname} has too many connections, try again later"
-            ));
+            self.say(&format!("421 4.7.0 {hostname} has too many connections, try again later"));
             return self.flush().await;
         }
         self.say(&format!("220 {hostname} ESMTP Relaydesk"));
@@ -162,13 +151,7 @@ impl<D: Deliver> Session<'_, D> {
         self.helo = Some((helo_name(host), "ESMTP"));
         let (hostname, size) = (self.server.limits.hostname.clone(), self.server.limits.message);
         self.say(&format!("250-{hostname}"));
-        for extension in [
-            "PIPELINING",
-            "8BITMIME",
-            "SMTPUTF8",
-            "CHUNKING",
-            "ENHANCEDSTATUSCODES",
-        ] {
+        for extension in ["PIPELINING", "8BITMIME", "SMTPUTF8", "CHUNKING", "ENHANCEDSTATUSCODES"] {
             self.say(&format!("250-{extension}"));
         }
         self.say(&format!("250 SIZE {size}"));
@@ -260,11 +243,7 @@ impl<D: Deliver> Session<'_, D> {
             }
             let flooded = total > self.server.limits.message.saturating_mul(2);
             if flooded || !self.fill(deadline).await? {
-                self.say(if flooded {
-                    TOO_BIG
-                } else {
-                    "421 4.4.2 the message took too long"
-                });
+                self.say(if flooded { TOO_BIG } else { "421 4.4.2 the message took too long" });
                 return Ok(Next::Close);
             }
         }
@@ -305,11 +284,8 @@ impl<D: Deliver> Session<'_, D> {
                 return Ok(Next::Close);
             }
         }
-        let refusal = if mail.recipients.is_empty() {
-            Some("554 5.5.1 no valid recipients")
-        } else {
-            mail.refuse
-        };
+        let refusal =
+            if mail.recipients.is_empty() { Some("554 5.5.1 no valid recipients") } else { mail.refuse };
         if let Some(refusal) = refusal {
             self.fail(refusal);
             if !last {
@@ -405,11 +381,7 @@ impl<D: Deliver> Session<'_, D> {
     async fn fill(&mut self, deadline: Instant) -> io::Result<bool> {
         self.flush().await?;
         self.input.reserve(64 * 1024);
-        let patience = self
-            .server
-            .limits
-            .idle
-            .min(deadline.saturating_duration_since(Instant::now()));
+        let patience = self.server.limits.idle.min(deadline.saturating_duration_since(Instant::now()));
         match timeout(patience, self.stream.read_buf(&mut self.input)).await {
             Ok(Ok(0)) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(Ok(_)) => Ok(true),
@@ -466,32 +438,19 @@ enum Line {
 
 /// What a client calls itself, fit for a header.
 fn helo_name(host: &str) -> String {
-    let name: String = host
-        .chars()
-        .filter(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c))
-        .take(255)
-        .collect();
-    if name.is_empty() {
-        "unknown".to_owned()
-    } else {
-        name
-    }
+    let name: String =
+        host.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_:[]".contains(*c)).take(255).collect();
+    if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
 fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
-        .take(200)
-        .collect()
+    text.chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).take(200).collect()
 }
 
 fn hops(message: &[u8]) -> usize {
     let (header, _) = domain::mail::identity::split(message);
     header
         .split(|b| *b == b'\n')
-        .filter(|line| {
-            line.get(..9)
-                .is_some_and(|name| name.eq_ignore_ascii_case(b"received:"))
-        })
+        .filter(|line| line.get(..9).is_some_and(|name| name.eq_ignore_ascii_case(b"received:")))
         .count()
 }

@@ -45,18 +45,9 @@ struct Listener {
 
 async fn listen(limits: Limits) -> Listener {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (address, sink, stop) = (
-        listener.local_addr().unwrap(),
-        Sink::default(),
-        CancellationToken::new(),
-    );
+    let (address, sink, stop) = (listener.local_addr().unwrap(), Sink::default(), CancellationToken::new());
     let task = tokio::spawn(serve(listener, sink.clone(), limits, stop.clone()));
-    Listener {
-        address,
-        sink,
-        stop,
-        task,
-    }
+    Listener { address, sink, stop, task }
 }
 
 struct Client {
@@ -65,9 +56,8 @@ struct Client {
 
 impl Client {
     async fn connect(listener: &Listener) -> Client {
-        let mut client = Client {
-            stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()),
-        };
+        let mut client =
+            Client { stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()) };
         assert!(client.answer().await.starts_with("220 "));
         client
     }
@@ -94,28 +84,13 @@ impl Client {
 
     async fn begin(&mut self, recipient: &str) {
         assert!(self.say("EHLO client.example").await.starts_with("250 "));
-        assert!(
-            self.say("MAIL FROM:<ada@example.org> BODY=8BITMIME")
-                .await
-                .starts_with("250 ")
-        );
-        assert!(
-            self.say(&format!("RCPT TO:<{recipient}>"))
-                .await
-                .starts_with("250 ")
-        );
+        assert!(self.say("MAIL FROM:<ada@example.org> BODY=8BITMIME").await.starts_with("250 "));
+        assert!(self.say(&format!("RCPT TO:<{recipient}>")).await.starts_with("250 "));
     }
 }
 
 fn messages(listener: &Listener) -> Vec<String> {
-    listener
-        .sink
-        .0
-        .lock()
-        .unwrap()
-        .iter()
-        .map(|(_, m)| String::from_utf8_lossy(m).into_owned())
-        .collect()
+    listener.sink.0.lock().unwrap().iter().map(|(_, m)| String::from_utf8_lossy(m).into_owned()).collect()
 }
 
 #[tokio::test]
@@ -123,19 +98,9 @@ async fn a_message_arrives_as_it_was_sent() {
     let listener = listen(Limits::default()).await;
     let mut client = Client::connect(&listener).await;
     client.begin("support@desk.example").await;
-    assert!(
-        client
-            .say("RCPT TO:<Second@Desk.Example>")
-            .await
-            .starts_with("250 ")
-    );
+    assert!(client.say("RCPT TO:<Second@Desk.Example>").await.starts_with("250 "));
     assert!(client.say("DATA").await.starts_with("354 "));
-    assert!(
-        client
-            .say("Subject: hi\r\n\r\n..dot\r\nb\u{fc}r\r\n.")
-            .await
-            .starts_with("250 ")
-    );
+    assert!(client.say("Subject: hi\r\n\r\n..dot\r\nb\u{fc}r\r\n.").await.starts_with("250 "));
     assert!(client.say("QUIT").await.starts_with("221 "));
     let kept = listener.sink.0.lock().unwrap().clone();
     let (envelope, message) = &kept[0];
@@ -143,10 +108,7 @@ async fn a_message_arrives_as_it_was_sent() {
     assert_eq!(envelope.helo, "client.example");
     let recipients: Vec<&str> = envelope.recipients.iter().map(EmailAddress::as_str).collect();
     assert_eq!(recipients, ["support@desk.example", "second@desk.example"]);
-    assert_eq!(
-        String::from_utf8_lossy(message),
-        "Subject: hi\r\n\r\n.dot\r\nbür\r\n"
-    );
+    assert_eq!(String::from_utf8_lossy(message), "Subject: hi\r\n\r\n.dot\r\nbür\r\n");
 }
 
 #[tokio::test]
@@ -194,9 +156,7 @@ async fn answers_to_a_pipeline_in_order() {
              one\r\n.\r\nMAIL FROM:<>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\n.\r\nQUIT\r\n",
         )
         .await;
-    for expected in [
-        "250", "250", "550", "250", "354", "250", "250", "250", "354", "250", "221",
-    ] {
+    for expected in ["250", "250", "550", "250", "354", "250", "250", "250", "354", "250", "221"] {
         let got = client.answer().await;
         assert!(got.starts_with(expected), "{expected}: {got}");
     }
@@ -218,28 +178,17 @@ async fn nothing_is_smuggled() {
     }
     let kept = listener.sink.0.lock().unwrap();
     assert_eq!(kept.len(), 6);
-    assert!(
-        kept.iter()
-            .all(|(envelope, _)| envelope.sender.as_deref() == Some("ada@example.org"))
-    );
+    assert!(kept.iter().all(|(envelope, _)| envelope.sender.as_deref() == Some("ada@example.org")));
 }
 
 #[tokio::test]
 async fn too_big_is_refused_and_the_session_goes_on() {
-    let limits = Limits {
-        message: 1000,
-        ..Limits::default()
-    };
+    let limits = Limits { message: 1000, ..Limits::default() };
     let listener = listen(limits).await;
     let mut client = Client::connect(&listener).await;
     client.begin("support@desk.example").await;
     client.say("DATA").await;
-    assert!(
-        client
-            .say(&format!("{}\r\n.", "x".repeat(1500)))
-            .await
-            .starts_with("552 ")
-    );
+    assert!(client.say(&format!("{}\r\n.", "x".repeat(1500))).await.starts_with("552 "));
     client.begin("support@desk.example").await;
     client.say("DATA").await;
     assert!(client.say("small\r\n.").await.starts_with("250 "));
@@ -254,11 +203,7 @@ async fn too_big_is_refused_and_the_session_goes_on() {
 
 #[tokio::test]
 async fn chunks() {
-    let listener = listen(Limits {
-        message: 1000,
-        ..Limits::default()
-    })
-    .await;
+    let listener = listen(Limits { message: 1000, ..Limits::default() }).await;
     let mut client = Client::connect(&listener).await;
     client.send("BDAT 5\r\nhello").await;
     assert!(client.answer().await.starts_with("503 "));
@@ -270,9 +215,7 @@ async fn chunks() {
     assert!(client.answer().await.starts_with("250 "));
     assert!(client.answer().await.starts_with("250 "));
     client.say("RCPT TO:<support@desk.example>").await;
-    client
-        .send(["BDAT 1500\r\n".to_owned(), "x".repeat(1500)].concat())
-        .await;
+    client.send(["BDAT 1500\r\n".to_owned(), "x".repeat(1500)].concat()).await;
     assert!(client.answer().await.starts_with("552 "));
     assert!(client.say("BDAT 0 LAST").await.starts_with("552 "));
     assert_eq!(messages(&listener), ["one\r\n.\r\ntwo"]);
@@ -281,11 +224,7 @@ async fn chunks() {
 
 #[tokio::test]
 async fn limits_on_lines_errors_and_patience() {
-    let limits = Limits {
-        idle: Duration::from_millis(200),
-        errors: 5,
-        ..Limits::default()
-    };
+    let limits = Limits { idle: Duration::from_millis(200), errors: 5, ..Limits::default() };
     let listener = listen(limits).await;
     let mut client = Client::connect(&listener).await;
     assert!(client.say(&"x".repeat(100_000)).await.starts_with("500 "));
@@ -308,23 +247,15 @@ async fn limits_on_lines_errors_and_patience() {
 
 #[tokio::test]
 async fn too_many_connections() {
-    let listener = listen(Limits {
-        connections_per_peer: 2,
-        ..Limits::default()
-    })
-    .await;
+    let listener = listen(Limits { connections_per_peer: 2, ..Limits::default() }).await;
     let first = Client::connect(&listener).await;
     let _second = Client::connect(&listener).await;
-    let mut third = Client {
-        stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()),
-    };
+    let mut third = Client { stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()) };
     assert!(third.answer().await.starts_with("421 "));
     drop(first);
     // The seat is free again as soon as the server has seen the end.
     for _ in 0..50 {
-        let mut next = Client {
-            stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()),
-        };
+        let mut next = Client { stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()) };
         if next.answer().await.starts_with("220 ") {
             return;
         }
@@ -335,11 +266,7 @@ async fn too_many_connections() {
 
 #[tokio::test]
 async fn memory_is_bounded_and_given_back() {
-    let listener = listen(Limits {
-        memory: 10_000,
-        ..Limits::default()
-    })
-    .await;
+    let listener = listen(Limits { memory: 10_000, ..Limits::default() }).await;
     let mut holder = Client::connect(&listener).await;
     holder.begin("support@desk.example").await;
     holder.say("DATA").await;
@@ -348,22 +275,12 @@ async fn memory_is_bounded_and_given_back() {
     let mut other = Client::connect(&listener).await;
     other.begin("support@desk.example").await;
     other.say("DATA").await;
-    assert!(
-        other
-            .say(&format!("{}\r\n.", "y".repeat(5_000)))
-            .await
-            .starts_with("452 ")
-    );
+    assert!(other.say(&format!("{}\r\n.", "y".repeat(5_000))).await.starts_with("452 "));
     drop(holder);
     tokio::time::sleep(Duration::from_millis(100)).await;
     other.begin("support@desk.example").await;
     other.say("DATA").await;
-    assert!(
-        other
-            .say(&format!("{}\r\n.", "y".repeat(5_000)))
-            .await
-            .starts_with("250 ")
-    );
+    assert!(other.say(&format!("{}\r\n.", "y".repeat(5_000))).await.starts_with("250 "));
 }
 
 #[tokio::test]
@@ -376,12 +293,7 @@ async fn what_cannot_be_kept_is_the_senders_again() {
     client.begin("support@desk.example").await;
     client.say("DATA").await;
     let loops = "Received: from a by b\r\n".repeat(60);
-    assert!(
-        client
-            .say(&format!("{loops}\r\nx\r\n."))
-            .await
-            .starts_with("554 5.4.6")
-    );
+    assert!(client.say(&format!("{loops}\r\nx\r\n.")).await.starts_with("554 5.4.6"));
 }
 
 #[tokio::test]
@@ -397,10 +309,7 @@ async fn a_stop_finishes_the_message_in_hand() {
     assert!(idle.answer().await.starts_with("421 "));
     assert!(busy.answer().await.starts_with("250 "));
     assert!(busy.answer().await.starts_with("421 "));
-    tokio::time::timeout(Duration::from_secs(5), listener.task)
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), listener.task).await.unwrap().unwrap();
     assert_eq!(listener.sink.0.lock().unwrap().len(), 1);
     assert!(TcpStream::connect(listener.address).await.is_err());
 }
@@ -427,22 +336,11 @@ async fn our_own_client_gets_through() {
     };
     assert_eq!(mailer.send(&mail).await.unwrap().code, 250);
     assert_eq!(listener.sink.0.lock().unwrap()[0].0.sender, None);
-    let refused = Outgoing {
-        to: "ada@elsewhere.example".parse().unwrap(),
-        ..mail.clone()
-    };
-    let Err(Refused::Permanent { code: 550, response }) = mailer.send(&refused).await else {
-        panic!()
-    };
+    let refused = Outgoing { to: "ada@elsewhere.example".parse().unwrap(), ..mail.clone() };
+    let Err(Refused::Permanent { code: 550, response }) = mailer.send(&refused).await else { panic!() };
     assert!(response.contains("no such mailbox"), "{response}");
-    let later = Outgoing {
-        to: "full@desk.example".parse().unwrap(),
-        ..mail.clone()
-    };
-    assert!(matches!(
-        mailer.send(&later).await,
-        Err(Refused::Transient { code: 451, .. })
-    ));
+    let later = Outgoing { to: "full@desk.example".parse().unwrap(), ..mail.clone() };
+    assert!(matches!(mailer.send(&later).await, Err(Refused::Transient { code: 451, .. })));
     listener.stop.cancel();
     listener.task.await.unwrap();
     assert!(matches!(mailer.send(&mail).await, Err(Refused::Unreachable(_))));
@@ -471,9 +369,5 @@ async fn fast_enough() {
     }
     clients.join_all().await;
     // 200 messages of 50 KB; the goal for the whole way is 50 a second.
-    assert!(
-        started.elapsed() < Duration::from_secs(4),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
 }
