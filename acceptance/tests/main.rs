@@ -1,9 +1,13 @@
 //! One binary; a module per user story. Each drives the built `relaydesk` from outside.
 
 mod alerts_to_incidents;
+mod cluster_crash;
 mod console;
+mod database_away;
 mod demo;
+mod discovery_by_itself;
 mod discovery_sync;
+mod failed_payloads;
 mod house;
 mod incidents;
 mod mail_to_ticket;

@@ -2,12 +2,12 @@
 
 use crate::jobs::{RunDiscovery, StartDiscovery};
 use crate::{Error, FieldError, Result, check, events};
-use chrono::TimeDelta;
 use domain::cmdb::{InventoryFormat, RunMode};
 use domain::inventory::{self, InventoryOptions};
 use domain::permission::{self, Permission};
 use domain::reconcile::{Defaults, Item, Plan, reconcile};
 use domain::{Actor, DiscoveryRunId, DiscoverySourceId, MASK};
+use queue::admin::{self, AdminError, JobState};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Schedule};
 use serde_json::json;
@@ -18,8 +18,6 @@ use store::discovery_sources::{AuthHeader, DiscoverySource};
 const UNCLASSIFIED: &str = "unclassified";
 /// More items than these do not go missing all at once: an inventory that lists nothing is broken.
 const ALL_AT_ONCE: usize = 10;
-/// An unfinished run older than this has lost its job.
-const ABANDONED: TimeDelta = TimeDelta::hours(3);
 
 #[derive(Clone, Debug)]
 pub struct DiscoveryFields {
@@ -189,21 +187,22 @@ pub struct Started {
     pub job: JobId,
 }
 
-/// Asks for a run or a preview. One at a time for each source.
+/// Asks for a run or a preview. One at a time for each source; a run whose job has ended without it stops nobody.
 pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunMode) -> Result<Started> {
     permission::check(actor, Permission::DiscoveryRun)?;
     let source = store::discovery_sources::get(tx, id).await?;
     if !source.is_active {
         return Err(Error::conflict("this discovery source is switched off"));
     }
-    let before = tx.now() - ABANDONED;
-    store::discovery_runs::abandon(tx, id, before).await?;
     let busy = |run: Option<DiscoveryRunId>| match run {
         Some(run) => Error::conflict(format!("run {run} of this source has not ended yet")),
         None => Error::conflict("another run of this source has just been started"),
     };
-    if let Some(run) = store::discovery_runs::unfinished(tx, id).await? {
-        return Err(busy(Some(run)));
+    if let Some((run, job)) = store::discovery_runs::unfinished(tx, id).await? {
+        let Some(why) = why_it_stopped(tx, actor, job.map(JobId)).await? else {
+            return Err(busy(Some(run)));
+        };
+        store::discovery_runs::finish(tx, run, Err(&why)).await?;
     }
     let run = DiscoveryRunId::new();
     match store::discovery_runs::insert(tx, run, id, mode, actor.user_id()).await {
@@ -215,6 +214,22 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
     let job = *jobs.first().ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
     store::discovery_runs::set_job(tx, run, job.0).await?;
     Ok(Started { run, job })
+}
+
+/// Why nobody works on an unfinished run any more; `None` while somebody will.
+async fn why_it_stopped(tx: &mut Tx, actor: &Actor, job: Option<JobId>) -> Result<Option<String>> {
+    let gone = || Ok(Some("given up: its job is gone".to_owned()));
+    let Some(job) = job else { return gone() };
+    let job = match admin::show(tx, job, Some(actor.organization.0)).await {
+        Ok(found) => found.job,
+        Err(AdminError::Database(error)) => return Err(store::Error::from(error).into()),
+        Err(AdminError::NotFound | AdminError::WrongState { .. }) => return gone(),
+    };
+    let because = job.error.map(|error| format!(": {error}")).unwrap_or_default();
+    Ok(match job.state {
+        JobState::Scheduled | JobState::Ready | JobState::Running => None,
+        state => Some(format!("given up: its job is {state}{because}")),
+    })
 }
 
 /// What the inventory means for the configuration items as they are now; nothing is changed.

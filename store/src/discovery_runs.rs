@@ -110,30 +110,18 @@ pub async fn set_job(tx: &mut Tx, id: DiscoveryRunId, job: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Gives up runs that nobody has finished since `before`, so that they do not stop the next for ever.
-pub async fn abandon(tx: &mut Tx, source: DiscoverySourceId, before: DateTime<Utc>) -> Result<u64> {
-    let now = tx.now();
-    let done = sqlx::query!(
-        "update discovery_runs set status = 'failed', error = 'given up: it never ended', finished_at = $3
-          where source_id = $1 and status in ('queued', 'running') and created_at < $2",
-        source.0,
-        before,
-        now
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// The unfinished run of a source, if there is one.
-pub async fn unfinished(tx: &mut Tx, source: DiscoverySourceId) -> Result<Option<DiscoveryRunId>> {
-    let id = sqlx::query_scalar!(
-        "select id from discovery_runs where source_id = $1 and status in ('queued', 'running')",
+/// The unfinished run of a source, if there is one, and its job.
+pub async fn unfinished(
+    tx: &mut Tx,
+    source: DiscoverySourceId,
+) -> Result<Option<(DiscoveryRunId, Option<Uuid>)>> {
+    let row = sqlx::query!(
+        "select id, job_id from discovery_runs where source_id = $1 and status in ('queued', 'running')",
         source.0
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(id.map(Into::into))
+    Ok(row.map(|row| (row.id.into(), row.job_id)))
 }
 
 pub async fn start(tx: &mut Tx, id: DiscoveryRunId) -> Result<()> {
@@ -156,22 +144,23 @@ pub struct Found {
     pub errors: Value,
 }
 
+/// False when it has ended already: what this run wrote must not be kept then.
 pub async fn finish(
     tx: &mut Tx,
     id: DiscoveryRunId,
     result: std::result::Result<&Found, &str>,
-) -> Result<()> {
+) -> Result<bool> {
     let now = tx.now();
     let (status, error) = match result {
         Ok(_) => (RunStatus::Succeeded, None),
         Err(error) => (RunStatus::Failed, Some(error)),
     };
     let found = result.ok();
-    sqlx::query!(
+    let done = sqlx::query!(
         "update discovery_runs
             set status = $2, error = $3, counts = coalesce($4, counts), sample = coalesce($5, sample),
                 errors = coalesce($6, errors), finished_at = $7
-          where id = $1",
+          where id = $1 and finished_at is null",
         id.0,
         status.as_str(),
         error,
@@ -182,7 +171,7 @@ pub async fn finish(
     )
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() > 0)
 }
 
 macro_rules! select {

@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use uuid::Uuid;
 
 /// Where throw-away clusters of test processes lie.
-const PREFIX: &str = "relaydesk-test-";
+pub(crate) const PREFIX: &str = "relaydesk-test-";
 /// Serialises the making of the template among the test processes of a run.
 const TEMPLATE_LOCK: i64 = 0x7465_7374;
 const POOL: u32 = 8;
@@ -25,9 +25,22 @@ pub struct TestDb {
     pub app_url: String,
     /// Connected as the application.
     pub db: store::Db,
+    /// False when it goes with its cluster.
+    shares_cluster: bool,
 }
 
 impl TestDb {
+    /// The migrated database of a cluster of its own.
+    pub(crate) async fn on(cluster: &Cluster) -> TestDb {
+        install_crypto();
+        let name = "relaydesk";
+        let (owner_url, app_url) = (cluster.owner_url(name), cluster.app_url(name));
+        let mut owner = connect(&owner_url).await;
+        store::MIGRATOR.run(&mut owner).await.expect("the migrations run");
+        owner.close().await.expect("a clean end");
+        TestDb { db: pool(&app_url), owner_url, app_url, name: name.to_owned(), shares_cluster: false }
+    }
+
     /// A connection that sees the rows of all organizations, to set things up and to look behind the scenes.
     pub async fn owner(&self) -> PgConnection {
         connect(&self.owner_url).await
@@ -50,11 +63,14 @@ pub async fn database() -> TestDb {
     // Copying the files is faster than writing them to the WAL as long as nothing is synced.
     execute(&mut admin, &format!("create database {name} template {template} strategy file_copy")).await;
     let app_url = (urls.app)(&name);
-    TestDb { db: pool(&app_url), owner_url: (urls.owner)(&name), app_url, name }
+    TestDb { db: pool(&app_url), owner_url: (urls.owner)(&name), app_url, name, shares_cluster: true }
 }
 
 impl Drop for TestDb {
     fn drop(&mut self) {
+        if !self.shares_cluster {
+            return;
+        }
         let sql = format!("drop database if exists {} with (force)", self.name);
         // In a thread of its own, because a test's runtime can't be blocked on from inside.
         let dropped = std::thread::spawn(move || {
@@ -109,13 +125,16 @@ fn start() -> Cluster {
     sweep_leftovers(parent, PREFIX);
     Cluster::start(Options {
         throw_away: true,
-        binaries: std::env::var_os("RELAYDESK_POSTGRES_BIN")
-            .filter(|folder| !folder.is_empty())
-            .map(PathBuf::from),
+        binaries: programs(),
         settings: vec![("max_connections".to_owned(), "300".to_owned())],
         ..Options::new(parent.join(format!("{PREFIX}{}", std::process::id())))
     })
     .unwrap_or_else(|error| panic!("the tests need a PostgreSQL: {error}"))
+}
+
+/// Where PostgreSQL's programs are, if not where they are usually found.
+pub(crate) fn programs() -> Option<PathBuf> {
+    std::env::var_os("RELAYDESK_POSTGRES_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
 /// `postgresql://relaydesk@localhost/postgres?host=…` with another database in it.

@@ -12,11 +12,13 @@ mod mail;
 mod net;
 mod people;
 mod program;
+mod server;
 pub mod sinks;
 
 pub use client::{Answer, Client};
 pub use database::{TestDb, database};
-pub use mail::send_mail;
+pub use mail::{SmtpClient, send_mail};
 pub use net::{free_port, http_client, install_crypto};
 pub use people::{Organization, organization, token};
 pub use program::{App, Demo, Process, executable};
+pub use server::Server;

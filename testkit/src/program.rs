@@ -71,6 +71,10 @@ impl Process {
         self.child.id().expect("a running process")
     }
 
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(mut self) {
         self.child.kill().await.expect("killed");
@@ -153,7 +157,11 @@ impl App {
 
     /// With more settings, which win over the usual ones.
     pub async fn start_with(env: &[(&str, &str)]) -> App {
-        let db = crate::database().await;
+        App::start_on(crate::database().await, env).await
+    }
+
+    /// On a database that the test has got already.
+    pub async fn start_on(db: TestDb, env: &[(&str, &str)]) -> App {
         let organization = crate::organization(&db, "acme").await;
         let folder = tempfile::tempdir().expect("a folder");
         let outbox = SmtpSink::start().await;
@@ -194,7 +202,12 @@ impl App {
         }
     }
 
-    /// A further process of the same installation, for example `["worker", "--lanes", "outbound"]`.
+    /// A further process of the same installation, which goes on: `["worker", "--lanes", "outbound"]`.
+    pub async fn beside(&self, args: &[&str]) -> Process {
+        Process::start(args, &borrowed(&self.env), self.folder.path()).await
+    }
+
+    /// A command of the same installation, until it ends.
     pub async fn run(&self, args: &[&str]) -> std::process::Output {
         Command::new(executable())
             .args(args)

@@ -1,6 +1,8 @@
-//! A kept monitoring payload opens, updates or resolves incidents; all of it in the transaction that ends the job.
+//! A kept monitoring payload opens, updates or resolves incidents; all of it in the transaction that ends the job. One that
+//! keeps failing for reasons of its own is set aside as `failed` after three tries.
 
-use crate::Shared;
+use crate::patience::{TRIES, is_passing};
+use crate::{Shared, organization_of};
 use actions::alerts::{Ingested, count};
 use actions::jobs::IngestAlert;
 use domain::alert::AlertSourceKind;
@@ -11,39 +13,72 @@ use store::inbox::{Inbox, Status};
 
 impl Run<Shared> for IngestAlert {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
-        let Some(organization) = job.organization.map(OrganizationId) else {
-            return Err(JobError::GiveUp(anyhow::anyhow!("the job has no organization")));
-        };
-        let mut tx = shared.db.begin(organization).await?;
-        let inbox = match store::inbox::get_for_update(&mut tx, self.inbox).await {
-            Err(store::Error::NotFound) => return Ok(Outcome::Cancelled("the inbox row is gone".into())),
-            other => other?,
-        };
-        if inbox.entry.status != Status::Pending {
-            return Ok(Outcome::Cancelled(format!("the inbox row is {} already", inbox.entry.status)));
-        }
-        match ingest(&mut tx, organization, &inbox).await? {
-            Ok(done) => {
-                finish(&mut tx, self.inbox, &done).await?;
-                job.complete_in(&mut tx).await?;
-                tx.commit().await?;
-                for one in &done {
-                    count(kind(&inbox), one.outcome.as_str());
-                }
+        let organization = organization_of(job)?;
+        match work(self.inbox, job, shared, organization).await {
+            Err(JobError::Retry(error)) if job.attempt >= TRIES && !is_passing(&error) => {
+                let why = format!("it could not be processed: {error:#}");
+                set_aside(self.inbox, job, shared, organization, &why).await
             }
-            Err(reason) => {
-                // What the attempt wrote is undone; that it failed is kept.
-                tx.rollback().await?;
-                let mut tx = shared.db.begin(organization).await?;
-                store::inbox::finish(&mut tx, self.inbox, Status::Failed, Some(&reason), None).await?;
-                job.complete_in(&mut tx).await?;
-                tx.commit().await?;
-                count(kind(&inbox), "failed");
-                tracing::warn!(inbox.id = %self.inbox, reason, "a monitoring payload could not be used");
-            }
+            result => result,
         }
-        Ok(Outcome::Done)
     }
+}
+
+async fn work(id: InboxId, job: &Running, shared: &Shared, organization: OrganizationId) -> JobResult {
+    let mut tx = shared.db.begin(organization).await?;
+    let inbox = match pending(&mut tx, id).await? {
+        Ok(inbox) => inbox,
+        Err(why) => return Ok(Outcome::Cancelled(why)),
+    };
+    match ingest(&mut tx, organization, &inbox).await? {
+        Ok(done) => {
+            finish(&mut tx, id, &done).await?;
+            job.complete_in(&mut tx).await?;
+            tx.commit().await?;
+            for one in &done {
+                count(kind(&inbox), one.outcome.as_str());
+            }
+            Ok(Outcome::Done)
+        }
+        Err(reason) => {
+            // What the attempt wrote is undone; that it failed is kept.
+            tx.rollback().await?;
+            set_aside(id, job, shared, organization, &reason).await
+        }
+    }
+}
+
+/// The row, held until the end of the transaction; or why there is nothing to do for it.
+async fn pending(tx: &mut Tx, id: InboxId) -> Result<Result<Inbox, String>, store::Error> {
+    let inbox = match store::inbox::get_for_update(tx, id).await {
+        Err(store::Error::NotFound) => return Ok(Err("the inbox row is gone".into())),
+        other => other?,
+    };
+    match inbox.entry.status {
+        Status::Pending => Ok(Ok(inbox)),
+        status => Ok(Err(format!("the inbox row is {status} already"))),
+    }
+}
+
+/// Keeps the payload where people see it, with the reason. It can be replayed.
+async fn set_aside(
+    id: InboxId,
+    job: &Running,
+    shared: &Shared,
+    organization: OrganizationId,
+    reason: &str,
+) -> JobResult {
+    let mut tx = shared.db.begin(organization).await?;
+    let inbox = match pending(&mut tx, id).await? {
+        Ok(inbox) => inbox,
+        Err(why) => return Ok(Outcome::Cancelled(why)),
+    };
+    store::inbox::finish(&mut tx, id, Status::Failed, Some(reason), None).await?;
+    job.complete_in(&mut tx).await?;
+    tx.commit().await?;
+    count(kind(&inbox), "failed");
+    tracing::warn!(inbox.id = %id, reason, "a monitoring payload could not be used");
+    Ok(Outcome::Done)
 }
 
 /// The inbox calls its row after the kind of the source.

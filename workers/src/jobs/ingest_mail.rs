@@ -3,6 +3,7 @@
 //! Reading and storing attachments happen before it; a second run finds the same files there. A message that keeps
 //! failing for reasons of its own is set aside as `failed` after three tries, so that it stops nobody else.
 
+use crate::patience::{TRIES, is_passing};
 use crate::{Shared, organization_of};
 use actions::inbox::MailEnvelope;
 use actions::jobs::IngestMail;
@@ -25,9 +26,6 @@ static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
     register_int_counter_vec!("relaydesk_mail_ingest_total", "What became of mails", &["outcome"])
         .expect("a metric that can be registered")
 });
-
-/// After so many attempts a message that the database does not take is `failed`.
-const TRIES: i16 = 3;
 
 impl Run<Shared> for IngestMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
@@ -168,33 +166,4 @@ async fn set_aside(
     INGESTED.with_label_values(&["failed"]).inc();
     tracing::warn!(inbox.id = %entry.id, why, "a mail was set aside");
     Ok(Outcome::Done)
-}
-
-/// True for what time mends: no database, a deadlock, a full disk. False for what this mail does wrong each time.
-fn is_passing(error: &anyhow::Error) -> bool {
-    if let Some(error) = error.downcast_ref::<actions::Error>() {
-        return match error {
-            actions::Error::Store(error) => is_passing_in_store(error),
-            actions::Error::Invalid(_)
-            | actions::Error::Conflict(_)
-            | actions::Error::Forbidden(_)
-            | actions::Error::NotFound => false,
-            _ => true,
-        };
-    }
-    if let Some(error) = error.downcast_ref::<store::Error>() {
-        return is_passing_in_store(error);
-    }
-    error.downcast_ref::<queue::CompleteError>().is_some()
-}
-
-fn is_passing_in_store(error: &store::Error) -> bool {
-    match error {
-        store::Error::Constraint { .. } | store::Error::Corrupt(_) | store::Error::NotFound => false,
-        // Classes 22 and 54: data that PostgreSQL does not take, or too much of it.
-        store::Error::Database(sqlx::Error::Database(error)) => {
-            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
-        }
-        _ => true,
-    }
 }

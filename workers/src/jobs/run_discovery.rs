@@ -15,6 +15,7 @@ use store::discovery_sources::DiscoverySource;
 
 /// Items shown with their differences, and errors of rows, at most.
 const SAMPLE: usize = 100;
+const GIVEN_UP: &str = "the run was given up meanwhile: nothing was changed";
 
 impl Run<Shared> for RunDiscovery {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
@@ -101,7 +102,9 @@ async fn work(
         }
     };
     let found = found(inventory, &plan);
-    store::discovery_runs::finish(&mut tx, run.id, Ok(&found)).await?;
+    if !store::discovery_runs::finish(&mut tx, run.id, Ok(&found)).await? {
+        return Ok(Outcome::Cancelled(GIVEN_UP.into()));
+    }
     let result = json!({"run": run.id, "counts": found.counts});
     job.complete_with(&mut tx, &result).await?;
     tx.commit().await?;
@@ -117,7 +120,9 @@ async fn fail(
     reason: &str,
 ) -> JobResult {
     let mut tx = shared.db.begin(organization).await?;
-    store::discovery_runs::finish(&mut tx, run.id, Err(reason)).await?;
+    if !store::discovery_runs::finish(&mut tx, run.id, Err(reason)).await? {
+        return Ok(Outcome::Cancelled(GIVEN_UP.into()));
+    }
     job.complete_with(&mut tx, &json!({"run": run.id, "error": reason})).await?;
     tx.commit().await?;
     tracing::warn!(discovery.run = %run.id, reason, "an inventory could not be read");

@@ -1,0 +1,70 @@
+//! A PostgreSQL of one test's own, which can go away, come back and crash.
+
+use crate::TestDb;
+use crate::database::{PREFIX, programs};
+use embedded::{Cluster, Options};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tokio::process::Command;
+use tokio::task::spawn_blocking;
+
+/// Durable, unlike the cluster that the other tests share: what it has committed survives its crash.
+#[derive(Debug)]
+pub struct Server {
+    options: Options,
+    /// `None` while it is away.
+    cluster: Option<Cluster>,
+}
+
+impl Server {
+    pub async fn start() -> Server {
+        let folder = format!("{PREFIX}own-{}", uuid::Uuid::new_v4().simple());
+        let options = Options { binaries: programs(), ..Options::new(Path::new("/tmp").join(folder)) };
+        let mut server = Server { options, cluster: None };
+        server.come_back().await;
+        server
+    }
+
+    /// Its database, freshly migrated. Call it once.
+    pub async fn database(&self) -> TestDb {
+        TestDb::on(self.cluster()).await
+    }
+
+    /// Ends it: sessions are cut, nobody can connect.
+    pub async fn go_away(&mut self) {
+        let cluster = self.cluster.take();
+        spawn_blocking(move || drop(cluster)).await.expect("it stops");
+    }
+
+    /// Starts it on the same data, reachable as before.
+    pub async fn come_back(&mut self) {
+        let options = self.options.clone();
+        let started = spawn_blocking(move || Cluster::start(options)).await.expect("it starts");
+        self.cluster = Some(started.unwrap_or_else(|error| panic!("the test needs a PostgreSQL: {error}")));
+    }
+
+    /// What `pg_ctl stop -m immediate` does: all its processes end at once, without a checkpoint. Returns when its supervisor
+    /// has started it again and the log was replayed.
+    pub async fn crash(&self) {
+        let cluster = self.cluster();
+        let (before, begun) = (cluster.restarts(), Instant::now());
+        let pid = cluster.pid().expect("it runs").to_string();
+        let told = Command::new("kill").args(["-QUIT", &pid]).status().await.expect("kill runs");
+        assert!(told.success(), "kill {pid}");
+        while cluster.restarts() == before {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it did not come back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn cluster(&self) -> &Cluster {
+        self.cluster.as_ref().expect("it is there")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.cluster.take());
+        let _ = std::fs::remove_dir_all(&self.options.dir);
+    }
+}
