@@ -28,6 +28,18 @@ pub async fn record(
     ticket: Option<TicketId>,
     payload: Value,
 ) -> Result<EventId> {
+    record_with(tx, actor, kind, ticket, payload, Vec::new()).await
+}
+
+/// Like [`record`], with further jobs that follow from the same change: one statement for all of them.
+pub async fn record_with(
+    tx: &mut Tx,
+    actor: &Actor,
+    kind: &str,
+    ticket: Option<TicketId>,
+    payload: Value,
+    mut jobs: Vec<queue::NewJob>,
+) -> Result<EventId> {
     let event = store::events::NewEvent {
         id: EventId::new(),
         kind,
@@ -38,7 +50,7 @@ pub async fn record(
         trace_parent: queue::trace::current().map(|context| context.to_string()),
     };
     store::events::insert(tx, &event).await?;
-    let job = queue::NewJob::of(&React { event: event.id }).organization(actor.organization);
-    queue::enqueue(tx, &[job]).await?;
+    jobs.push(queue::NewJob::of(&React { event: event.id }).organization(actor.organization));
+    queue::enqueue(tx, &jobs).await?;
     Ok(event.id)
 }

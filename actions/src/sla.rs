@@ -11,7 +11,7 @@ pub use view::{ClockView, TicketClocks, view};
 use crate::jobs::{CheckSla, RecomputeSla};
 use crate::{Result, escalations};
 use book::Book;
-use domain::sla::{Clock, Goal, Metric, Phase, Work};
+use domain::sla::{Clock, Goal, Metric, Phase, Verdict, Work};
 use domain::{Actor, OrganizationId, SlaClockId, TicketId};
 use queue::{NewJob, Unique};
 use store::Tx;
@@ -22,14 +22,37 @@ use store::tickets::Ticket;
 /// Tickets whose clocks are worked out anew in one transaction.
 const BATCH: i64 = 50;
 
-/// Starts the clocks of a new ticket, if a policy holds for it.
-pub async fn on_opened(tx: &mut Tx, ticket: &Ticket) -> Result<()> {
-    let mut book = Book::load(tx).await?;
-    let Some(policy) = book.choose(ticket) else { return Ok(()) };
-    for metric in [Metric::FirstResponse, Metric::Resolution] {
-        start(tx, &mut book, &policy, ticket, metric).await?;
+/// The clocks of a ticket that is about to be opened.
+#[derive(Default)]
+pub(crate) struct Opening {
+    book: Book,
+    started: Vec<(StoredClock, Option<Verdict>)>,
+}
+
+impl Opening {
+    /// Reads what is needed and writes nothing: comes before the ticket's number is taken.
+    pub async fn plan(tx: &mut Tx, ticket: &Ticket) -> Result<Self> {
+        let mut book = Book::load(tx).await?;
+        let Some(policy) = book.choose(ticket) else { return Ok(Opening::default()) };
+        let mut started = Vec::new();
+        for metric in [Metric::FirstResponse, Metric::Resolution] {
+            started.push(start(tx, &mut book, &policy, ticket, metric).await?);
+        }
+        Ok(Opening { book, started })
     }
-    Ok(())
+
+    /// Starts the clocks of the ticket that is there now. Answers their timers, for the caller to enqueue.
+    pub async fn start(self, tx: &mut Tx, ticket: &Ticket) -> Result<Vec<NewJob>> {
+        let clocks: Vec<&StoredClock> = self.started.iter().map(|(stored, _)| stored).collect();
+        store::sla_clocks::insert(tx, &clocks).await?;
+        for (stored, verdict) in &self.started {
+            if let Some(verdict) = verdict {
+                judge::record(tx, &self.book, ticket, stored, stored.policy, verdict.clone()).await?;
+            }
+        }
+        let organization = tx.organization();
+        Ok(clocks.into_iter().filter_map(|stored| timer(organization, stored)).collect())
+    }
 }
 
 /// Leads the clocks along with a ticket that changed.
@@ -85,7 +108,14 @@ fn goal(policy: Option<&Policy>, ticket: &Ticket, metric: Metric) -> Goal {
     Goal { target: seconds.map(|s| chrono::TimeDelta::seconds(s.into())), warn_percent: policy.warn_percent }
 }
 
-async fn start(tx: &mut Tx, book: &mut Book, policy: &Policy, ticket: &Ticket, metric: Metric) -> Result<()> {
+/// A new clock, not stored yet.
+async fn start(
+    tx: &mut Tx,
+    book: &mut Book,
+    policy: &Policy,
+    ticket: &Ticket,
+    metric: Metric,
+) -> Result<(StoredClock, Option<Verdict>)> {
     let rules = book.rules(tx, policy.calendar).await?;
     let now = tx.now();
     let clock = Clock::start(metric, goal(Some(policy), ticket, metric), ticket.created_at, &rules, now);
@@ -98,12 +128,7 @@ async fn start(tx: &mut Tx, book: &mut Book, policy: &Policy, ticket: &Ticket, m
     };
     // A ticket that waits already, and is late already.
     let verdict = stored.clock.follow(ticket.status.into(), &rules, now);
-    store::sla_clocks::insert(tx, &stored).await?;
-    if let Some(verdict) = verdict {
-        judge::record(tx, book, ticket, &stored, stored.policy, verdict).await?;
-    }
-    let organization = tx.organization();
-    set_timer(tx, organization, &stored).await
+    Ok((stored, verdict))
 }
 
 /// `edited`: the contents of a policy or calendar may be different though their ids are the same.
@@ -117,7 +142,13 @@ async fn follow(tx: &mut Tx, book: &mut Book, ticket: &Ticket, edited: bool) -> 
             // A policy holds only now: time counts from the ticket's beginning.
             (None, Some(policy)) if matches!(work, Work::Active | Work::Waiting) => {
                 if metric == Metric::Resolution || ticket.first_responded_at.is_none() {
-                    start(tx, book, policy, ticket, metric).await?;
+                    let (stored, verdict) = start(tx, book, policy, ticket, metric).await?;
+                    store::sla_clocks::insert(tx, &[&stored]).await?;
+                    if let Some(verdict) = verdict {
+                        judge::record(tx, book, ticket, &stored, stored.policy, verdict).await?;
+                    }
+                    let organization = tx.organization();
+                    set_timer(tx, organization, &stored).await?;
                 }
             }
             (None, _) => {}
@@ -200,8 +231,13 @@ async fn note_end(tx: &mut Tx, ticket: &Ticket, before: &StoredClock, after: &St
 }
 
 async fn set_timer(tx: &mut Tx, organization: OrganizationId, stored: &StoredClock) -> Result<()> {
-    let Some(at) = stored.clock.next_check() else { return Ok(()) };
-    let job = NewJob::of(&CheckSla { clock: stored.id, at: Some(at) }).organization(organization).run_at(at);
-    queue::enqueue(tx, &[job]).await?;
+    if let Some(job) = timer(organization, stored) {
+        queue::enqueue(tx, &[job]).await?;
+    }
     Ok(())
+}
+
+fn timer(organization: OrganizationId, stored: &StoredClock) -> Option<NewJob> {
+    let at = stored.clock.next_check()?;
+    Some(NewJob::of(&CheckSla { clock: stored.id, at: Some(at) }).organization(organization).run_at(at))
 }

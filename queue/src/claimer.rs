@@ -51,6 +51,7 @@ impl Claimer {
                     () = self.wake.woken() => {}
                     () = look_at(suspicion.as_ref()) => {}
                 }
+                self.gather(&permits).await;
             }
             if let Some(mut suspect) = suspicion.take_if(|suspect| suspect.look <= Instant::now())
                 && (self.return_unknown().await.is_err() || Instant::now() < suspect.until)
@@ -95,6 +96,16 @@ impl Claimer {
                         return;
                     }
                 }
+            }
+        }
+    }
+
+    /// A lane that is busy already fetches what comes in during a few milliseconds together; an idle one waits for nothing.
+    async fn gather(&self, permits: &Semaphore) {
+        if permits.available_permits() * 4 <= self.concurrency * 3 {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = tokio::time::sleep(GATHER) => {}
             }
         }
     }

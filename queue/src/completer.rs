@@ -10,11 +10,15 @@ use sqlx::PgConnection;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use uuid::Uuid;
 
 const BATCH: usize = 1000;
+/// How long a look at what was completed inside handlers' transactions waits for company: nothing hangs on it but the news of
+/// a rollback.
+const GATHER: Duration = Duration::from_millis(20);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -109,43 +113,67 @@ impl Completer {
     pub async fn run(mut self) {
         let mut commands = Vec::with_capacity(BATCH);
         let mut patience = Patience::default();
-        while self.receiver.recv_many(&mut commands, BATCH).await > 0 {
+        let mut batch: Vec<Completion> = Vec::new();
+        let mut due = Instant::now();
+        loop {
+            let receive = self.receiver.recv_many(&mut commands, BATCH);
+            let received = if batch.is_empty() {
+                let received = receive.await;
+                due = Instant::now() + GATHER;
+                Some(received)
+            } else {
+                tokio::time::timeout_at(due, receive).await.ok()
+            };
             let mut flushed = Vec::new();
-            let mut batch = Vec::with_capacity(commands.len());
             for command in commands.drain(..) {
                 match command {
                     Command::Complete(completion) => batch.push(*completion),
                     Command::Flush(answer) => flushed.push(answer),
                 }
             }
-            let batch = Arc::new(batch);
-            while !batch.is_empty() {
-                let work = batch.clone();
-                let written = self
-                    .plumbing
-                    .run(move |connection| Box::pin(async move { write(connection, &work).await }))
-                    .await;
-                match written {
-                    Ok(()) => {
-                        patience.reset();
-                        self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
-                        break;
-                    }
-                    Err(error) => {
-                        if !patience.failed("writing completions", &error, &self.stop).await {
-                            warn!(
-                                jobs = batch.len(),
-                                "completions could not be written before the end; the jobs will run again"
-                            );
-                            return;
-                        }
-                    }
-                }
+            let ended = received == Some(0);
+            let hurried = ended || received.is_none() || !flushed.is_empty() || batch.len() >= BATCH;
+            // Their rows are gone already, most likely.
+            if !hurried && batch.iter().all(|completion| matches!(completion.end, End::DoneInside { .. })) {
+                continue;
+            }
+            if !self.write_all(std::mem::take(&mut batch), &mut patience).await {
+                return;
             }
             for answer in flushed {
                 let _ = answer.send(());
             }
+            if ended {
+                return;
+            }
         }
+    }
+
+    /// Until it is written; false when the end came first.
+    async fn write_all(&self, batch: Vec<Completion>, patience: &mut Patience) -> bool {
+        let batch = Arc::new(batch);
+        while !batch.is_empty() {
+            let work = batch.clone();
+            let written =
+                self.plumbing.run(move |connection| Box::pin(async move { write(connection, &work).await })).await;
+            match written {
+                Ok(()) => {
+                    patience.reset();
+                    self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
+                    break;
+                }
+                Err(error) => {
+                    if !patience.failed("writing completions", &error, &self.stop).await {
+                        warn!(
+                            jobs = batch.len(),
+                            "completions could not be written before the end; the jobs will run again"
+                        );
+                        return false;
+                    }
+                }
+            }
+        }
+        true
     }
 }
 

@@ -25,6 +25,8 @@ impl Plumbing {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
             ("jit", "off"),
+            // And with one plan left, there is nothing to plan anew for each batch.
+            ("plan_cache_mode", "force_generic_plan"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(connections)

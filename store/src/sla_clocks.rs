@@ -131,34 +131,46 @@ pub async fn of_tickets(tx: &mut Tx, tickets: &[TicketId]) -> Result<Vec<StoredC
         .collect()
 }
 
-pub async fn insert(tx: &mut Tx, stored: &StoredClock) -> Result<()> {
+/// New clocks, in one statement.
+pub async fn insert(tx: &mut Tx, clocks: &[&StoredClock]) -> Result<()> {
+    if clocks.is_empty() {
+        return Ok(());
+    }
     let organization = tx.organization();
-    let clock = &stored.clock;
-    let (phase, since) = phase(clock);
+    fn column<T>(clocks: &[&StoredClock], value: impl Fn(&StoredClock) -> T) -> Vec<T> {
+        clocks.iter().map(|stored| value(stored)).collect()
+    }
     sqlx::query!(
         "insert into sla_clocks (id, organization_id, ticket_id, metric, policy_id, calendar_id, target_us, warn_percent,
                                  phase, phase_since, started_at, elapsed_us, warn_at, due_at, warned_at, breached_at,
                                  generation, armed_at, next_check_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)",
-        stored.id.0,
+         select u.id, $1, u.ticket_id, u.metric, u.policy_id, u.calendar_id, u.target_us, u.warn_percent, u.phase,
+                u.phase_since, u.started_at, u.elapsed_us, u.warn_at, u.due_at, u.warned_at, u.breached_at, u.generation,
+                u.armed_at, u.next_check_at
+           from unnest($2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::int8[], $8::int2[], $9::text[],
+                       $10::timestamptz[], $11::timestamptz[], $12::int8[], $13::timestamptz[], $14::timestamptz[],
+                       $15::timestamptz[], $16::timestamptz[], $17::int4[], $18::timestamptz[], $19::timestamptz[])
+             as u(id, ticket_id, metric, policy_id, calendar_id, target_us, warn_percent, phase, phase_since, started_at,
+                  elapsed_us, warn_at, due_at, warned_at, breached_at, generation, armed_at, next_check_at)",
         organization.0,
-        stored.ticket.0,
-        clock.metric.as_str(),
-        stored.policy.map(|id| id.0),
-        stored.calendar.map(|id| id.0),
-        clock.goal.target.map(us),
-        clock.goal.warn_percent.map(i16::from),
-        phase,
-        since,
-        clock.started_at,
-        us(clock.elapsed),
-        clock.warn_at,
-        clock.due_at,
-        clock.warned_at,
-        clock.breached_at,
-        clock.generation,
-        clock.armed_at,
-        clock.next_check(),
+        &column(clocks, |s| s.id.0),
+        &column(clocks, |s| s.ticket.0),
+        &column(clocks, |s| s.clock.metric.as_str().to_owned()),
+        &column(clocks, |s| s.policy.map(|id| id.0)) as &[Option<Uuid>],
+        &column(clocks, |s| s.calendar.map(|id| id.0)) as &[Option<Uuid>],
+        &column(clocks, |s| s.clock.goal.target.map(us)) as &[Option<i64>],
+        &column(clocks, |s| s.clock.goal.warn_percent.map(i16::from)) as &[Option<i16>],
+        &column(clocks, |s| phase(&s.clock).0.to_owned()),
+        &column(clocks, |s| phase(&s.clock).1) as &[Option<DateTime<Utc>>],
+        &column(clocks, |s| s.clock.started_at),
+        &column(clocks, |s| us(s.clock.elapsed)),
+        &column(clocks, |s| s.clock.warn_at) as &[Option<DateTime<Utc>>],
+        &column(clocks, |s| s.clock.due_at) as &[Option<DateTime<Utc>>],
+        &column(clocks, |s| s.clock.warned_at) as &[Option<DateTime<Utc>>],
+        &column(clocks, |s| s.clock.breached_at) as &[Option<DateTime<Utc>>],
+        &column(clocks, |s| s.clock.generation),
+        &column(clocks, |s| s.clock.armed_at),
+        &column(clocks, |s| s.clock.next_check()) as &[Option<DateTime<Utc>>],
     )
     .execute(&mut **tx)
     .await?;

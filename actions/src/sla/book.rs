@@ -10,6 +10,7 @@ use store::Tx;
 use store::sla_policies::Policy;
 use store::tickets::Ticket;
 
+#[derive(Default)]
 pub(super) struct Book {
     in_force: Vec<Policy>,
     rules: HashMap<Option<CalendarId>, Arc<Calendar>>,
@@ -18,11 +19,6 @@ pub(super) struct Book {
 impl Book {
     pub async fn load(tx: &mut Tx) -> Result<Self> {
         Ok(Book { in_force: store::sla_policies::in_force(tx).await?, rules: HashMap::new() })
-    }
-
-    /// For those who ask for calendars only.
-    pub fn empty() -> Self {
-        Book { in_force: Vec::new(), rules: HashMap::new() }
     }
 
     /// The policy that holds for the ticket.

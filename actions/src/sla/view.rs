@@ -34,7 +34,7 @@ pub struct ClockView {
 /// Those of all the given tickets; tickets without clocks are left out.
 pub async fn view(tx: &mut Tx, tickets: &[TicketId]) -> Result<HashMap<TicketId, TicketClocks>> {
     let now = tx.now();
-    let mut book = Book::empty();
+    let mut book = Book::default();
     let mut all: HashMap<TicketId, TicketClocks> = HashMap::new();
     for stored in store::sla_clocks::of_tickets(tx, tickets).await? {
         let clocks = all.entry(stored.ticket).or_default();

@@ -21,6 +21,8 @@ pub(super) struct Note {
     pub payload: Map<String, Value>,
     /// Tells of an internal comment: for staff only.
     pub is_internal: bool,
+    /// Further jobs that follow from it.
+    pub jobs: Vec<queue::NewJob>,
 }
 
 impl Note {
@@ -79,7 +81,8 @@ pub(super) async fn apply(
 pub(super) async fn tell(tx: &mut Tx, actor: &Actor, ticket: &Ticket, note: Note) -> Result<()> {
     remember(tx, actor, ticket, &note).await?;
     let kind = format!("{}.{}", ticket.kind, note.verb());
-    events::record(tx, actor, &kind, Some(ticket.id), payload(ticket, &note.changes, note.payload)).await?;
+    let payload = payload(ticket, &note.changes, note.payload);
+    events::record_with(tx, actor, &kind, Some(ticket.id), payload, note.jobs).await?;
     Ok(())
 }
 

@@ -87,6 +87,7 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
         created_at: now,
         updated_at: now,
     };
+    let clocks = crate::sla::Opening::plan(tx, &ticket).await?;
     ticket.number = store::tickets::insert(tx, &ticket).await?;
     for tag in &tags {
         store::ticket_tags::add(tx, ticket.id, tag).await?;
@@ -94,8 +95,8 @@ pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> 
     for watcher in &new.watchers {
         store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
     }
-    crate::sla::on_opened(tx, &ticket).await?;
     let mut note = Note::action("opened");
+    note.jobs = clocks.start(tx, &ticket).await?;
     note.changes = first_values(&ticket, &tags);
     note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
     note.payload.insert("tags".into(), tags.into());
