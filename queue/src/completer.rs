@@ -3,7 +3,7 @@
 use crate::enqueue::CHANNEL;
 use crate::held::Held;
 use crate::metrics;
-use crate::plumbing::{Patience, Plumbing};
+use crate::plumbing::{Patience, Plumbing, is_about_the_data};
 use crate::running::FINISH;
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -43,7 +43,7 @@ impl Failure {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum End {
     Done {
         result: Option<String>,
@@ -84,7 +84,7 @@ impl End {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Completion {
     pub id: Uuid,
     pub run: i64,
@@ -149,16 +149,53 @@ impl Completer {
         }
     }
 
+    /// Something in the batch cannot be written. The others are, and that one is a dead letter: the process must not stand
+    /// still because of it.
+    async fn one_by_one(&self, batch: &Arc<Vec<Completion>>) {
+        for index in 0..batch.len() {
+            let work = batch.clone();
+            let write_one = |work: Arc<Vec<Completion>>| {
+                self.plumbing.run(move |connection| {
+                    Box::pin(async move { write(connection, &work[index..=index]).await })
+                })
+            };
+            let Err(error) = write_one(work).await else { continue };
+            let completion = &batch[index];
+            tracing::error!(job.id = %completion.id, %error, end = completion.end.name(), "the end of a job cannot be written");
+            let dead = Completion {
+                end: End::Dead {
+                    failure: Failure::Failed,
+                    error: format!("its end ({}) could not be written: {error}", completion.end.name()),
+                },
+                ..completion.clone()
+            };
+            let last = self
+                .plumbing
+                .run(move |connection| Box::pin(async move { write(connection, &[dead]).await }))
+                .await;
+            if let Err(error) = last {
+                tracing::error!(job.id = %completion.id, %error, "nor as a dead letter; it runs again when the lease ends");
+            }
+        }
+    }
+
     /// Until it is written; false when the end came first.
     async fn write_all(&self, batch: Vec<Completion>, patience: &mut Patience) -> bool {
         let batch = Arc::new(batch);
         while !batch.is_empty() {
             let work = batch.clone();
-            let written =
-                self.plumbing.run(move |connection| Box::pin(async move { write(connection, &work).await })).await;
+            let written = self
+                .plumbing
+                .run(move |connection| Box::pin(async move { write(connection, &work).await }))
+                .await;
             match written {
                 Ok(()) => {
                     patience.reset();
+                    self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
+                    break;
+                }
+                Err(error) if is_about_the_data(&error) => {
+                    self.one_by_one(&batch).await;
                     self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
                     break;
                 }

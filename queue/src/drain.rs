@@ -3,6 +3,7 @@
 use crate::claim::{self, Envelope};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
+use crate::heart;
 use crate::registry::Registry;
 use crate::runner::Runner;
 use crate::sweep;
@@ -81,7 +82,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             .execute(&mut *connection)
             .await?;
         let drained = self.all(&mut connection, worker).await;
-        sqlx::query("delete from queue.workers where id = $1").bind(worker).execute(&mut *connection).await?;
+        heart::sign_off(&mut connection, worker).await?;
         drained
     }
 

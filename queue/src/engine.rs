@@ -13,14 +13,16 @@ use crate::plumbing::Plumbing;
 use crate::registry::Registry;
 use crate::runner::Runner;
 use apalis_core::worker::builder::WorkerBuilder;
+use futures::FutureExt;
 use sqlx::PgPool;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 /// A running engine. Call [`Engine::shutdown`]; dropped without it, its jobs run again when their lease ends.
@@ -37,6 +39,8 @@ pub struct Engine {
     plumbing: Plumbing,
     heart_plumbing: Plumbing,
     leading: Arc<AtomicBool>,
+    /// A background task ended that should not have.
+    broken: CancellationToken,
     /// Claims no more.
     stop_claiming: CancellationToken,
     /// Ends everything else.
@@ -59,6 +63,8 @@ impl Engine {
         let (config, registry) = (Arc::new(config), Arc::new(registry));
         let kinds: Arc<[&'static str]> = registry.kinds().into();
         let (stop_claiming, stop) = (CancellationToken::new(), CancellationToken::new());
+        let broken = CancellationToken::new();
+        let watch = Watch { broken: broken.clone(), stopping: stop_claiming.clone() };
         let incarnation = Arc::new(Incarnation::new());
         let held = Arc::new(Held::default());
         let leading = Arc::new(AtomicBool::new(false));
@@ -90,30 +96,26 @@ impl Engine {
                 hand_over: hand_over.clone(),
                 stop: stop_claiming.clone(),
             };
-            claimers.push(tokio::spawn(claimer.run()));
-            lanes.push(tokio::spawn(work(
-                lane.name.clone(),
-                hand_over.clone(),
-                runner.clone(),
-                completions.clone(),
-            )));
+            claimers.push(watch.spawn("a claimer", claimer.run()));
+            let worker = work(lane.name.clone(), hand_over.clone(), runner.clone(), completions.clone());
+            lanes.push(watch.spawn("a lane", worker));
             hand_overs.push(hand_over);
         }
 
+        let completer =
+            Completer { receiver, held: held.clone(), plumbing: plumbing.clone(), stop: stop.clone() };
+        let poll = listener::poll(
+            plumbing.clone(),
+            names.clone(),
+            kinds,
+            wakers.clone(),
+            config.poll,
+            stop_claiming.clone(),
+        );
         let mut background = vec![
-            tokio::spawn(
-                Completer { receiver, held: held.clone(), plumbing: plumbing.clone(), stop: stop.clone() }
-                    .run(),
-            ),
-            tokio::spawn(listener::listen(options, wakers.clone(), stop.clone())),
-            tokio::spawn(listener::poll(
-                plumbing.clone(),
-                names.clone(),
-                kinds,
-                wakers.clone(),
-                config.poll,
-                stop_claiming.clone(),
-            )),
+            watch.spawn("the completer", completer.run()),
+            watch.spawn("the listener", listener::listen(options, wakers.clone(), stop.clone())),
+            watch.spawn("the poll", poll),
         ];
         if config.may_lead {
             let leader = Leader {
@@ -124,10 +126,10 @@ impl Engine {
                 leading: leading.clone(),
                 stop: stop_claiming.clone(),
             };
-            background.push(tokio::spawn(leader.run()));
+            background.push(watch.spawn("the leader", leader.run()));
             for duty in leader::duties() {
                 let duty = duty.run(plumbing.clone(), config.clone(), leading.clone(), stop_claiming.clone());
-                background.push(tokio::spawn(duty));
+                background.push(watch.spawn("a duty of the leader", duty));
             }
         }
         let heart = Heart {
@@ -142,7 +144,7 @@ impl Engine {
             registered: wakers.lanes.values().cloned().collect(),
             stop: stop.clone(),
         };
-        let heart = vec![tokio::spawn(heart.run())];
+        let heart = vec![watch.spawn("the heartbeat", heart.run())];
         Engine {
             incarnation,
             held,
@@ -155,9 +157,16 @@ impl Engine {
             plumbing,
             heart_plumbing,
             leading,
+            broken,
             stop_claiming,
             stop,
         }
+    }
+
+    /// Resolves when one of the engine's own tasks has ended though nobody stopped it: a defect. The process should end, and
+    /// its supervisor start another; half an engine looks alive and is not.
+    pub async fn broken(&self) {
+        self.broken.cancelled().await;
     }
 
     /// Who this process is in `queue.workers` at the moment.
@@ -180,9 +189,8 @@ impl Engine {
     pub async fn shutdown(mut self, grace: Duration) {
         let started = Instant::now();
         self.stop_claiming.cancel();
-        for claimer in self.claimers.drain(..) {
-            let _ = tokio::time::timeout(Duration::from_secs(3), claimer).await;
-        }
+        let claimers = futures::future::join_all(self.claimers.drain(..));
+        let _ = tokio::time::timeout(Duration::from_secs(3), claimers).await;
         let unstarted: Vec<Envelope> = self.hand_overs.iter().flat_map(HandOver::close).collect();
         if !unstarted.is_empty() {
             let _ = tokio::time::timeout(Duration::from_secs(3), give_back(&self.plumbing, &unstarted)).await;
@@ -226,6 +234,25 @@ impl Engine {
             task.abort();
         }
         self.held.stop_all(Stop::Lost);
+    }
+}
+
+/// Notes when a background task ends before its time.
+struct Watch {
+    broken: CancellationToken,
+    stopping: CancellationToken,
+}
+
+impl Watch {
+    fn spawn(&self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+        let (broken, stopping) = (self.broken.clone(), self.stopping.clone());
+        tokio::spawn(async move {
+            let ended = AssertUnwindSafe(task).catch_unwind().await;
+            if !stopping.is_cancelled() {
+                error!(panicked = ended.is_err(), "{what} of the job engine ended; the engine cannot go on");
+                broken.cancel();
+            }
+        })
     }
 }
 

@@ -138,7 +138,7 @@ pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<V
     // Keys in one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     if jobs.iter().any(|job| job.unique.is_some()) {
-        order.sort_by_key(|i| jobs[*i].unique.as_ref().map(|(key, _)| key.as_str()));
+        order.sort_by_key(|i| jobs[*i].unique.as_ref().map(|(key, _)| (jobs[*i].kind, key.as_str())));
     }
     let mut kept = HashMap::new();
     for chunk in order.chunks(BATCH) {

@@ -3,7 +3,7 @@
 use crate::held::{Claim, Held, Stop};
 use crate::listener::Waker;
 use crate::plumbing::{Plumbing, jittered};
-use sqlx::Row;
+use sqlx::{Connection, PgConnection, Row};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -60,7 +60,7 @@ impl Heart {
         let mut failures = 0u32;
         loop {
             let sent = Instant::now();
-            let answer = if registered { self.beat().await } else { self.register().await };
+            let answer = self.ask(registered, alive_since).await;
             let wait = match answer {
                 Ok(Beat::Alive { cancel }) => {
                     if !registered {
@@ -88,10 +88,6 @@ impl Heart {
                     if failures == 1 {
                         warn!(%error, "heartbeat failed; trying again");
                     }
-                    if alive_since.elapsed() > self.lease {
-                        // Others may run our jobs by now: stop having effects.
-                        self.held.stop_all(Stop::Lost);
-                    }
                     (self.beat / 5).min(Duration::from_secs(1))
                 }
             };
@@ -99,6 +95,25 @@ impl Heart {
                 () = self.stop.cancelled() => return,
                 () = self.wake.notified(), if registered => {}
                 () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    /// One beat. When the lease runs out before the answer comes (a connection may be silent for long before it is known to
+    /// be dead), others may run our jobs: what runs here is told to stop.
+    async fn ask(&self, registered: bool, alive_since: Instant) -> Result<Beat, sqlx::Error> {
+        if !registered {
+            return self.register().await;
+        }
+        let beat = self.beat();
+        tokio::pin!(beat);
+        let end = alive_since + self.lease - self.lease / 8;
+        tokio::select! {
+            answer = &mut beat => answer,
+            () = tokio::time::sleep_until(end.into()) => {
+                warn!("no heartbeat was answered for nearly the whole lease: running jobs are stopped");
+                self.held.stop_all(Stop::Lost);
+                beat.await
             }
         }
     }
@@ -154,22 +169,27 @@ impl Heart {
 
     /// The end of the incarnation; its claims have been completed or given back before.
     pub async fn sign_off(plumbing: &Plumbing, worker: Uuid) {
-        let done = plumbing
-            .run(move |connection| {
-                Box::pin(async move {
-                    // Should a claim be left, the row stays, and the rescuer finds the job by it.
-                    sqlx::query(
-                        "delete from queue.workers where id = $1 and not exists \
-                         (select from queue.jobs where state = 'ready' and worker = $1)",
-                    )
-                    .bind(worker)
-                    .execute(connection)
-                    .await
-                })
-            })
-            .await;
+        let done =
+            plumbing.run(move |connection| Box::pin(async move { sign_off(connection, worker).await })).await;
         if let Err(error) = done {
             warn!(%error, "worker could not sign off; its lease will end");
         }
     }
+}
+
+/// Removes a worker that holds nothing any more. Should a claim be left, the row stays, and the rescuer finds the job by it.
+///
+/// First the lock, then the look: a claim in flight holds the row, and a statement that waits for it would look with the
+/// eyes of before.
+pub(crate) async fn sign_off(connection: &mut PgConnection, worker: Uuid) -> Result<(), sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    sqlx::query("select from queue.workers where id = $1 for update").bind(worker).execute(&mut *tx).await?;
+    sqlx::query(
+        "delete from queue.workers where id = $1 and not exists \
+         (select from queue.jobs where state = 'ready' and worker = $1)",
+    )
+    .bind(worker)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await
 }

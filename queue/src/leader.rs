@@ -128,15 +128,26 @@ type Work = fn(&mut PgConnection, Arc<EngineConfig>) -> BoxFuture<'_, Result<Dur
 pub(crate) struct Duty {
     name: &'static str,
     work: Work,
+    /// Begins, and begins again after a failure, only when the others had time to say that they live: an outage of the
+    /// database silences all of them.
+    after_the_others: bool,
 }
 
 pub(crate) fn duties() -> Vec<Duty> {
     vec![
-        Duty { name: "promoting due jobs", work: |c, config| Box::pin(promote(c, config)) },
-        Duty { name: "firing schedules", work: |c, config| Box::pin(fire(c, config)) },
-        Duty { name: "rescuing jobs", work: |c, config| Box::pin(rescue(c, config)) },
-        Duty { name: "counting jobs", work: |c, _| Box::pin(gauges(c)) },
-        Duty { name: "pruning", work: |c, config| Box::pin(prune(c, config)) },
+        Duty {
+            name: "promoting due jobs",
+            after_the_others: false,
+            work: |c, config| Box::pin(promote(c, config)),
+        },
+        Duty {
+            name: "firing schedules",
+            after_the_others: false,
+            work: |c, config| Box::pin(fire(c, config)),
+        },
+        Duty { name: "rescuing jobs", after_the_others: true, work: |c, config| Box::pin(rescue(c, config)) },
+        Duty { name: "counting jobs", after_the_others: false, work: |c, _| Box::pin(gauges(c)) },
+        Duty { name: "pruning", after_the_others: false, work: |c, config| Box::pin(prune(c, config)) },
     ]
 }
 
@@ -150,13 +161,18 @@ impl Duty {
     ) {
         let mut patience = Patience::default();
         let mut wait = Duration::ZERO;
+        let mut rested = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(wait) => {}
             }
             if !leading.load(Ordering::Acquire) {
-                wait = Duration::from_millis(100);
+                (wait, rested) = (Duration::from_millis(100), false);
+                continue;
+            }
+            if self.after_the_others && !std::mem::replace(&mut rested, true) {
+                wait = config.lease / 2;
                 continue;
             }
             let (work, config) = (self.work, config.clone());
@@ -169,7 +185,7 @@ impl Duty {
                     if !patience.failed(self.name, &error, &stop).await {
                         return;
                     }
-                    wait = Duration::ZERO;
+                    (wait, rested) = (Duration::ZERO, false);
                 }
             }
         }

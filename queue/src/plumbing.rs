@@ -59,6 +59,12 @@ impl Plumbing {
     }
 }
 
+/// SQLSTATE classes 22 (data exception) and 23 (constraint), and 54 (a limit): writing it again will not help.
+pub(crate) fn is_about_the_data(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+}
+
 /// Waits between attempts: doubling from 50 ms to 2 s, so that work resumes within seconds after the database does.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {

@@ -57,7 +57,13 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let running = Arc::new(running);
         let guard = self.held.run();
         let started = Instant::now();
-        let end = self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await;
+        let end = match sign.why() {
+            Stop::No => {
+                self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await
+            }
+            Stop::Cancelled => End::Cancelled { why: "cancelled before it began".to_owned() },
+            Stop::Lost | Stop::Shutdown => End::Interrupted,
+        };
         drop(guard);
         let end = last_word(end, envelope, sign, running.completed.load(Ordering::Acquire));
         metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
@@ -103,7 +109,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             biased;
             result = &mut task => match result {
                 Ok(Ok(result)) => self.judge(kind, envelope, result),
-                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: format!("arguments cannot be decoded: {error}") },
+                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: clip(format!("arguments cannot be decoded: {error}")) },
                 Err(error) => self.failed(kind, envelope, Failure::Panicked, panic_text(error), None),
             },
             () = tokio::time::sleep(kind.timeout) => {
@@ -112,6 +118,10 @@ impl<S: Send + Sync + 'static> Runner<S> {
             }
             () = stopped => {
                 abandon(&task);
+                if matches!(sign.why(), Stop::Shutdown | Stop::Lost) {
+                    // Not the job's fault: it does not count as an attempt.
+                    return End::Interrupted;
+                }
                 self.failed(kind, envelope, Failure::Failed, "told to stop, and did not".to_owned(), None)
             }
         }
@@ -122,7 +132,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             Ok(Outcome::Done) => End::Done { result: None },
             Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
             Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
-            Ok(Outcome::Cancelled(why)) => End::Cancelled { why },
+            Ok(Outcome::Cancelled(why)) => End::Cancelled { why: clip(why) },
             Err(JobError::Retry(error)) => {
                 self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), None)
             }
@@ -163,10 +173,13 @@ fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: b
             End::DoneInside { last_attempt: envelope.attempt >= envelope.max_attempts }
         }
         (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {
-            End::Cancelled { why: format!("cancelled while it ran ({error})") }
+            End::Cancelled { why: clip(format!("cancelled while it ran ({error})")) }
         }
         (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled { why: "cancelled while it ran".to_owned() },
-        (Stop::Shutdown, End::Retry { .. }) => End::Interrupted,
+        (
+            Stop::Shutdown | Stop::Lost,
+            End::Retry { .. } | End::Dead { failure: Failure::Failed | Failure::Panicked, .. },
+        ) => End::Interrupted,
         (_, end) => end,
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::calendar::Cron;
 use crate::enqueue::CHANNEL;
+use crate::plumbing::is_about_the_data;
 use crate::{Job, NewJob};
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{Connection, PgConnection, Row};
@@ -332,7 +333,20 @@ pub(crate) async fn fire_due(
         if ticks.is_empty() {
             warn!(schedule = key, %due, "missed runs are left out");
         }
-        enqueue_ticks(&mut tx, &key, organization, &ticks, next).await?;
+        if ticks.len() == CATCH_UP {
+            warn!(schedule = key, %due, runs = CATCH_UP, "too many missed runs: the later ones are left out");
+        }
+        let mut point = tx.begin().await?;
+        match enqueue_ticks(&mut point, &key, organization, &ticks, next).await {
+            Ok(()) => point.commit().await?,
+            // One schedule must not keep those of all others from being fired.
+            Err(error) if is_about_the_data(&error) => {
+                point.rollback().await?;
+                error!(schedule = key, %error, "schedule cannot be fired; tried again in an hour");
+                enqueue_ticks(&mut tx, &key, organization, &[], now + TimeDelta::hours(1)).await?;
+            }
+            Err(error) => return Err(error),
+        }
     }
     tx.commit().await?;
     Ok(now)

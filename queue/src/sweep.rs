@@ -118,11 +118,35 @@ pub(crate) async fn cancel_waiting(connection: &mut PgConnection) -> Result<(), 
     Ok(())
 }
 
+/// Claims of workers that have no row: nobody would end their lease. There should be none.
+pub(crate) async fn adopt(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let orphans = sqlx::query(
+        "with back as ( \
+           update queue.jobs j set worker = null, run = j.run + 1, claimed_at = null, due_at = clock_timestamp() \
+           where j.state = 'ready' and j.worker is not null and not exists (select from queue.workers w where w.id = j.worker) \
+           returning j.lane) \
+         select pg_notify($1, '~' || lane) from (select distinct lane from back) lanes",
+    )
+    .bind(CHANNEL)
+    .fetch_all(connection)
+    .await?;
+    if !orphans.is_empty() {
+        error!(lanes = orphans.len(), "claims of workers without a row were given back");
+    }
+    Ok(())
+}
+
+/// Waiting jobs are counted up to this many a lane: a count of millions would take longer than it stays true.
+const COUNTED: i64 = 200_000;
+
 pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let lanes = sqlx::query(
-        "select l.name, count(j.id), min(j.due_at), clock_timestamp() from queue.lanes l \
-         left join queue.jobs j on j.lane = l.name and j.state = 'ready' and j.worker is null group by l.name",
+        "select l.name, w.ready, w.oldest, clock_timestamp() from queue.lanes l cross join lateral ( \
+           select count(*) as ready, min(due_at) as oldest from ( \
+             select due_at from queue.jobs where lane = l.name and state = 'ready' and worker is null \
+             order by priority desc, id limit $1) waiting) w",
     )
+    .bind(COUNTED)
     .fetch_all(&mut *connection)
     .await?;
     for row in lanes {
@@ -151,17 +175,20 @@ pub(crate) async fn prune(
 ) -> Result<(), sqlx::Error> {
     let interval =
         |duration: Duration| PgInterval { months: 0, days: 0, microseconds: duration.as_micros() as i64 };
+    let mut tx = connection.begin().await?;
     // A drop that waits for a long reader would make every completion wait behind it.
-    sqlx::query("select set_config('lock_timeout', '2s', false)").execute(&mut *connection).await?;
-    sqlx::query("select queue.make_partitions(7)").execute(&mut *connection).await?;
+    sqlx::query("select set_config('lock_timeout', '2s', true)").execute(&mut *tx).await?;
+    sqlx::query("select queue.make_partitions(7)").execute(&mut *tx).await?;
     sqlx::query("select queue.drop_partitions('history', $1)")
         .bind(interval(history))
-        .execute(&mut *connection)
+        .execute(&mut *tx)
         .await?;
     sqlx::query("select queue.drop_partitions('attempts', $1)")
         .bind(interval(history.max(dead)))
-        .execute(&mut *connection)
+        .execute(&mut *tx)
         .await?;
+    tx.commit().await?;
+    adopt(connection).await?;
     let gone = sqlx::query("delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1")
         .bind(interval(dead))
         .execute(connection)

@@ -105,9 +105,22 @@ pub async fn run(
             }
         });
     }
-    let outcome = ready(&addresses).await;
+    let mut outcome = ready(&addresses).await;
     if outcome.is_ok() {
-        stop.await;
+        let broken = async {
+            match &engine {
+                Some(engine) => engine.broken().await,
+                None => std::future::pending().await,
+            }
+        };
+        // Half of Relaydesk looks alive and is not: better to end, and be started again.
+        tokio::select! {
+            () = stop => {}
+            () = broken => outcome = Err(anyhow::anyhow!("the job engine broke down; its log says where")),
+            Some(_) = servers.join_next() => {
+                outcome = Err(anyhow::anyhow!("a server ended by itself; its log says why"));
+            }
+        }
     }
 
     if let Some(state) = &state {

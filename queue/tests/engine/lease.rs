@@ -161,3 +161,36 @@ async fn a_shutdown_under_load_loses_nothing() {
     assert_eq!(bench.count("select count(distinct job) from ledger").await, 600);
     assert_eq!(bench.count("select count(*) from queue.attempts where outcome = 'lost'").await, 0);
 }
+
+#[tokio::test]
+async fn a_shutdown_in_the_last_attempt_makes_no_dead_letter() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let mut job = queue::NewJob::of(&crate::scripted::Scripted { steps: vec![Step::Hang, Step::Done] });
+    job.max_attempts = 1;
+    let id = bench.enqueue(job).await;
+    bench.reaches(id, JobState::Running).await;
+    engine.shutdown(Duration::ZERO).await;
+    assert_eq!(bench.show(id).await.job.attempt, 0, "handed back, not counted");
+    let next = bench.start();
+    let done = bench.reaches(id, JobState::Done).await;
+    assert_eq!(done.attempts[0].outcome, "interrupted");
+    next.shutdown(Duration::from_secs(5)).await;
+}
+
+/// A claim that is in flight while its worker signs off must not be left with a worker that has no row.
+#[tokio::test]
+async fn a_claim_without_its_workers_row_is_given_back() {
+    let bench = Bench::new().await;
+    let id = bench.add(&[Step::Done]).await;
+    let mut owner = bench.db.owner().await;
+    sqlx::query(
+        "update queue.jobs set worker = gen_random_uuid(), run = run + 1, attempt = 1, claimed_at = now()",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    let engine = bench.start();
+    bench.reaches(id, JobState::Done).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}

@@ -148,3 +148,20 @@ async fn a_lane_keeps_to_its_concurrency() {
     assert!((2..=3).contains(&most), "{most} at once");
     engine.shutdown(Duration::from_secs(5)).await;
 }
+
+/// A wait that no timestamp can hold: the engine must go on, and the others' ends be written.
+#[tokio::test]
+async fn an_end_that_cannot_be_written_is_a_dead_letter() {
+    let bench = Bench::new().await;
+    let bad = bench.add(&[Step::RetryIn(u64::MAX)]).await;
+    let good = bench.add(&[Step::Done]).await;
+    let engine = bench.start();
+    bench.reaches(good, JobState::Done).await;
+    let dead = bench.reaches(bad, JobState::Dead).await;
+    assert!(
+        dead.attempts[0].error.as_deref().is_some_and(|text| text.contains("could not be written")),
+        "{:?}",
+        dead.attempts
+    );
+    engine.shutdown(Duration::from_secs(5)).await;
+}
