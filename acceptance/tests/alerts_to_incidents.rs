@@ -237,3 +237,24 @@ async fn what_cannot_be_used_is_refused_with_a_reason_and_kept() {
     let planned = anyone.post("/hooks/zabbix/nobody", json!({})).await.expect(404);
     assert!(planned["detail"].as_str().unwrap().contains("does not exist yet"));
 }
+
+/// A payload of many groups is worked in parts: each is opened once, and others get their numbers in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payload_of_many_groups_opens_all_of_them() {
+    let app = App::start().await;
+    let source = json!({"kind": "generic", "name": "storm"});
+    let source = app.client.post("/api/v1/alert-sources", source).await.expect(201);
+    let hook = format!("/hooks/generic/{}", source["token"].as_str().unwrap());
+    let alerts: Vec<_> = (0..90)
+        .map(|n| json!({"dedup_key": format!("k{n}"), "title": format!("disk {n} is full")}))
+        .collect();
+    let kept = app.client.with_token("").post(&hook, json!({ "alerts": alerts })).await.expect(202);
+    let path = format!("/api/v1/inbox/{}", kept["inbox"].as_str().unwrap());
+    let done = app.client.until(&path, |entry| entry["status"] != "pending").await;
+    assert_eq!(done["status"], "processed", "{done}");
+    assert!(done["ticket"].is_object() || done["ticket"].is_string(), "{done}");
+    let incidents = app.agent.all("/api/v1/incidents").await;
+    assert_eq!(incidents.len(), 90);
+    let jobs = app.client.all("/api/v1/jobs?kind=ingest_alert").await;
+    assert_eq!(jobs.len(), 5, "twenty groups a job");
+}

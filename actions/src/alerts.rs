@@ -83,17 +83,23 @@ pub struct Ingested {
     pub incident: Option<TicketId>,
 }
 
-/// Applies one payload, in the caller's transaction. One entry for each group it concerns.
+/// Groups of a payload that are applied in one transaction: from the first new incident to its end, nobody else in the
+/// organization gets a ticket number.
+pub const GROUPS: usize = 20;
+
+/// Applies up to [`GROUPS`] groups of a payload, those after the first `skip`, in the caller's transaction. One entry for
+/// each group it concerns. Fewer than there are left: come again with a larger `skip`.
 pub async fn ingest(
     tx: &mut Tx,
     actor: &Actor,
     source: &AlertSource,
     notification: &Notification,
     received_at: DateTime<Utc>,
+    skip: usize,
 ) -> Result<Vec<Ingested>> {
     let mut done = Vec::new();
     // In the order of the keys, so that two payloads with the same groups lock them in the same order.
-    for (key, signals) in notification.groups(source.grouping) {
+    for (key, signals) in notification.groups(source.grouping).into_iter().skip(skip).take(GROUPS) {
         let own = store::alerts::claim_group(tx, source.id, &key).await?;
         let mut working = Working::load(tx, source, own, &signals).await?;
         for signal in signals {

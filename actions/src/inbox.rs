@@ -78,7 +78,7 @@ pub async fn replay(tx: &mut Tx, actor: &Actor, id: InboxId) -> Result<(Entry, q
 pub async fn enqueue(tx: &mut Tx, source: &str, id: InboxId) -> Result<queue::JobId> {
     let job = match source {
         MAIL => NewJob::of(&IngestMail { inbox: id }),
-        _ => NewJob::of(&IngestAlert { inbox: id }),
+        _ => NewJob::of(&IngestAlert::new(id)),
     };
     let organization: Uuid = tx.organization().into();
     let job = job.organization(organization).unique(format!("inbox:{id}"), Unique::WhileUnfinished);

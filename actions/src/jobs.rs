@@ -35,10 +35,30 @@ impl Job for IngestMail {
     const LANE: &'static str = lane::INGEST;
 }
 
-/// A kept monitoring payload opens, updates or resolves incidents.
+/// A kept monitoring payload opens, updates or resolves incidents. One with very many groups takes several jobs, one after
+/// the other, so that nobody waits long for the next ticket number.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct IngestAlert {
     pub inbox: InboxId,
+    /// How many groups of the payload are done, in the order of their keys.
+    #[serde(default)]
+    pub done: usize,
+    /// What these came to, for the inbox.
+    #[serde(default)]
+    pub so_far: Option<AlertProgress>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct AlertProgress {
+    /// Something was of use.
+    pub used: bool,
+    pub incident: Option<TicketId>,
+}
+
+impl IngestAlert {
+    pub fn new(inbox: InboxId) -> Self {
+        IngestAlert { inbox, done: 0, so_far: None }
+    }
 }
 impl Job for IngestAlert {
     const KIND: &'static str = "ingest_alert";

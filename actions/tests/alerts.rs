@@ -102,7 +102,7 @@ async fn send(
     };
     let actor = Actor::system(source.organization, "ingest_alert");
     let received_at = tx.now();
-    let done = ingest(&mut tx, &actor, source, &notification, received_at).await?;
+    let done = ingest(&mut tx, &actor, source, &notification, received_at, 0).await?;
     tx.commit().await?;
     Ok(done)
 }

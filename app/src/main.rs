@@ -70,10 +70,10 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
             let parts = Parts::worker(config, &worker.lanes, worker.concurrency)?;
             serve::run(config, parts, serve::announce, wiring::stop_signal()).await
         }
-        Command::Jobs(command) => commands::jobs::run(command, &wiring::database(config)?).await,
-        Command::Lanes(command) => commands::lanes::run(command, &wiring::database(config)?).await,
-        Command::Admin(command) => commands::admin::run(command, &wiring::database(config)?).await,
-        Command::Mail(command) => commands::mail::run(command, &wiring::database(config)?).await,
+        Command::Jobs(command) => commands::jobs::run(command, &wiring::fit(config).await?).await,
+        Command::Lanes(command) => commands::lanes::run(command, &wiring::fit(config).await?).await,
+        Command::Admin(command) => commands::admin::run(command, &wiring::fit(config).await?).await,
+        Command::Mail(command) => commands::mail::run(command, &wiring::fit(config).await?).await,
         Command::Demo(_) => unreachable!("handled before the runtime starts"),
     }
 }

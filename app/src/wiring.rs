@@ -40,6 +40,16 @@ pub async fn fit_database(db: &Db) -> anyhow::Result<()> {
     }
 }
 
+/// For a single command: the database, as a role that row level security holds for. Does not wait for one that is away.
+pub async fn fit(config: &Config) -> anyhow::Result<Db> {
+    let db = database(config)?;
+    match store::guard::unfit(&db).await {
+        Ok(None) => Ok(db),
+        Ok(Some(unfit)) => Err(unfit.into()),
+        Err(error) => Err(error).context("the database cannot be used"),
+    }
+}
+
 pub fn blobs(config: &Config) -> Blobs {
     Blobs::new(config.data_dir.join("attachments"))
 }

@@ -68,6 +68,8 @@ impl Reception {
         for found in mailboxes {
             by_organization.entry(found.organization).or_default().push(found.mailbox);
         }
+        // In one order everywhere: two copies of one message at once wait for each other, and do not deadlock.
+        by_organization.values_mut().for_each(|mailboxes| mailboxes.sort_unstable());
         let mut organizations = by_organization.into_iter();
         let Some((first, rest)) = organizations.next() else {
             return Ok(0);

@@ -73,7 +73,7 @@ async fn receive(
         return Err(refuse(tx, &payload, invalid).await?);
     }
     let id = keep(&mut tx, &payload).await?;
-    let job = queue::NewJob::of(&IngestAlert { inbox: id }).organization(source.organization);
+    let job = queue::NewJob::of(&IngestAlert::new(id)).organization(source.organization);
     let jobs = queue::enqueue(&mut tx, &[job]).await.map_err(actions::Error::from)?;
     tx.commit().await?;
     let job = jobs.first().map_or_else(Uuid::nil, |job| job.0);
