@@ -3,7 +3,7 @@
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use testkit::{App, Client, Server, SmtpClient};
+use testkit::{Answer, App, Client, Server, SmtpClient};
 
 const INCIDENTS: &str = "/api/v1/incidents";
 const SUPPORT: &str = "support@acme.example";
@@ -36,7 +36,7 @@ async fn hooks(app: &App) -> [Knock; 3] {
     ]
 }
 
-async fn knock(anyone: &Client, (path, media_type, body): &Knock) -> testkit::Answer {
+async fn knock(anyone: &Client, (path, media_type, body): &Knock) -> Answer {
     let request = anyone.request(Method::POST, path).header("content-type", *media_type);
     anyone.send(request.body(body.clone())).await
 }
@@ -45,6 +45,26 @@ fn message(name: &str) -> String {
     format!(
         "From: {name}@kunde.example\r\nTo: {SUPPORT}\r\nSubject: by {name}\r\nMessage-ID: <{name}@kunde.example>\r\n\r\nhello"
     )
+}
+
+fn is_told_to_come_again(answer: Answer) {
+    assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
+    let wait: u32 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    let problem = answer.expect(503);
+    assert_eq!(problem["status"], 503);
+    assert!(problem["detail"].as_str().unwrap().contains("database"), "{problem}");
+}
+
+/// One incident for each of these, and no other: what was refused left nothing.
+async fn opened(app: &App, titles: &[&str]) {
+    let all = |page: &Value| page["items"].as_array().unwrap().len() >= titles.len();
+    app.agent.until(INCIDENTS, all).await;
+    app.client.until("/api/v1/inbox?status=pending", |page| page["items"] == json!([])).await;
+    let incidents = app.agent.all(INCIDENTS).await;
+    let mut found: Vec<&str> = incidents.iter().map(|one| one["title"].as_str().unwrap()).collect();
+    found.sort_unstable();
+    assert_eq!(found, titles);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -63,13 +83,7 @@ async fn hooks_and_smtp_say_come_again_and_go_on_by_themselves() {
 
     server.go_away().await;
     for hook in &hooks {
-        let answer = knock(&anyone, hook).await;
-        assert_eq!(answer.headers["content-type"], "application/problem+json", "{answer:?}");
-        let wait: u32 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
-        assert!((1..=60).contains(&wait), "{wait}");
-        let problem = answer.expect(503);
-        assert_eq!(problem["status"], 503);
-        assert!(problem["detail"].as_str().unwrap().contains("database"), "{problem}");
+        is_told_to_come_again(knock(&anyone, hook).await);
     }
     assert!(under_way.say("DATA").await.unwrap().starts_with("354"));
     let reply = under_way.say(&format!("{}\r\n.", message("early"))).await.unwrap();
@@ -94,15 +108,40 @@ async fn hooks_and_smtp_say_come_again_and_go_on_by_themselves() {
         assert!(reply.starts_with("250"), "{reply}");
     }
     assert_eq!(anyone.get("/readyz").await.status, 200);
-    let all = |page: &Value| page["items"].as_array().unwrap().len() >= 5;
-    app.agent.until(INCIDENTS, all).await;
-    app.client.until("/api/v1/inbox?status=pending", |page| page["items"] == json!([])).await;
-    let mut titles: Vec<_> = app.agent.all(INCIDENTS).await.iter().map(|one| one["title"].clone()).collect();
-    titles.sort_by_key(ToString::to_string);
-    assert_eq!(
-        titles,
-        ["by alertmanager", "by early", "by generic", "by late", "by the mail hook"],
-        "what was refused left nothing"
-    );
+    opened(&app, &["by alertmanager", "by early", "by generic", "by late", "by the mail hook"]).await;
     assert!(app.process.is_running(), "and it is the same process");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_does_not_answer_is_away_too() {
+    let server = Server::start().await;
+    let mut app = App::start_on(server.database().await, &[]).await;
+    let hooks = hooks(&app).await;
+    let anyone = app.client.with_token("");
+    let mut session = SmtpClient::connect(app.smtp).await.unwrap();
+
+    server.freeze();
+    let asked: Vec<_> = hooks
+        .iter()
+        .map(|hook| {
+            let (anyone, hook) = (anyone.clone(), hook.clone());
+            tokio::spawn(async move { knock(&anyone, &hook).await })
+        })
+        .collect();
+    let reply = session.send("ada@kunde.example", SUPPORT, &message("ada")).await.unwrap();
+    assert!(reply.starts_with("451 4.3"), "{reply}");
+    for answer in asked {
+        is_told_to_come_again(answer.await.unwrap());
+    }
+    assert_eq!(anyone.get("/livez").await.status, 200);
+    assert_eq!(anyone.get("/readyz").await.status, 503);
+
+    server.thaw();
+    for hook in &hooks {
+        knock(&anyone, hook).await.expect(202);
+    }
+    let reply = session.send("ada@kunde.example", SUPPORT, &message("ada")).await.unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    opened(&app, &["by ada", "by alertmanager", "by generic", "by the mail hook"]).await;
+    assert!(app.process.is_running());
 }

@@ -1,9 +1,10 @@
-//! A PostgreSQL of one test's own, which can go away, come back and crash.
+//! A PostgreSQL of one test's own, which can go away, come back, crash and freeze.
 
 use crate::TestDb;
 use crate::database::{PREFIX, programs};
 use embedded::{Cluster, Options};
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tokio::process::Command;
 use tokio::task::spawn_blocking;
@@ -57,14 +58,38 @@ impl Server {
         }
     }
 
+    /// Stops all its processes where they are: connections stay open, and nobody answers. Until [`Server::thaw`].
+    pub fn freeze(&self) {
+        signal_all(self.cluster(), "-STOP");
+    }
+
+    pub fn thaw(&self) {
+        signal_all(self.cluster(), "-CONT");
+    }
+
     fn cluster(&self) -> &Cluster {
         self.cluster.as_ref().expect("it is there")
     }
 }
 
+/// The postmaster first, so that it makes no more of them.
+fn signal_all(cluster: &Cluster, signal: &str) {
+    let Some(postmaster) = cluster.pid() else { return };
+    let send = |pids: &[&str]| {
+        // One of them may have ended since.
+        let _ = std::process::Command::new("kill").arg(signal).args(pids).stderr(Stdio::null()).status();
+    };
+    send(&[&postmaster.to_string()]);
+    let children = std::fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+    send(&children.unwrap_or_default().split_whitespace().collect::<Vec<_>>());
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
-        drop(self.cluster.take());
+        if let Some(cluster) = self.cluster.take() {
+            // A test that failed may leave it frozen, and then it would not hear that it is to stop.
+            signal_all(&cluster, "-CONT");
+        }
         let _ = std::fs::remove_dir_all(&self.options.dir);
     }
 }
