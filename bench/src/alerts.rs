@@ -14,12 +14,24 @@ pub struct Args {
     count: usize,
     #[arg(long, default_value_t = 32)]
     connections: usize,
+    /// Delete the demo's notification rules first: no message is sent for each incident.
+    #[arg(long)]
+    without_rules: bool,
 }
 
 pub async fn run(args: Args) -> Result<Value> {
     let demo = Demo::start().await?;
     let hook =
         demo.facts["hooks"]["alertmanager"].as_str().context("no alertmanager hook in demo.json")?.to_owned();
+    if args.without_rules {
+        let rules: Value =
+            demo.http.get(format!("{}/api/v1/notification-rules", demo.api)).send().await?.json().await?;
+        for rule in rules["items"].as_array().context("no list of rules")? {
+            let id = rule["id"].as_str().context("a rule without id")?;
+            let url = format!("{}/api/v1/notification-rules/{id}", demo.api);
+            demo.http.delete(url).send().await?.error_for_status()?;
+        }
+    }
     let before = opened(&demo).await?;
     let next = Arc::new(AtomicUsize::new(0));
     let began = Instant::now();
@@ -53,6 +65,7 @@ pub async fn run(args: Args) -> Result<Value> {
     demo.stop().await?;
     Ok(json!({
         "bench": "alerts", "alerts": args.count, "connections": args.connections,
+        "without_rules": args.without_rules,
         "accepted_per_second": args.count as f64 / accepted.as_secs_f64(),
         "incidents_per_second": args.count as f64 / done.as_secs_f64(),
     }))
