@@ -139,7 +139,7 @@ create table ticket_history (
     action          text        not null, -- 'opened', 'updated', 'commented', 'assigned', 'escalated' …
     changes         jsonb       not null default '[]', -- [{"field","from","to"}]
     trace_id        text,
-    is_internal     boolean     not null default false, -- tells of an internal comment: for staff only
+    is_internal     boolean     not null default false, -- for staff only: tells of an internal comment, an escalation, a link
     constraint ticket_history_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id) on delete cascade
 );
 create index ticket_history_ticket_idx on ticket_history (ticket_id, at, id);

@@ -47,15 +47,15 @@ create table mailboxes (
 );
 create index mailboxes_organization_idx on mailboxes (organization_id, created_at);
 
--- Which Message-ID belongs to which ticket (RFC 5322, 3.6.4; written without the angle brackets). A mail to two of our
--- mailboxes makes two tickets under one Message-ID.
+-- Which Message-ID belongs to which ticket (RFC 5322, 3.6.4; written without the angle brackets), of mails in and out: the
+-- only place where answers are looked up. A mail to two of our mailboxes makes two tickets under one Message-ID.
 create table mail_messages (
     id              uuid        not null constraint mail_messages_pkey primary key,
     organization_id uuid        not null,
     message_id      text        not null constraint mail_messages_message_id_check check (length(message_id) between 1 and 998),
     direction       text        not null constraint mail_messages_direction_check check (direction in ('in', 'out')),
     ticket_id       uuid        not null,
-    comment_id      uuid,
+    comment_id      uuid,       -- what a message that came in has become
     inbox_id        uuid,       -- of a message that came in
     delivery_id     uuid,       -- of a message that went out
     address         text        not null, -- who sent it to us, or whom we sent it to

@@ -48,6 +48,7 @@ create table deliveries (
     message         jsonb       not null default '{}', -- `store::deliveries::Mail` for mail: headers and words
     message_id      text,       -- Message-ID of a mail, with its angle brackets; stable over all attempts
     subject         text,       -- as rendered at the first attempt
+    is_internal     boolean     not null default true, -- of a mail: talk among staff, and so is an answer to it
     status          text        not null default 'pending' constraint deliveries_status_check
                                 check (status in ('pending', 'sent', 'given_up')),
     attempts        integer     not null default 0,
@@ -72,7 +73,6 @@ create table deliveries (
 );
 create index deliveries_created_idx on deliveries (organization_id, created_at desc, id desc);
 create index deliveries_ticket_idx on deliveries (ticket_id);
-create index deliveries_message_id_idx on deliveries (message_id);
 create index deliveries_pending_idx on deliveries (updated_at) where status = 'pending';
 
 call tenant_table('notification_channels');

@@ -36,6 +36,8 @@ create table report_executions (
     summary         jsonb,      -- `store::reports::Summary`
     csv             bytea,
     csv_rows        bigint,
+    download_hash   text        constraint report_executions_download_hash_key unique, -- hex SHA-256 of the token in a link that was mailed
+    download_until  timestamptz,
     error           text,
     job_id          uuid,
     requested_by    uuid,
@@ -44,6 +46,7 @@ create table report_executions (
     constraint report_executions_start_key unique (organization_id, start_key),
     constraint report_executions_tenant_key unique (organization_id, id),
     constraint report_executions_period_check check (period_from < period_to),
+    constraint report_executions_download_check check ((download_hash is null) = (download_until is null)),
     constraint report_executions_done_check check (status <> 'done' or (summary is not null and csv is not null)),
     constraint report_executions_schedule_fkey foreign key (organization_id, schedule_id)
         references report_schedules (organization_id, id) on delete set null (schedule_id),
@@ -54,4 +57,28 @@ create index report_executions_created_idx on report_executions (organization_id
 create index report_executions_schedule_idx on report_executions (schedule_id, created_at desc);
 
 call tenant_table('report_schedules');
-call tenant_table('report_executions');
+call tenant_table('report_executions', 'download_hash = (select presented_key())');
+
+-- The conditions that the figures of a report and the lines of its file share.
+
+-- Whether a ticket was open at a moment, by what the rows say now. (When it was cancelled stands only in history.)
+create function was_open(t tickets, at timestamptz) returns boolean
+    language sql stable as $$
+    select t.created_at < at
+       and (t.resolved_at is null or t.resolved_at >= at)
+       and (t.closed_at is null or t.closed_at >= at)
+       and (t.status <> 'cancelled'
+            or exists (select from ticket_history h
+                        where h.ticket_id = t.id and h.at >= was_open.at
+                          and h.changes @> '[{"field": "status", "to": "cancelled"}]'))
+$$;
+
+-- 'met', 'breached', 'running', 'paused', 'cancelled'; null where nothing is promised. What was breached once stays so, even if
+-- a later goal was met.
+create function sla_outcome(c sla_clocks) returns text
+    language sql stable as $$
+    select case when c.target_us is null then null
+                when c.breached_at is not null or exists (select from sla_breaches b where b.clock_id = c.id) then 'breached'
+                when c.phase = 'done' then 'met'
+                else c.phase end
+$$;

@@ -1,11 +1,12 @@
 //! Setting up where alerts come from.
 
 use crate::credentials::{hash_token, new_token};
-use crate::{Error, FieldError, Result};
+use crate::{Error, FieldError, Result, events};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::permission::{self, Permission};
 use domain::{Actor, AlertSourceId, TeamId};
 use secrecy::ExposeSecret;
+use serde_json::json;
 use store::Tx;
 use store::alert_sources::AlertSource;
 
@@ -85,6 +86,14 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<W
     };
     check(&source)?;
     store::alert_sources::insert(tx, &source, &hash_token(&token)).await.map_err(words)?;
+    events::record(
+        tx,
+        actor,
+        "alert_source.created",
+        None,
+        json!({"alert_source": source.id, "name": source.name}),
+    )
+    .await?;
     Ok(WithToken { source, token })
 }
 
@@ -113,6 +122,8 @@ pub async fn update(
     source.is_active = patch.is_active.unwrap_or(source.is_active);
     check(&source)?;
     source.version = store::alert_sources::update(tx, &source).await.map_err(words)?;
+    events::record(tx, actor, "alert_source.updated", None, json!({"alert_source": id, "name": source.name}))
+        .await?;
     source.updated_at = tx.now();
     Ok(source)
 }
@@ -122,12 +133,15 @@ pub async fn rotate_token(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Resu
     permission::check(actor, Permission::AlertSourcesManage)?;
     let token = new_token(TOKEN_PREFIX).expose_secret().to_owned();
     store::alert_sources::set_token(tx, id, &hash_token(&token), &prefix(&token)).await?;
+    events::record(tx, actor, "alert_source.token_rotated", None, json!({"alert_source": id})).await?;
     Ok(WithToken { source: store::alert_sources::get(tx, id).await?, token })
 }
 
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<()> {
     permission::check(actor, Permission::AlertSourcesManage)?;
-    Ok(store::alert_sources::delete(tx, id).await?)
+    store::alert_sources::delete(tx, id).await?;
+    events::record(tx, actor, "alert_source.deleted", None, json!({"alert_source": id})).await?;
+    Ok(())
 }
 
 fn check(source: &AlertSource) -> Result<()> {

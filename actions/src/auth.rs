@@ -3,10 +3,11 @@
 //! These verbs take the database instead of a transaction: none is held open while a password is being hashed.
 
 use crate::access::{Keys, LIFETIME};
-use crate::{Error, Result, credentials};
+use crate::{Error, Result, credentials, events};
 use chrono::TimeDelta;
-use domain::{EmailAddress, OrganizationId, SessionId, UserId};
+use domain::{Actor, EmailAddress, OrganizationId, SessionId, UserId, Who};
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
 use store::sessions::NewSession;
 use store::users::LoginCandidate;
 use store::{Db, Tx};
@@ -186,12 +187,14 @@ pub async fn change_password(
     }
     let hash = credentials::hash_password(new, "/new_password").await?;
     let mut tx = db.begin(organization).await?;
-    store::users::lock(&mut tx, user).await?;
+    let person = store::users::lock(&mut tx, user).await?;
     if store::users::password_hash(&mut tx, user).await? != before {
         return Err(Error::conflict("the password was changed meanwhile: try again"));
     }
     store::users::set_password_hash(&mut tx, user, &hash).await?;
     store::sessions::revoke_user(&mut tx, user, login).await?;
+    let actor = Actor { organization, who: Who::User { id: user, role: person.role, name: person.name } };
+    events::record(&mut tx, &actor, "user.password_set", None, json!({"user": user})).await?;
     tx.commit().await?;
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Business calendars: who may edit them, and what an edit means for clocks that run.
 
-use crate::{Error, FieldError, Result, sla};
+use crate::{Error, FieldError, Result, events, sla};
 use chrono::Weekday;
 use domain::calendar::{Calendar, CalendarError, Window};
 use domain::permission::{self, Permission};
 use domain::{Actor, CalendarId};
+use serde_json::json;
 use std::collections::BTreeSet;
 use store::Tx;
 use store::calendars::{BusinessCalendar, Holiday};
@@ -37,6 +38,14 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewCalendar) -> Result<Busi
         updated_at: now,
     };
     store::calendars::insert(tx, &calendar).await.map_err(named)?;
+    events::record(
+        tx,
+        actor,
+        "calendar.created",
+        None,
+        json!({"calendar": calendar.id, "name": calendar.name}),
+    )
+    .await?;
     Ok(calendar)
 }
 
@@ -59,6 +68,8 @@ pub async fn replace(
     (calendar.windows, calendar.holidays) = (new.windows, new.holidays);
     calendar.updated_at = tx.now();
     store::calendars::update(tx, &calendar).await.map_err(named)?;
+    events::record(tx, actor, "calendar.updated", None, json!({"calendar": id, "name": calendar.name}))
+        .await?;
     calendar.version += 1;
     if before.rules()? != calendar.rules()? {
         sla::request_recompute(tx, actor).await?;
@@ -73,7 +84,9 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: CalendarId) -> Result<()> {
     if store::calendars::has_open_clocks(tx, id).await? {
         return Err(Error::conflict("clocks of open tickets still run by this calendar"));
     }
-    store::calendars::delete(tx, id).await.map_err(named)
+    store::calendars::delete(tx, id).await.map_err(named)?;
+    events::record(tx, actor, "calendar.deleted", None, json!({"calendar": id})).await?;
+    Ok(())
 }
 
 fn checked(mut new: NewCalendar) -> Result<NewCalendar> {

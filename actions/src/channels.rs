@@ -1,11 +1,11 @@
 //! Notification channels: create, change, delete, try out.
 
 use crate::deliveries::{NewChannelMessage, queue_channel};
-use crate::{Error, FieldError, Result};
+use crate::{Error, FieldError, Result, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChannelConfig, ChannelId, ChannelKind, InvalidField};
 use queue::JobId;
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Tx;
 use store::channels::Channel;
 
@@ -21,7 +21,7 @@ pub struct NewChannel {
 #[derive(Clone, Debug, Default)]
 pub struct ChannelChange {
     pub name: Option<String>,
-    /// The whole configuration; a masked secret stays what it is.
+    /// The whole configuration; a masked secret stays what it is, unless another server is named.
     pub config: Option<Value>,
     pub is_active: Option<bool>,
 }
@@ -32,6 +32,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewChannel) -> Result<Chann
     let config = ChannelConfig::parse(new.kind, &new.config).map_err(|errors| under("/config", errors))?;
     let id = ChannelId::new();
     store::channels::insert(tx, id, &name, &config, new.is_active).await.map_err(taken)?;
+    events::record(tx, actor, "channel.created", None, json!({"channel": id, "name": name})).await?;
     Ok(store::channels::get(tx, id).await?)
 }
 
@@ -56,13 +57,16 @@ pub async fn update(
     }
     channel.is_active = change.is_active.unwrap_or(channel.is_active);
     store::channels::update(tx, &channel).await.map_err(taken)?;
+    events::record(tx, actor, "channel.updated", None, json!({"channel": id, "name": channel.name})).await?;
     Ok(store::channels::get(tx, id).await?)
 }
 
 /// Its rules go with it; what it was sent stays in the ledger.
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: ChannelId) -> Result<()> {
     permission::check(actor, Permission::NotificationsManage)?;
-    Ok(store::channels::delete(tx, id).await?)
+    store::channels::delete(tx, id).await?;
+    events::record(tx, actor, "channel.deleted", None, json!({"channel": id})).await?;
+    Ok(())
 }
 
 /// Sends a real message now. Answers the job of the (first) delivery.

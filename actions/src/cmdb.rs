@@ -165,6 +165,14 @@ pub async fn create_category(tx: &mut Tx, actor: &Actor, fields: CategoryFields)
         updated_at: now,
     };
     check::constraints(store::ci_categories::insert(tx, &category).await, &CATEGORY_WORDS)?;
+    events::record(
+        tx,
+        actor,
+        "ci_category.created",
+        None,
+        json!({"ci_category": category.id, "name": category.name}),
+    )
+    .await?;
     Ok(category)
 }
 
@@ -189,6 +197,14 @@ pub async fn update_category(
         ..before
     };
     check::constraints(store::ci_categories::update(tx, &category).await, &CATEGORY_WORDS)?;
+    events::record(
+        tx,
+        actor,
+        "ci_category.updated",
+        None,
+        json!({"ci_category": category.id, "name": category.name}),
+    )
+    .await?;
     Ok(category)
 }
 
@@ -199,7 +215,9 @@ pub async fn delete_category(tx: &mut Tx, actor: &Actor, id: CiCategoryId) -> Re
             Error::conflict("configuration items or categories belong to this category: move them first")
         }
         None => error.into(),
-    })
+    })?;
+    events::record(tx, actor, "ci_category.deleted", None, json!({"ci_category": id})).await?;
+    Ok(())
 }
 
 pub async fn relate(
@@ -220,13 +238,18 @@ pub async fn relate(
     ];
     match store::ci_relationships::insert(tx, &relationship).await {
         Err(error) if error.constraint() == Some("ci_relationships_pair_key") => {
-            Err(Error::conflict("the two are related in this way already"))
+            return Err(Error::conflict("the two are related in this way already"));
         }
-        result => check::constraints(result, &words).map(|()| relationship),
+        result => check::constraints(result, &words)?,
     }
+    let payload = json!({"ci_relationship": relationship.id, "from": from, "to": to, "kind": kind});
+    events::record(tx, actor, "ci_relationship.created", None, payload).await?;
+    Ok(relationship)
 }
 
 pub async fn unrelate(tx: &mut Tx, actor: &Actor, id: CiRelationshipId) -> Result<()> {
     permission::check(actor, Permission::CmdbManage)?;
-    Ok(store::ci_relationships::delete(tx, id).await?)
+    store::ci_relationships::delete(tx, id).await?;
+    events::record(tx, actor, "ci_relationship.deleted", None, json!({"ci_relationship": id})).await?;
+    Ok(())
 }

@@ -24,8 +24,10 @@ pub struct NewMail {
     pub ticket: Option<TicketId>,
     pub channel: Option<ChannelId>,
     pub rule: Option<RuleId>,
-    /// With angle brackets; `None`: made from the delivery's id and the sender's domain.
+    /// With angle brackets; `None`: made at the first attempt, random, with the sender's domain.
     pub message_id: Option<String>,
+    /// Part of the conversation with the requester. Otherwise it is talk among staff, and so is an answer to it.
+    pub is_public: bool,
     /// Sender, threading, words. Without words the mail is rendered from the event when it is sent.
     pub mail: Mail,
 }
@@ -64,6 +66,7 @@ pub async fn queue_mail(tx: &mut Tx, organization: OrganizationId, mail: NewMail
         recipient: to.into(),
         mail: Some(mail.mail),
         message_id: mail.message_id,
+        is_internal: !mail.is_public,
     };
     queue(tx, organization, delivery).await
 }
@@ -100,6 +103,7 @@ pub async fn queue_channel(
             recipient,
             mail: (kind == ChannelKind::Email).then_some(auto),
             message_id: None,
+            is_internal: true,
         };
         queued.push(queue(tx, organization, delivery).await?);
     }

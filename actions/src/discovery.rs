@@ -56,6 +56,8 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Resu
     let source = checked(source)?;
     check::constraints(store::discovery_sources::insert(tx, &source).await, &WORDS)?;
     set_schedule(tx, actor, &source).await?;
+    let payload = json!({"discovery_source": source.id, "name": source.name});
+    events::record(tx, actor, "discovery_source.created", None, payload).await?;
     Ok(source)
 }
 
@@ -97,6 +99,8 @@ pub async fn update(
     let mut source = checked(source)?;
     source.version = check::constraints(store::discovery_sources::update(tx, &source).await, &WORDS)?;
     set_schedule(tx, actor, &source).await?;
+    let payload = json!({"discovery_source": source.id, "name": source.name});
+    events::record(tx, actor, "discovery_source.updated", None, payload).await?;
     Ok(source)
 }
 
@@ -104,6 +108,7 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId) -> Result
     permission::check(actor, Permission::DiscoveryManage)?;
     store::discovery_sources::delete(tx, id).await?;
     schedules::remove(tx, &schedule_key(id), Some(actor.organization.0)).await.map_err(store::Error::from)?;
+    events::record(tx, actor, "discovery_source.deleted", None, json!({"discovery_source": id})).await?;
     Ok(())
 }
 

@@ -1,9 +1,10 @@
 //! Escalation chains: who may edit them. A chain that runs keeps the steps it was started with.
 
-use crate::{Error, FieldError, Result};
+use crate::{Error, FieldError, Result, events};
 use domain::escalation::{Action, MOST_STEPS, Step};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChainId};
+use serde_json::json;
 use store::Tx;
 use store::escalation_chains::Chain;
 
@@ -26,6 +27,14 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewChain) -> Result<Chain> 
         updated_at: now,
     };
     store::escalation_chains::insert(tx, &chain).await.map_err(named)?;
+    events::record(
+        tx,
+        actor,
+        "escalation_chain.created",
+        None,
+        json!({"escalation_chain": chain.id, "name": chain.name}),
+    )
+    .await?;
     Ok(chain)
 }
 
@@ -45,6 +54,14 @@ pub async fn replace(
     }
     (chain.name, chain.steps, chain.updated_at) = (new.name, new.steps, tx.now());
     store::escalation_chains::update(tx, &chain).await.map_err(named)?;
+    events::record(
+        tx,
+        actor,
+        "escalation_chain.updated",
+        None,
+        json!({"escalation_chain": id, "name": chain.name}),
+    )
+    .await?;
     chain.version += 1;
     Ok(chain)
 }
@@ -52,7 +69,9 @@ pub async fn replace(
 /// Refused while a policy names it.
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: ChainId) -> Result<()> {
     permission::check(actor, Permission::SlaManage)?;
-    store::escalation_chains::delete(tx, id).await.map_err(named)
+    store::escalation_chains::delete(tx, id).await.map_err(named)?;
+    events::record(tx, actor, "escalation_chain.deleted", None, json!({"escalation_chain": id})).await?;
+    Ok(())
 }
 
 async fn checked(tx: &mut Tx, mut new: NewChain) -> Result<NewChain> {

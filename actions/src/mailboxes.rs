@@ -1,10 +1,11 @@
 //! The addresses under which an organization takes mail.
 
 use crate::credentials::{hash_token, new_token};
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, EmailAddress, MailboxId, TeamId};
 use secrecy::ExposeSecret;
+use serde_json::json;
 use store::Tx;
 use store::mailboxes::Mailbox;
 
@@ -39,6 +40,8 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewMailbox) -> Result<(Mail
         updated_at: now,
     };
     store::mailboxes::insert(tx, &mailbox, &hash_token(&token)).await.map_err(explain)?;
+    events::record(tx, actor, "mailbox.created", None, json!({"mailbox": mailbox.id, "name": mailbox.name}))
+        .await?;
     Ok((mailbox, token))
 }
 
@@ -58,6 +61,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: MailboxId, patch: MailboxPat
         mailbox.is_active = is_active;
     }
     store::mailboxes::update(tx, &mailbox).await.map_err(explain)?;
+    events::record(tx, actor, "mailbox.updated", None, json!({"mailbox": id, "name": mailbox.name})).await?;
     Ok(store::mailboxes::get(tx, id).await?)
 }
 
@@ -66,13 +70,16 @@ pub async fn rotate_hook_token(tx: &mut Tx, actor: &Actor, id: MailboxId) -> Res
     permission::check(actor, Permission::MailboxesManage)?;
     let token = hook_token();
     store::mailboxes::set_hook_token(tx, id, &hash_token(&token), &prefix(&token)).await?;
+    events::record(tx, actor, "mailbox.token_rotated", None, json!({"mailbox": id})).await?;
     Ok((store::mailboxes::get(tx, id).await?, token))
 }
 
 /// What came through it stays.
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: MailboxId) -> Result<()> {
     permission::check(actor, Permission::MailboxesManage)?;
-    Ok(store::mailboxes::delete(tx, id).await?)
+    store::mailboxes::delete(tx, id).await?;
+    events::record(tx, actor, "mailbox.deleted", None, json!({"mailbox": id})).await?;
+    Ok(())
 }
 
 fn name(text: &str) -> Result<String> {

@@ -1,14 +1,17 @@
 //! Reports: run one now, or by the clock.
 
 use crate::channels::name;
+use crate::credentials::{hash_token, new_token};
 use crate::jobs::{RunReport, StartScheduledReport};
-use crate::{Error, Result};
-use chrono::{DateTime, Utc};
+use crate::{Error, Result, events};
+use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use domain::permission::{self, Permission};
 use domain::{Actor, EmailAddress, Period, PeriodKind, ReportExecutionId, ReportKind, ReportScheduleId};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Rhythm, Schedule, Unique};
+use secrecy::ExposeSecret;
+use serde_json::json;
 use store::Tx;
 use store::report_executions::NewExecution;
 use store::report_schedules::ReportSchedule;
@@ -93,6 +96,19 @@ async fn enqueue(tx: &mut Tx, actor: &Actor, execution: ReportExecutionId) -> Re
     Ok(id)
 }
 
+/// How long the link in a mail is good for.
+const DOWNLOAD_LIFETIME: TimeDelta = TimeDelta::days(7);
+const DOWNLOAD_PREFIX: &str = "rdd_";
+
+/// The token of a link by which the recipients of a mail, who may have no login, fetch its file. A new one replaces the
+/// old one. Only its hash is kept.
+pub async fn offer_download(tx: &mut Tx, execution: ReportExecutionId) -> Result<String> {
+    let token = new_token(DOWNLOAD_PREFIX).expose_secret().to_owned();
+    let until = tx.now() + DOWNLOAD_LIFETIME;
+    store::report_executions::allow_download(tx, execution, &hash_token(&token), until).await?;
+    Ok(token)
+}
+
 #[derive(Clone, Debug)]
 pub struct NewSchedule {
     pub name: String,
@@ -136,6 +152,14 @@ pub async fn create_schedule(tx: &mut Tx, actor: &Actor, new: NewSchedule) -> Re
     };
     validate(actor, &schedule)?;
     store::report_schedules::insert(tx, &schedule).await.map_err(taken)?;
+    events::record(
+        tx,
+        actor,
+        "report_schedule.created",
+        None,
+        json!({"report_schedule": schedule.id, "name": schedule.name}),
+    )
+    .await?;
     tell_queue(tx, actor, &schedule).await?;
     Ok(schedule)
 }
@@ -169,6 +193,14 @@ pub async fn update_schedule(
     schedule.is_active = change.is_active.unwrap_or(schedule.is_active);
     validate(actor, &schedule)?;
     store::report_schedules::update(tx, &schedule).await.map_err(taken)?;
+    events::record(
+        tx,
+        actor,
+        "report_schedule.updated",
+        None,
+        json!({"report_schedule": id, "name": schedule.name}),
+    )
+    .await?;
     tell_queue(tx, actor, &schedule).await?;
     Ok(store::report_schedules::get(tx, id).await?)
 }
@@ -177,6 +209,7 @@ pub async fn update_schedule(
 pub async fn delete_schedule(tx: &mut Tx, actor: &Actor, id: ReportScheduleId) -> Result<()> {
     permission::check(actor, Permission::ReportsManage)?;
     store::report_schedules::delete(tx, id).await?;
+    events::record(tx, actor, "report_schedule.deleted", None, json!({"report_schedule": id})).await?;
     schedules::remove(tx, &key(id), Some(actor.organization.0)).await.map_err(store::Error::from)?;
     Ok(())
 }

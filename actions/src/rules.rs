@@ -1,10 +1,10 @@
 //! Notification rules: create, change, delete.
 
 use crate::channels::{name, under};
-use crate::{Error, Result};
+use crate::{Error, Result, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChannelId, Conditions, RuleId, check_event};
-use serde_json::Value;
+use serde_json::{Value, json};
 use store::Tx;
 use store::rules::Rule;
 
@@ -50,6 +50,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewRule) -> Result<Rule> {
         updated_at: now,
     };
     store::rules::insert(tx, &rule).await?;
+    events::record(tx, actor, "rule.created", None, json!({"rule": rule.id, "name": rule.name})).await?;
     Ok(rule)
 }
 
@@ -80,12 +81,15 @@ pub async fn update(
     }
     rule.is_active = change.is_active.unwrap_or(rule.is_active);
     store::rules::update(tx, &rule).await?;
+    events::record(tx, actor, "rule.updated", None, json!({"rule": id, "name": rule.name})).await?;
     Ok(store::rules::get(tx, id).await?)
 }
 
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: RuleId) -> Result<()> {
     permission::check(actor, Permission::NotificationsManage)?;
-    Ok(store::rules::delete(tx, id).await?)
+    store::rules::delete(tx, id).await?;
+    events::record(tx, actor, "rule.deleted", None, json!({"rule": id})).await?;
+    Ok(())
 }
 
 /// The channel's name; a channel that is not there is the caller's mistake.

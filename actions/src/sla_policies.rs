@@ -1,9 +1,10 @@
 //! SLA policies: who may edit them. Every edit is followed by a job that works out the clocks of open tickets anew.
 
-use crate::{Error, FieldError, Result, sla};
+use crate::{Error, FieldError, Result, events, sla};
 use domain::permission::{self, Permission};
 use domain::sla_policy::{Conditions, LONGEST_TARGET};
 use domain::{Actor, CalendarId, ChainId, SlaPolicyId};
+use serde_json::json;
 use store::Tx;
 use store::sla_policies::{Policy, Target};
 
@@ -62,6 +63,14 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPolicy) -> Result<Policy
         updated_at: now,
     };
     store::sla_policies::insert(tx, &policy).await.map_err(named)?;
+    events::record(
+        tx,
+        actor,
+        "sla_policy.created",
+        None,
+        json!({"sla_policy": policy.id, "name": policy.name}),
+    )
+    .await?;
     sla::request_recompute(tx, actor).await?;
     Ok(policy)
 }
@@ -98,6 +107,8 @@ pub async fn replace(
         updated_at: tx.now(),
     };
     store::sla_policies::update(tx, &policy).await.map_err(named)?;
+    events::record(tx, actor, "sla_policy.updated", None, json!({"sla_policy": id, "name": policy.name}))
+        .await?;
     sla::request_recompute(tx, actor).await?;
     Ok(Policy { version: policy.version + 1, ..policy })
 }
@@ -106,6 +117,7 @@ pub async fn replace(
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: SlaPolicyId) -> Result<()> {
     permission::check(actor, Permission::SlaManage)?;
     store::sla_policies::delete(tx, id).await?;
+    events::record(tx, actor, "sla_policy.deleted", None, json!({"sla_policy": id})).await?;
     sla::request_recompute(tx, actor).await
 }
 

@@ -108,6 +108,11 @@ impl Problem {
         Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, detail)
     }
 
+    /// It was there, and is not to be had any more.
+    pub fn gone(detail: impl Into<String>) -> Self {
+        Problem::new("gone", "Gone", StatusCode::GONE, detail)
+    }
+
     pub fn conflict(detail: impl Into<String>) -> Self {
         Problem::new("conflict", "Conflict", StatusCode::CONFLICT, detail)
     }

@@ -44,15 +44,19 @@ fn nouns() -> OpenApiRouter<AppState> {
         .merge(routes::priority_matrix::router())
 }
 
-/// Where other systems knock: `/hooks/…`, without a login.
-fn hooks() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().merge(routes::alert_hooks::router()).merge(routes::mail_hook::router())
+/// Without a login, by a secret in the path: where other systems knock (`/hooks/…`), and where links in mails lead
+/// (`/downloads/…`).
+fn by_secret() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .merge(routes::alert_hooks::router())
+        .merge(routes::mail_hook::router())
+        .merge(routes::report_downloads::router())
 }
 
 fn documented() -> (Router<AppState>, OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(openapi::Document::openapi())
         .nest("/api/v1", nouns())
-        .merge(hooks())
+        .merge(by_secret())
         .split_for_parts();
     openapi::complete(&mut document);
     (router, document)

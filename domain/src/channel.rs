@@ -121,9 +121,14 @@ impl ChannelConfig {
         value
     }
 
-    /// A configuration that was read masked and sent back changed: the masks are replaced by the secrets kept here.
+    /// A configuration that was read masked and sent back changed: the masks are replaced by the secrets kept here. Not
+    /// when it names another server: who may name one must not learn by it what is sent to this one. A mask that is left
+    /// is refused by [`ChannelConfig::parse`].
     pub fn unmask(&self, mut value: Value) -> Value {
-        if let (Some(new), Some(kept)) = (value.as_object_mut(), self.to_value().as_object()) {
+        let server =
+            |config: &Value| config.get("api_url").and_then(Value::as_str).map(|url| url.trim().to_owned());
+        let moved = server(&value) != server(&self.to_value());
+        if let (false, Some(new), Some(kept)) = (moved, value.as_object_mut(), self.to_value().as_object()) {
             for (name, field) in new.iter_mut() {
                 if let (true, Some(secret)) = (*field == MASK, kept.get(name)) {
                     *field = secret.clone();
@@ -159,6 +164,13 @@ impl Fields<'_> {
     fn text(&mut self, name: &'static str) -> String {
         self.known.push(name);
         match self.object.get(name).and_then(Value::as_str).map(str::trim) {
+            Some(MASK) => {
+                self.fail(
+                    name,
+                    "is the mask of a stored secret, which is not sent to another server: give it again",
+                );
+                String::new()
+            }
             Some(text) if !text.is_empty() && text.len() <= 2_000 && !text.contains(char::is_control) => {
                 text.to_owned()
             }
@@ -272,5 +284,29 @@ mod tests {
         let shown = config.masked();
         assert_eq!(shown, json!({"bot_token": MASK, "channel": "#ops"}));
         assert_eq!(config.unmask(shown), config.to_value());
+    }
+
+    #[test]
+    fn a_secret_is_not_sent_to_another_server() {
+        let bot = |api_url: Option<&str>| ChannelConfig::SlackBot {
+            bot_token: "xoxb-secret".into(),
+            channel: "#ops".into(),
+            api_url: api_url.map(str::to_owned),
+        };
+        let (slack, own) = (bot(None), bot(Some("https://chat.acme.example/api")));
+        let mine = json!({"bot_token": MASK, "channel": "#ops", "api_url": "https://mine.example"});
+        for (config, sent) in [
+            (&slack, mine.clone()),
+            (&own, mine),
+            (&own, slack.masked()),
+            (&slack, json!({"webhook_url": MASK})),
+        ] {
+            let unmasked = config.unmask(sent.clone());
+            assert_eq!(unmasked, sent);
+            assert!(!errors(ChannelKind::Slack, unmasked).is_empty(), "{sent}");
+        }
+        let moved = own.unmask(slack.masked());
+        assert_eq!(errors(ChannelKind::Slack, moved), ["/bot_token"]);
+        assert_eq!(own.unmask(own.masked()), own.to_value());
     }
 }

@@ -91,6 +91,8 @@ pub struct NewDelivery {
     pub recipient: String,
     pub mail: Option<Mail>,
     pub message_id: Option<String>,
+    /// Talk among staff: an answer to it is internal.
+    pub is_internal: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -107,6 +109,7 @@ pub struct Delivery {
     pub mail: Option<Mail>,
     pub message_id: Option<String>,
     pub subject: Option<String>,
+    pub is_internal: bool,
     pub status: Status,
     pub attempts: i32,
     pub last_attempt_at: Option<DateTime<Utc>>,
@@ -142,6 +145,7 @@ struct DeliveryRow {
     message: serde_json::Value,
     message_id: Option<String>,
     subject: Option<String>,
+    is_internal: bool,
     status: String,
     attempts: i32,
     last_attempt_at: Option<DateTime<Utc>>,
@@ -179,6 +183,7 @@ impl TryFrom<DeliveryRow> for Delivery {
             mail,
             message_id: row.message_id,
             subject: row.subject,
+            is_internal: row.is_internal,
             status: row.status.parse().map_err(Error::Corrupt)?,
             attempts: row.attempts,
             last_attempt_at: row.last_attempt_at,
@@ -207,8 +212,9 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
     };
     let done = sqlx::query!(
         "insert into deliveries (id, organization_id, unique_key, channel, channel_id, rule_id, event_id, ticket_id,
-                                 message_kind, recipient, message, message_id, next_attempt_at, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $13)
+                                 message_kind, recipient, message, message_id, is_internal, next_attempt_at, created_at,
+                                 updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $14)
          on conflict on constraint deliveries_unique_key do nothing",
         new.id.0,
         organization.0,
@@ -222,6 +228,7 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
         new.recipient,
         message,
         new.message_id,
+        new.is_internal,
         now,
     )
     .execute(&mut **tx)
@@ -245,7 +252,7 @@ pub async fn get(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
     sqlx::query_as!(
         DeliveryRow,
         "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
-                message, message_id, subject, status, attempts, last_attempt_at, next_attempt_at, last_status,
+                message, message_id, subject, is_internal, status, attempts, last_attempt_at, next_attempt_at, last_status,
                 last_response, last_error, job_id, sent_at, created_at, updated_at
            from deliveries where id = $1",
         id.0
@@ -355,19 +362,6 @@ pub async fn reopen(tx: &mut Tx, id: DeliveryId) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-/// The ticket about which we sent one of these Message-IDs (with angle brackets); the earliest in the list that is known.
-pub async fn ticket_of_message_ids(tx: &mut Tx, message_ids: &[String]) -> Result<Option<TicketId>> {
-    let ticket = sqlx::query_scalar!(
-        r#"select ticket_id as "ticket_id!" from deliveries
-            where message_id = any($1) and ticket_id is not null
-            order by array_position($1, message_id), created_at desc limit 1"#,
-        message_ids,
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(ticket.map(Into::into))
-}
-
 /// Which deliveries a list shows; `None` shows all.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -389,7 +383,7 @@ pub async fn list(
     sqlx::query_as!(
         DeliveryRow,
         "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
-                message, message_id, subject, status, attempts, last_attempt_at, next_attempt_at, last_status,
+                message, message_id, subject, is_internal, status, attempts, last_attempt_at, next_attempt_at, last_status,
                 last_response, last_error, job_id, sent_at, created_at, updated_at
            from deliveries
           where ($1::text is null or status = $1)

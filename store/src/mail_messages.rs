@@ -62,24 +62,17 @@ pub async fn insert(tx: &mut Tx, message: &NewMessage<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The messages with these ids: those of tickets' conversations, and whatever else we sent about a ticket. What went to a
-/// notification channel is talk among staff: an answer to it is internal.
+/// The messages with these ids.
 pub async fn known(tx: &mut Tx, message_ids: &[String]) -> Result<Vec<Known>> {
     if message_ids.is_empty() {
         return Ok(Vec::new());
     }
     let organization = tx.organization();
     let rows = sqlx::query!(
-        r#"select message_id as "message_id!", ticket_id as "ticket_id!", direction = 'out' as "ours!",
-                  address as "address!", is_internal as "is_internal!"
+        r#"select message_id, ticket_id, direction = 'out' as "ours!", address, is_internal
            from mail_messages
            where organization_id = $1 and md5(message_id) in (select md5(id) from unnest($2::text[]) as id)
-             and message_id = any($2)
-           union
-           select trim(both '<>' from message_id), ticket_id, true, recipient, channel_id is not null
-           from deliveries
-           where organization_id = $1 and ticket_id is not null and channel = 'email'
-             and message_id in (select '<' || id || '>' from unnest($2::text[]) as id)"#,
+             and message_id = any($2)"#,
         organization.0,
         message_ids,
     )
@@ -97,12 +90,16 @@ pub async fn known(tx: &mut Tx, message_ids: &[String]) -> Result<Vec<Known>> {
         .collect())
 }
 
-/// The public conversation of a ticket, oldest first, at most the last 20 messages.
-pub async fn conversation(tx: &mut Tx, ticket: TicketId) -> Result<Vec<Known>> {
+/// The public conversation of a ticket as `reader` knows it, oldest first, at most the last 20 messages: what came in, and
+/// what we sent to that address. The ids of our other mails are for those to whom they went: who knows one may write in
+/// their place.
+pub async fn conversation(tx: &mut Tx, ticket: TicketId, reader: &EmailAddress) -> Result<Vec<Known>> {
     let mut rows = sqlx::query!(
         "select message_id, direction, address from mail_messages
-         where ticket_id = $1 and not is_internal order by created_at desc, id desc limit 20",
+         where ticket_id = $1 and not is_internal and (direction = 'in' or address = $2)
+         order by created_at desc, id desc limit 20",
         ticket.0,
+        reader.as_str(),
     )
     .fetch_all(&mut **tx)
     .await?;

@@ -4,7 +4,7 @@ use crate::reports::Summary;
 use crate::words::word;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::{ReportExecutionId, ReportKind, ReportScheduleId, UserId};
+use domain::{OrganizationId, ReportExecutionId, ReportKind, ReportScheduleId, UserId};
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -218,6 +218,39 @@ pub async fn fail(tx: &mut Tx, id: ReportExecutionId, error: &str, last: bool) -
 pub struct Csv {
     pub file_name: String,
     pub bytes: Vec<u8>,
+}
+
+/// The file can be fetched without a login by who has the token, until then.
+pub async fn allow_download(
+    tx: &mut Tx,
+    id: ReportExecutionId,
+    token_hash: &str,
+    until: DateTime<Utc>,
+) -> Result<()> {
+    sqlx::query!(
+        "update report_executions set download_hash = $2, download_until = $3 where id = $1",
+        id.0,
+        token_hash,
+        until
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What a download token is for, and until when it is good. Needs a transaction that presents its hash.
+pub async fn by_download(
+    tx: &mut Tx,
+    token_hash: &str,
+) -> Result<(OrganizationId, ReportExecutionId, DateTime<Utc>)> {
+    let row = sqlx::query!(
+        r#"select organization_id, id, download_until as "until!" from report_executions where download_hash = $1"#,
+        token_hash
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?;
+    Ok((row.organization_id.into(), row.id.into(), row.until))
 }
 
 pub async fn csv(tx: &mut Tx, id: ReportExecutionId) -> Result<Csv> {

@@ -1,7 +1,7 @@
 //! The figures of the "incidents and SLA" report, computed by the database.
 //!
 //! Times to response and resolution are calendar time, from the opening; what the SLA counts as working time shows in
-//! met and breached.
+//! met and breached. Figures and lines share their conditions: `was_open` and `sla_outcome` (migrations/0060_reports.sql).
 
 use crate::{Result, Tx};
 use chrono::{DateTime, Utc};
@@ -79,9 +79,7 @@ pub async fn incidents_and_sla(tx: &mut Tx, range: Range) -> Result<Summary> {
     let totals = sqlx::query!(
         r#"select count(*) filter (where created_at >= $1 and created_at < $2) as "opened!",
                   count(*) filter (where resolved_at >= $1 and resolved_at < $2) as "resolved!",
-                  count(*) filter (where created_at < $2 and (resolved_at is null or resolved_at >= $2)
-                                     and (closed_at is null or closed_at >= $2)
-                                     and (status <> 'cancelled' or updated_at >= $2)) as "open_at_end!"
+                  count(*) filter (where was_open(tickets, $2)) as "open_at_end!"
              from tickets where kind = 'incident' and created_at < $2"#,
         range.from,
         range.to,
@@ -168,14 +166,14 @@ async fn resolution(tx: &mut Tx, range: Range) -> Result<Durations> {
     .await?)
 }
 
-/// A clock that was breached counts once, however often its goal was changed.
+/// A clock that was breached counts once, however often its goal was changed, and never as met.
 async fn sla(tx: &mut Tx, range: Range) -> Result<Vec<SlaLine>> {
     Ok(sqlx::query_as!(
         SlaLine,
         r#"select policy as "policy!", metric as "metric!", sum(met)::bigint as "met!", sum(breached)::bigint as "breached!"
              from (select coalesce(p.name, '') as policy, c.metric, count(*) as met, 0::bigint as breached
                      from sla_clocks c join tickets t on t.id = c.ticket_id left join sla_policies p on p.id = c.policy_id
-                    where t.kind = 'incident' and c.phase = 'done' and c.breached_at is null and c.target_us is not null
+                    where t.kind = 'incident' and sla_outcome(c) = 'met'
                       and c.phase_since >= $1 and c.phase_since < $2
                     group by 1, 2
                    union all
@@ -198,10 +196,7 @@ pub fn lines(tx: &mut Tx, range: Range) -> impl Stream<Item = Result<Line>> {
         r#"select t.number, t.title, t.status, t.priority, t.impact, t.urgency, t.source,
                   r.name as "requester?", a.name as "assignee?", m.name as "team?",
                   t.created_at as opened_at, t.first_responded_at, t.resolved_at,
-                  case when f.target_us is null then null when f.breached_at is not null then 'breached'
-                       when f.phase = 'done' then 'met' else f.phase end as first_response_sla,
-                  case when s.target_us is null then null when s.breached_at is not null then 'breached'
-                       when s.phase = 'done' then 'met' else s.phase end as resolution_sla
+                  sla_outcome(f) as first_response_sla, sla_outcome(s) as resolution_sla
              from tickets t
              left join users r on r.id = t.requester_id
              left join users a on a.id = t.assignee_id
@@ -210,8 +205,7 @@ pub fn lines(tx: &mut Tx, range: Range) -> impl Stream<Item = Result<Line>> {
              left join sla_clocks s on s.ticket_id = t.id and s.metric = 'resolution'
             where t.kind = 'incident' and t.created_at < $2
               and (t.created_at >= $1 or (t.resolved_at >= $1 and t.resolved_at < $2)
-                   or ((t.resolved_at is null or t.resolved_at >= $2) and (t.closed_at is null or t.closed_at >= $2)
-                       and t.status <> 'cancelled'))
+                   or was_open(t, $2))
             order by t.created_at, t.id"#,
         range.from,
         range.to,

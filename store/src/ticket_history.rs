@@ -18,7 +18,7 @@ pub struct Entry {
     pub action: String,
     pub changes: Changes,
     pub trace_id: Option<String>,
-    /// Tells of an internal comment: for staff only.
+    /// For staff only: tells of an internal comment, an escalation, a link.
     pub is_internal: bool,
 }
 
@@ -54,7 +54,7 @@ pub async fn insert(tx: &mut Tx, actor: &Actor, ticket: TicketId, entry: &NewEnt
     Ok(id)
 }
 
-/// Oldest first, from the entry after `after`. What tells of internal comments only when asked for.
+/// Oldest first, from the entry after `after`. What is for staff only when asked for.
 pub async fn list(
     tx: &mut Tx,
     ticket: TicketId,

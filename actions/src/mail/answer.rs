@@ -3,11 +3,10 @@
 use crate::Result;
 use crate::deliveries::{self, NewMail};
 use domain::mail::{automatic, message_id};
-use domain::{CommentId, EmailAddress, TicketId};
+use domain::{EmailAddress, TicketId};
 use std::time::Duration;
 use store::Tx;
 use store::deliveries::Mail;
-use store::mail_messages::{Direction, NewMessage};
 use uuid::Uuid;
 
 pub use store::deliveries::Words;
@@ -38,7 +37,6 @@ pub async fn receipt(
         key: format!("ticket:{ticket}:receipt"),
         kind: "receipt",
         ticket,
-        comment: None,
         auto_submitted: Some("auto-replied"),
     };
     queue(tx, &about, to, name, words).await
@@ -51,7 +49,6 @@ pub struct About<'a> {
     /// Shown in the ledger: `receipt`, `public_reply`, `resolved`.
     pub kind: &'a str,
     pub ticket: TicketId,
-    pub comment: Option<CommentId>,
     /// RFC 3834; `None` for what a person wrote.
     pub auto_submitted: Option<&'a str>,
 }
@@ -72,7 +69,7 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
         return Ok(false);
     }
     let mailbox = store::mailboxes::for_ticket(tx, about.ticket).await?;
-    let conversation = store::mail_messages::conversation(tx, about.ticket).await?;
+    let conversation = store::mail_messages::conversation(tx, about.ticket, to).await?;
     let real = |id: &&str| !id.ends_with(".invalid");
     let references: Vec<String> =
         conversation.iter().map(|known| known.message_id.as_str()).filter(real).map(bracketed).collect();
@@ -87,6 +84,7 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
         message_kind: about.kind.to_owned(),
         ticket: Some(about.ticket),
         message_id: Some(bracketed(&message_id)),
+        is_public: true,
         mail: Mail {
             from: mailbox.as_ref().map(|mailbox| mailbox.address.to_string()),
             from_name: mailbox.map(|mailbox| mailbox.name),
@@ -100,19 +98,7 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
         ..NewMail::default()
     };
     let queued = deliveries::queue_mail(tx, organization, mail).await?;
-    if queued.job.is_none() {
-        return Ok(false);
-    }
-    let message = NewMessage {
-        message_id: &message_id,
-        direction: Direction::Out(Some(queued.delivery)),
-        ticket: about.ticket,
-        comment: about.comment,
-        address: to,
-        is_internal: false,
-    };
-    store::mail_messages::insert(tx, &message).await?;
-    Ok(true)
+    Ok(queued.job.is_some())
 }
 
 fn bracketed(id: &str) -> String {

@@ -60,6 +60,7 @@ async fn hit(
         ticket: id,
         status: ticket.status,
         ours,
+        addressee,
         internal: found.is_some_and(|known| known.is_internal),
         participant: takes_part || addressee,
         staff,

@@ -19,7 +19,7 @@ pub(super) struct Note {
     pub changes: Changes,
     /// More for the event's payload.
     pub payload: Map<String, Value>,
-    /// Tells of an internal comment: for staff only.
+    /// In history for staff only: internal comments, escalations, links.
     pub is_internal: bool,
     /// Further jobs that follow from it.
     pub jobs: Vec<queue::NewJob>,
@@ -40,6 +40,10 @@ impl Note {
         let mut note = Note::action(action);
         note.changes.add(field, from, to);
         note
+    }
+
+    pub fn internal(self) -> Self {
+        Note { is_internal: true, ..self }
     }
 
     fn verb(&self) -> &'static str {

@@ -43,7 +43,8 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
             "the ticket is there already: name a higher priority, another team or assignee",
         ));
     }
-    let note = Note::action("escalated").because(Some(&escalation.reason));
+    // Whom it calls and why is nothing for the requester.
+    let note = Note::action("escalated").because(Some(&escalation.reason)).internal();
     change::apply(tx, actor, before, after, note).await
 }
 

@@ -71,7 +71,9 @@ async fn remember(
         let link = json!({"kind": kind, "outgoing": ticket.id == from, "ticket": other.number});
         let (before, after) = if is_new { (Value::Null, link) } else { (link, Value::Null) };
         let action = if is_new { "linked" } else { "unlinked" };
-        change::remember(tx, actor, ticket, &Note::one(action, "links", &before, &after)).await?;
+        // The other ticket may be somebody else's; who may see it finds it among the links.
+        let note = Note::one(action, "links", &before, &after).internal();
+        change::remember(tx, actor, ticket, &note).await?;
     }
     Ok(())
 }

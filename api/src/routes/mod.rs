@@ -25,6 +25,7 @@ pub mod notifications;
 pub mod organizations;
 pub mod permissions;
 pub mod priority_matrix;
+pub mod report_downloads;
 pub mod report_executions;
 pub mod report_schedules;
 pub mod reports;

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use domain::{Permission, ReportExecutionId, ReportKind, ReportScheduleId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::report_executions::{self, Execution, Status};
+use store::report_executions::{self, Csv, Execution, Status};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -129,7 +129,11 @@ async fn csv(
 ) -> ApiResult<Response> {
     caller.require(Permission::ReportsRun)?;
     let mut tx = caller.begin(&state).await?;
-    let csv = report_executions::csv(&mut tx, id).await?;
+    file(report_executions::csv(&mut tx, id).await?)
+}
+
+/// The file of a report as an attachment.
+pub(super) fn file(csv: Csv) -> ApiResult<Response> {
     let disposition = format!("attachment; filename=\"{}\"", csv.file_name);
     let disposition = HeaderValue::from_str(&disposition).map_err(|error| Problem::internal(&error))?;
     let media_type = HeaderValue::from_static("text/csv; charset=utf-8; header=present");

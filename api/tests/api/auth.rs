@@ -136,6 +136,12 @@ async fn a_changed_password_ends_the_other_logins() {
     api.get("/api/v1/users/me", &access).await.expect(200);
     api.get("/api/v1/users/me", &other).await.expect(401);
     api.post("/api/v1/auth/login", "", login).await.expect(401);
+    let changed_by: Vec<uuid::Uuid> =
+        sqlx::query_scalar("select actor_id from events where kind = 'user.password_set'")
+            .fetch_all(&mut api.test_db.owner().await)
+            .await
+            .unwrap();
+    assert_eq!(changed_by, [api.organization.admin.user_id().unwrap().0]);
 }
 
 #[tokio::test]

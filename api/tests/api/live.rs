@@ -128,6 +128,66 @@ async fn end_users_hear_of_their_own_tickets_only() {
 }
 
 #[tokio::test]
+async fn end_users_do_not_learn_what_staff_tell_each_other() {
+    let api = Api::start().await;
+    let mut stream = follow(&api, &api.end_user, None).await;
+    let ticket = |title: &str| json!({"title": title, "description": "", "impact": "low", "urgency": "low"});
+    let own = api.post("/api/v1/incidents", &api.end_user, ticket("theirs")).await.expect(201).json;
+    let foreign = api.post("/api/v1/incidents", &api.agent, ticket("not theirs")).await.expect(201).json;
+    let path = format!("/api/v1/incidents/{}", own["number"].as_str().unwrap());
+    let act = async |verb: &str, token: &str, body: Value| {
+        api.post(&format!("{path}/{verb}"), token, body).await.expect_success();
+    };
+    act("assign", &api.agent, json!({"assignee": "agent@acme.example", "reason": "nobody else bears him"}))
+        .await;
+    act("escalate", &api.agent, json!({"reason": "the boss is angry"})).await;
+    act("links", &api.agent, json!({"kind": "caused_by", "ticket": foreign["number"]})).await;
+    // As a step of a chain does it.
+    let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
+    let system = domain::Actor::system(api.organization.id, "escalate");
+    let id = own["id"].as_str().unwrap().parse().unwrap();
+    let step = actions::tickets::Escalation {
+        reason: "Night shift, step 1: an SLA target has passed".into(),
+        ..Default::default()
+    };
+    actions::tickets::escalate(&mut tx, &system, id, step).await.unwrap();
+    tx.commit().await.unwrap();
+    act("resolve", &api.agent, json!({"resolution": "a new cable"})).await;
+    act("reopen", &api.end_user, json!({"reason": "it is broken again"})).await;
+
+    let secrets = [
+        "bears",
+        "boss",
+        "Night shift",
+        foreign["number"].as_str().unwrap(),
+        foreign["id"].as_str().unwrap(),
+    ];
+    let seen = api.get(&format!("{path}/history"), &api.end_user).await.expect(200);
+    for secret in secrets {
+        assert!(!seen.text.contains(secret), "{secret}: {}", seen.text);
+    }
+    let actions = |answer: &crate::support::Answer| -> Vec<String> {
+        let items = answer.json["items"].as_array().unwrap();
+        items.iter().map(|item| item["action"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(actions(&seen), ["opened", "assigned", "resolved", "reopened"]);
+    assert!(seen.text.contains("it is broken again"), "one's own reasons are shown: {}", seen.text);
+    let staff = api.get(&format!("{path}/history"), &api.agent).await.expect(200);
+    assert_eq!(
+        actions(&staff),
+        ["opened", "assigned", "escalated", "linked", "escalated", "resolved", "reopened"]
+    );
+    for secret in &secrets[..4] {
+        assert!(staff.text.contains(secret), "{secret}: {}", staff.text);
+    }
+    for expected in ["incident.opened", "incident.assigned", "incident.resolved", "incident.reopened"] {
+        let (_, kind, data) = next(&mut stream).await;
+        assert_eq!((kind.as_str(), &data["ticket"]), (expected, &own["id"]));
+        assert_eq!(data.as_object().unwrap().len(), 4, "{data}");
+    }
+}
+
+#[tokio::test]
 async fn the_stream_ends_with_the_login_and_with_the_process() {
     let api = Api::start().await;
     let mut stream = follow(&api, &api.agent, None).await;

@@ -1,5 +1,6 @@
 //! The routes against a real database, without a socket. One module per noun; `support::Api` is where they begin.
 
+mod audit;
 mod auth;
 mod foundation;
 mod incidents;

@@ -39,6 +39,20 @@ async fn a_channel_keeps_its_secret() {
     assert_eq!(kept, json!({"bot_token": "xoxb-s3cret", "channel": "#other"}));
     drop(tx);
 
+    // But it is not sent to a server that somebody names now.
+    for config in [
+        json!({"bot_token": "********", "channel": "#ops", "api_url": "https://mine.example/api"}),
+        json!({"webhook_url": "********"}),
+    ] {
+        let refused = api.patch(&path, &api.admin, json!({"config": config})).await.expect(422);
+        assert!(refused.json["errors"][0]["detail"].as_str().unwrap().contains("give it again"));
+    }
+    let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
+    assert_eq!(store::channels::get(&mut tx, id).await.unwrap().config.to_value(), kept);
+    drop(tx);
+    let given = json!({"bot_token": "xoxb-new", "channel": "#ops", "api_url": "https://chat.example/api"});
+    api.patch(&path, &api.admin, json!({"config": given})).await.expect(200);
+
     api.delete(&path, &api.agent).await.expect(403);
     api.delete(&path, &api.admin).await.expect(204);
     api.get(&path, &api.admin).await.expect(404);

@@ -82,3 +82,37 @@ async fn schedules_are_told_to_the_queue() {
     api.delete(&path, &api.admin).await.expect(204);
     assert_eq!(scheduled().await, 0);
 }
+
+#[tokio::test]
+async fn the_link_in_a_mail_needs_no_login_and_expires() {
+    let api = Api::start().await;
+    let body =
+        json!({"kind": "incidents_and_sla", "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"});
+    let started = api.post("/api/v1/reports", &api.admin, body).await.expect(202).json;
+    let id = started["execution"].as_str().unwrap().parse().unwrap();
+    let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
+    let token = actions::reports::offer_download(&mut tx, id).await.unwrap();
+    tx.commit().await.unwrap();
+    let path = format!("/downloads/reports/{token}");
+    api.get(&path, "").await.expect(404);
+    let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
+    store::report_executions::finish(&mut tx, id, &Default::default(), b"number\r\n", 0).await.unwrap();
+    tx.commit().await.unwrap();
+    let file = api.get(&path, "").await.expect(200);
+    assert_eq!(
+        (file.text.as_str(), file.header("content-type")),
+        ("number\r\n", "text/csv; charset=utf-8; header=present")
+    );
+    assert!(
+        file.header("content-disposition")
+            .starts_with("attachment; filename=\"incidents_and_sla_2026-11-01_")
+    );
+    api.get("/downloads/reports/rdd_wrong", "").await.expect(404);
+    api.get(&format!("{EXECUTIONS}/{token}/csv"), "").await.expect(401);
+    sqlx::query("update report_executions set download_until = now() - interval '1 second'")
+        .execute(&mut api.test_db.owner().await)
+        .await
+        .unwrap();
+    let expired = api.get(&path, "").await.expect(410);
+    assert!(expired.json["detail"].as_str().unwrap().contains("expired"));
+}

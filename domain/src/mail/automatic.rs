@@ -11,7 +11,7 @@ use crate::{
 /// Ordered: the first that applies is what the mail is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Automatic {
-    /// One of our own mails, or from one of our own addresses.
+    /// One of our own mails, from one of our own addresses, or what another desk sent by itself.
     Loop(&'static str),
     /// A report that a mail could not be delivered, or was delayed.
     Bounce,
@@ -45,6 +45,10 @@ pub fn recognise(
     let loops = mail.header(&LOOP_HEADER.to_lowercase());
     if loops.is_some_and(|value| value.trim().eq_ignore_ascii_case(&organization.to_string())) {
         return Some(Automatic::Loop("it is one of our own mails, come back"));
+    }
+    // The desk of another organization, here or elsewhere: two that answer each other's machines never stop.
+    if loops.is_some() && auto_submitted(mail).is_some() {
+        return Some(Automatic::Loop("it is an automatic mail of another desk"));
     }
     if own_addresses.contains(&mail.from.address) {
         return Some(Automatic::Loop("it comes from one of our own mailboxes"));
@@ -269,6 +273,23 @@ mod tests {
             // Our own
             ("loop", vec![("X-Relaydesk-Loop", "00000000-0000-0000-0000-000000000000")], address, no),
             ("person", vec![("X-Relaydesk-Loop", "11111111-0000-0000-0000-000000000000")], address, no),
+            // Another desk's receipts and notices; what its people write is a person's words.
+            (
+                "loop",
+                vec![
+                    ("X-Relaydesk-Loop", "11111111-0000-0000-0000-000000000000"),
+                    ("Auto-Submitted", "auto-generated"),
+                ],
+                address,
+                no,
+            ),
+            (
+                "loop",
+                vec![("X-Relaydesk-Loop", "x"), ("Auto-Submitted", "auto-replied")],
+                ReturnPath::Null,
+                yes,
+            ),
+            ("person", vec![("X-Relaydesk-Loop", "x"), ("Auto-Submitted", "no")], address, no),
             ("loop", vec![("From", "Support@desk.example")], address, yes),
         ] {
             let judged = judge(&headers, path, answers);

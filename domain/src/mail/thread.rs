@@ -2,8 +2,9 @@
 //!
 //! Senders can be forged, numbers guessed. So a ticket's number in the subject counts only together with a sender who
 //! takes part in the ticket, and only the Message-ID of a mail that we sent (its random half is not to be guessed)
-//! lets somebody else in, and then as an internal note. What staff say by number alone stays internal, because a public
-//! comment of staff is mailed to the requester.
+//! lets somebody else in, and then as an internal note. A public comment of staff is mailed on in the desk's name and is
+//! the first response: so it takes the Message-ID of a mail that we sent to that very address. An id that went to
+//! anybody else, or a number, proves nothing about a member of staff.
 
 use crate::TicketId;
 use crate::mail::Automatic;
@@ -16,6 +17,8 @@ pub struct Hit {
     pub status: Status,
     /// Found by the Message-ID of a mail that we sent (not of one that came in).
     pub ours: bool,
+    /// We sent that mail to the very address that writes now.
+    pub addressee: bool,
     /// The mail it answers was internal.
     pub internal: bool,
     /// The sender is requester, assignee or watcher, staff, or the very person to whom we sent the mail that is answered.
@@ -108,7 +111,7 @@ fn answer(hit: &Hit, by_reference: bool) -> Decision {
     if over && !hit.participant {
         return Decision::Open { follows: None };
     }
-    let proven = by_reference && hit.ours;
+    let proven = by_reference && hit.ours && hit.addressee;
     let public = hit.participant && !hit.internal && (!hit.staff || proven);
     Decision::Comment {
         ticket: hit.ticket,
@@ -124,7 +127,7 @@ mod tests {
 
     fn hit(status: Status) -> Hit {
         let ticket = TicketId(uuid::Uuid::from_u128(1));
-        Hit { ticket, status, ours: true, internal: false, participant: true, staff: false }
+        Hit { ticket, status, ours: true, addressee: true, internal: false, participant: true, staff: false }
     }
 
     fn referenced(hit: Hit) -> Decision {
@@ -170,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn a_mail_that_we_sent_to_somebody_else_proves_nothing_about_staff() {
+        // The receipt went to a stranger, who now writes as an agent.
+        let forged = Hit { staff: true, addressee: false, ..hit(Status::New) };
+        assert_eq!(referenced(forged), comment(Visibility::Internal, false));
+        // An end user who takes part is not mailed on: the ticket's number would do as well.
+        assert_eq!(referenced(Hit { staff: false, ..forged }), comment(Visibility::Public, false));
+    }
+
+    #[test]
     fn the_nearest_acceptable_reference_wins() {
         let near = Hit {
             ticket: TicketId(uuid::Uuid::from_u128(2)),
@@ -191,13 +203,14 @@ mod tests {
             Status::Closed,
             Status::Cancelled,
         ]);
-        (1u128..4, status, any::<[bool; 4]>()).prop_map(
-            |(ticket, status, [ours, internal, participant, staff])| Hit {
+        (1u128..4, status, any::<[bool; 5]>()).prop_map(
+            |(ticket, status, [ours, addressee, internal, participant, staff])| Hit {
                 ticket: TicketId(uuid::Uuid::from_u128(ticket)),
                 status,
                 ours,
+                addressee: ours && addressee,
                 internal,
-                participant: participant || staff,
+                participant: participant || staff || (ours && addressee),
                 staff,
             },
         )
@@ -225,7 +238,7 @@ mod tests {
                     // Nothing public without a participant, nothing at all without a participant or our own secret id.
                     prop_assert!(hits.iter().any(|h| h.participant || h.ours));
                     if visibility == Visibility::Public {
-                        prop_assert!(hits.iter().any(|h| h.participant && !h.internal && (!h.staff || h.ours)));
+                        prop_assert!(hits.iter().any(|h| h.participant && !h.internal && (!h.staff || h.addressee)));
                         prop_assert!(!stranger);
                     }
                 }

@@ -81,7 +81,13 @@ async fn send(
     attached: bool,
 ) -> anyhow::Result<()> {
     let base_url = &shared.settings.base_url;
-    let download = (!attached).then(|| format!("{base_url}/api/v1/report-executions/{}/csv", execution.id));
+    let download = match attached || execution.recipients.is_empty() {
+        true => None,
+        false => {
+            let token = actions::reports::offer_download(tx, execution.id).await?;
+            Some(format!("{base_url}/downloads/reports/{token}"))
+        }
+    };
     let name = store::channels::organization_name(tx).await?;
     let report = words(name, base_url, execution, summary, incidents, download);
     let words = shared.templates.render_mail(&report)?;

@@ -6,12 +6,15 @@ use actions::jobs::SendMail;
 use chrono::{DateTime, Utc};
 use connectors::mail::outgoing::{File, Outgoing, Refused};
 use connectors::sending::{Attempt, Outcome as Sending};
+use domain::mail::message_id;
 use domain::{DeliveryId, EmailAddress, OrganizationId};
 use queue::{JobResult, Outcome, Run, Running};
 use std::time::Duration;
 use store::Tx;
 use store::deliveries::{Answer, Delivery, Words};
+use store::mail_messages::{Direction, NewMessage};
 use templates::event::MailTest;
+use uuid::Uuid;
 
 /// How often it is looked whether a relay has been configured meanwhile.
 const NO_RELAY: Duration = Duration::from_secs(600);
@@ -76,17 +79,37 @@ async fn claim(
         Ok(delivery) => delivery,
         Err(why) => return Ok(Claim::Settled(why)),
     };
-    let message_id =
-        delivery.message_id.clone().unwrap_or_else(|| format!("<{id}@{}>", shared.settings.mail_domain));
+    let message_id = delivery.message_id.clone().unwrap_or_else(|| {
+        format!("<{}>", message_id::outgoing(Uuid::new_v4(), &shared.settings.mail_domain))
+    });
     let words = words(&mut tx, shared, &delivery).await?;
     store::deliveries::begin_attempt(&mut tx, id, Some(&message_id), &words.subject).await?;
     let files = files(&mut tx, &delivery).await?;
     let claim = match outgoing(shared, organization, &delivery, message_id, words, files) {
-        Ok(mail) => Claim::Ready(delivery, mail),
+        Ok(mail) => {
+            remember(&mut tx, &delivery, &mail).await?;
+            Claim::Ready(delivery, mail)
+        }
         Err(why) => Claim::Impossible(delivery, why),
     };
     tx.commit().await?;
     Ok(claim)
+}
+
+/// So that an answer finds its ticket, and whom it was sent to.
+async fn remember(tx: &mut Tx, delivery: &Delivery, mail: &Outgoing) -> store::Result<()> {
+    let (Some(ticket), Some(message_id)) = (delivery.ticket, message_id::normalise(&mail.message_id)) else {
+        return Ok(());
+    };
+    let message = NewMessage {
+        message_id: &message_id,
+        direction: Direction::Out(Some(delivery.id)),
+        ticket,
+        comment: None,
+        address: &mail.to,
+        is_internal: delivery.is_internal,
+    };
+    store::mail_messages::insert(tx, &message).await
 }
 
 async fn words(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Result<Words> {

@@ -41,7 +41,6 @@ pub fn public_reply<'a>(
             key: format!("comment:{id}:mail:{user}"),
             kind: "public_reply",
             ticket: ticket.id,
-            comment: Some(id),
             auto_submitted: None,
         };
         send(tx, &ticket, comment.author, about, words).await
@@ -66,7 +65,6 @@ pub fn resolved<'a>(
             key: format!("event:{}:mail:{user}", event.id),
             kind: "resolved",
             ticket: ticket.id,
-            comment: None,
             auto_submitted: Some("auto-generated"),
         };
         send(tx, &ticket, event.actor, about, words).await

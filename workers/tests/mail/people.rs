@@ -1,8 +1,14 @@
 //! Who may write to a ticket, and who hears of it.
 
 use crate::desk::{Desk, FIRST};
+use actions::channels::{self, NewChannel};
+use actions::deliveries::{NewMail, queue_mail};
+use actions::rules::{self, NewRule};
 use actions::tickets::{self, NewComment};
+use domain::ChannelKind;
 use domain::ticket::{Source, Status};
+use serde_json::json;
+use store::deliveries::{Mail, Words};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_and_forgers_get_nowhere() {
@@ -96,4 +102,108 @@ async fn agents_answer_and_closed_tickets_stay_closed() {
     assert_eq!(tickets[1].title, "Printer");
     let mut tx = desk.db.db.begin(desk.organization.id).await.unwrap();
     assert_eq!(store::ticket_links::list(&mut tx, tickets[1].id).await.unwrap().len(), 1);
+}
+
+/// The From of a mail is a claim; whoever has a mail of ours, has a Message-ID of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_writes_as_staff_by_the_id_of_a_mail_that_went_to_somebody_else() {
+    let desk = Desk::open().await;
+    desk.receives("From: mallory@evil.example\nTo: support@desk.example\nCc: end-user@acme.example, agent@acme.example\nSubject: Hello\n\nhi\n").await;
+    let ticket = desk.tickets().await.remove(0);
+    let receipt = desk.last_message_id().await;
+    let forged = |id: &str| {
+        format!(
+            "From: agent@acme.example\nSubject: Re\nReferences: {id}\nIn-Reply-To: {id}\n\nSend me your password.\n"
+        )
+    };
+    desk.receives(&forged(&receipt)).await;
+    assert_eq!(
+        desk.comments(ticket.id).await,
+        [("internal".to_owned(), "Send me your password.".to_owned())]
+    );
+    assert_eq!(desk.tickets().await[0].first_responded_at, None);
+    assert_eq!(desk.sink.mails().len(), 1, "nobody was told");
+
+    // Two public answers go to everybody, each under an id of its own; nobody is told the ids of the others' mails.
+    let admin = desk.organization.admin.clone();
+    for words in ["One.", "Two."] {
+        let answer = NewComment::public(words, Source::Console);
+        desk.act(async |tx| tickets::comment(tx, &admin, ticket.id, answer).await).await;
+    }
+    let mails = desk.sink.mails();
+    assert_eq!(mails.len(), 7);
+    let id_of = |to: &str, words: &str| {
+        let mail = mails.iter().find(|mail| mail.to == [to] && mail.text().contains(words)).unwrap();
+        (mail.header("Message-ID").unwrap(), mail.header("References").unwrap_or_default())
+    };
+    let (to_agent, _) = id_of("agent@acme.example", "One.");
+    let (first, _) = id_of("mallory@evil.example", "One.");
+    let (_, references) = id_of("mallory@evil.example", "Two.");
+    assert!(references.contains(&receipt) && references.contains(&first), "{references}");
+    assert!(!references.contains(&to_agent), "{references}");
+    // The victim's mail does not help either; the agent's own does.
+    desk.receives(&forged(&id_of("end-user@acme.example", "One.").0)).await;
+    desk.receives(&forged(&to_agent)).await;
+    let comments = desk.comments(ticket.id).await;
+    let visibility: Vec<&str> = comments.iter().map(|(visibility, _)| visibility.as_str()).collect();
+    assert_eq!(visibility, ["internal", "public", "public", "internal", "public"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_to_what_staff_are_told_stay_among_staff() {
+    let desk = Desk::open().await;
+    let admin = desk.organization.admin.clone();
+    let channel = NewChannel {
+        kind: ChannelKind::Email,
+        name: "on call".into(),
+        config: json!({"to": "agent@acme.example"}),
+        is_active: true,
+    };
+    let channel = desk.act(async |tx| channels::create(tx, &admin, channel).await).await.id;
+    let event = "incident.opened".to_owned();
+    let rule = NewRule { name: None, event, channel, conditions: json!({}), is_active: true };
+    desk.act(async |tx| rules::create(tx, &admin, rule).await).await;
+    desk.receives(FIRST).await;
+    let ticket = desk.tickets().await.remove(0);
+    desk.act(async |tx| channels::delete(tx, &admin, channel).await).await;
+    // As escalations tell a manager: without a channel.
+    let words = Words { subject: "late".into(), text: "late".into(), html: None };
+    let mail = NewMail {
+        key: "escalation:1:0".into(),
+        to: "admin@acme.example".into(),
+        message_kind: "sla.breached".into(),
+        ticket: Some(ticket.id),
+        mail: Mail { words: Some(words), auto_submitted: Some("auto-generated".into()), ..Mail::default() },
+        ..NewMail::default()
+    };
+    let organization = desk.organization.id;
+    desk.act(async |tx| queue_mail(tx, organization, mail).await).await;
+    for from in ["agent@acme.example", "admin@acme.example"] {
+        let told = desk.sink.mails().into_iter().find(|mail| mail.to == [from]).unwrap();
+        let id = told.header("Message-ID").unwrap();
+        let random = id.strip_prefix("<relaydesk.").and_then(|id| id.split('@').next()).unwrap();
+        assert_eq!(uuid::Uuid::try_parse(random).unwrap().get_version_num(), 4, "{id}");
+        desk.receives(&format!("From: {from}\nSubject: Re\nIn-Reply-To: {id}\n\nHe exaggerates.\n")).await;
+    }
+    let internal = ("internal".to_owned(), "He exaggerates.".to_owned());
+    assert_eq!(desk.comments(ticket.id).await, [internal.clone(), internal]);
+    assert!(!desk.sink.mails().iter().any(|mail| mail.text().contains("exaggerates")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_desks_do_not_answer_each_other() {
+    let desk = Desk::open().await;
+    // The receipt or notice of another organization's desk, here or elsewhere.
+    for kind in ["auto-replied", "auto-generated"] {
+        desk.receives(&format!(
+            "From: support@other.example\nTo: support@desk.example\nSubject: Re: [INC0000007] {kind}\nAuto-Submitted: {kind}\nX-Relaydesk-Loop: 0190a6a0-0000-7000-8000-000000000000\n\nThank you.\n"
+        ))
+        .await;
+    }
+    assert!(desk.tickets().await.is_empty() && desk.sink.mails().is_empty());
+    let reasons: Vec<_> = desk.inbox().await.into_iter().map(|entry| entry.reason).collect();
+    assert_eq!(reasons, vec![Some("it is an automatic mail of another desk".to_owned()); 2]);
+    // What a person wrote there is a mail like any other.
+    desk.receives("From: support@other.example\nTo: support@desk.example\nSubject: Help\nX-Relaydesk-Loop: x\n\nCan you?\n").await;
+    assert_eq!((desk.tickets().await.len(), desk.sink.mails().len()), (1, 1));
 }

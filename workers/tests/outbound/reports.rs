@@ -4,6 +4,7 @@ use actions::reports::{self, NewSchedule, ReportRequest};
 use chrono::TimeDelta;
 use domain::ticket::Source;
 use domain::{PeriodKind, ReportKind};
+use futures::TryStreamExt;
 use store::report_executions::{self, Status};
 use store::reports::{Range, Summary};
 use testkit::sinks::SmtpSink;
@@ -127,4 +128,90 @@ async fn a_schedule_makes_one_execution_per_tick() {
 
     reports::delete_schedule(&mut tx, &world.organization.admin, schedule.id).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+/// The mail of a report whose file is too large for a mail.
+#[tokio::test]
+async fn a_large_file_is_linked_by_a_key_of_its_own() {
+    let sink = SmtpSink::start().await;
+    let world = World::new(Some(sink.url()), "").await;
+    sqlx::query(
+        "insert into tickets (id, organization_id, kind, number, title, status, impact, urgency, priority, source, created_at, updated_at)
+         select gen_random_uuid(), $1, 'incident', 'INC' || lpad(n::text, 7, '0'), repeat('x', 490), 'new', 'low', 'low', 'low', 'api',
+                now() - interval '1 hour', now()
+           from generate_series(1, 15000) as n",
+    )
+    .bind(world.organization.id.0)
+    .execute(&mut world.test.owner().await)
+    .await
+    .unwrap();
+    let range = range(&world).await;
+    let mut tx = world.begin().await;
+    let request = ReportRequest {
+        kind: ReportKind::IncidentsAndSla,
+        from: range.from,
+        to: range.to,
+        time_zone: "Europe/Berlin".into(),
+        recipients: vec!["boss@acme.example".into()],
+    };
+    let started = reports::request(&mut tx, &world.organization.admin, request).await.unwrap();
+    tx.commit().await.unwrap();
+    world.drain().await.unwrap();
+    assert!(!sink.mails().remove(0).text().contains("text/csv"), "not attached");
+    let text = world.delivery().await.mail.unwrap().words.unwrap().text;
+    let (_, link) = text.split_once("https://desk.example/downloads/reports/").expect("a link");
+    let token = link.split(['"', '\r', '\n', '<']).next().unwrap();
+    let hash = actions::credentials::hash_token(token);
+    let mut tx = world.test.db.begin_presenting(&hash).await.unwrap();
+    let (organization, execution, until) = report_executions::by_download(&mut tx, &hash).await.unwrap();
+    assert_eq!((organization, execution), (world.organization.id, started.execution));
+    assert!(until > tx.now() + TimeDelta::days(6));
+    drop(tx);
+    let mut tx = world.begin().await;
+    assert!(report_executions::csv(&mut tx, execution).await.unwrap().bytes.len() > 7 << 20);
+}
+
+/// What the figures count as open or breached is what the lines say.
+#[tokio::test]
+async fn figures_and_lines_agree() {
+    let world = World::open().await;
+    let (early, late) =
+        (world.incident("cancelled before the end").await, world.incident("cancelled after it").await);
+    let staff = &world.organization.agent;
+    let mut tx = world.begin().await;
+    for ticket in [&early, &late] {
+        actions::tickets::cancel(&mut tx, staff, ticket.id, None).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    let mut owner = world.test.owner().await;
+    for sql in [
+        "update tickets set created_at = now() - interval '3 days'",
+        "update ticket_history set at = now() - interval '2 days' where ticket_id = (select id from tickets where number = 'INC0000001')",
+        // Breached, given more time, and then met.
+        "insert into sla_clocks (id, organization_id, ticket_id, metric, phase, phase_since, started_at, armed_at, target_us)
+         select gen_random_uuid(), organization_id, id, 'resolution', 'done', now() - interval '30 hours', created_at, created_at, 1
+           from tickets
+         on conflict (ticket_id, metric) do update set phase = 'done', phase_since = excluded.phase_since, target_us = 1",
+        "insert into sla_breaches (id, organization_id, clock_id, generation, ticket_id, metric, policy_name, priority,
+                                   target_seconds, breached_at, detected_at)
+         select gen_random_uuid(), c.organization_id, c.id, 1, c.ticket_id, c.metric, '', 'low', 1, now() - interval '40 hours', now()
+           from sla_clocks c join tickets t on t.id = c.ticket_id where t.number = 'INC0000002' and c.metric = 'resolution'",
+    ] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut owner).await.unwrap();
+    }
+    // A word on a cancelled ticket does not open it again.
+    let mut tx = world.begin().await;
+    let word = actions::tickets::NewComment::internal("never mind", Source::Api);
+    actions::tickets::comment(&mut tx, staff, early.id, word).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let mut tx = world.begin().await;
+    let range = Range { from: tx.now() - TimeDelta::hours(47), to: tx.now() - TimeDelta::days(1) };
+    let summary = store::reports::incidents_and_sla(&mut tx, range).await.unwrap();
+    let lines: Vec<_> = store::reports::lines(&mut tx, range).try_collect().await.unwrap();
+    let open: Vec<&str> = lines.iter().map(|line| line.number.as_str()).collect();
+    assert_eq!((summary.opened, summary.open_at_end, open), (0, 1, vec!["INC0000002"]));
+    assert_eq!(lines[0].resolution_sla.as_deref(), Some("breached"));
+    let resolution: Vec<_> = summary.sla.iter().filter(|line| line.metric == "resolution").collect();
+    assert_eq!((resolution.len(), resolution[0].met, resolution[0].breached), (1, 1, 1), "{:?}", summary.sla);
 }

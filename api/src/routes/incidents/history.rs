@@ -63,7 +63,7 @@ impl From<Entry> for HistoryView {
 
 /// List the history of an incident, oldest first
 ///
-/// End users do not learn of internal comments from it.
+/// End users do not learn of internal comments, escalations and links from it, nor of reasons that others gave.
 #[utoipa::path(get, path = "/incidents/{id}/history", tag = "incidents",
     params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<HistoryView>)))]
 async fn list(
@@ -76,7 +76,6 @@ async fn list(
     let after: Option<HistoryId> = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let internal = tickets::sees_internal(&caller.actor());
-    let entries = store::ticket_history::list(&mut tx, ticket.id, internal, after, query.limit()).await?;
+    let entries = tickets::history(&mut tx, &caller.actor(), ticket.id, after, query.limit()).await?;
     Ok(Json(query.page(entries, |entry| entry.id, HistoryView::from)?))
 }
