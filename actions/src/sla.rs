@@ -47,7 +47,7 @@ impl Opening {
         store::sla_clocks::insert(tx, &clocks).await?;
         for (stored, verdict) in &self.started {
             if let Some(verdict) = verdict {
-                judge::record(tx, &self.book, ticket, stored, stored.policy, verdict.clone()).await?;
+                judge::record(tx, &self.book, ticket, stored, stored.policy, *verdict).await?;
             }
         }
         let organization = tx.organization();
