@@ -10,6 +10,7 @@ mod discovery_sync;
 mod failed_payloads;
 mod house;
 mod incidents;
+mod killed_in_a_chain;
 mod mail_to_ticket;
 mod notifications;
 mod power_cut;

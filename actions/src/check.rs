@@ -1,7 +1,9 @@
 //! Checks of input that several verbs share. Each answers the cleaned value or says what is wrong, with a pointer.
 
-use crate::{Error, Result};
-use domain::EmailAddress;
+use crate::{Error, FieldError, Result};
+use domain::{EmailAddress, TeamId, UserId};
+use std::collections::HashMap;
+use store::Tx;
 
 /// Trimmed, not empty, at most `longest` characters.
 pub(crate) fn text(pointer: &str, value: &str, longest: usize) -> Result<String> {
@@ -33,6 +35,43 @@ pub(crate) fn time_zone(pointer: &str, value: &str) -> Result<String> {
         .parse::<chrono_tz::Tz>()
         .map(|zone| zone.name().to_owned())
         .map_err(|_| Error::invalid(pointer, "must be an IANA time zone, for example Europe/Berlin"))
+}
+
+/// Documents hold ids for which there is no foreign key: each must be of the organization. What is not is added to
+/// `wrong` under the pointer of its place in `ids`.
+pub(crate) async fn teams(
+    tx: &mut Tx,
+    ids: &[TeamId],
+    pointer: impl Fn(usize) -> String,
+    wrong: &mut Vec<FieldError>,
+) -> Result<()> {
+    let known =
+        if ids.is_empty() { HashMap::new() } else { store::ticket_people::team_names(tx, ids).await? };
+    missing(ids, |id| known.contains_key(id), pointer, "there is no such team", wrong);
+    Ok(())
+}
+
+/// As [`teams`], for people.
+pub(crate) async fn users(
+    tx: &mut Tx,
+    ids: &[UserId],
+    pointer: impl Fn(usize) -> String,
+    wrong: &mut Vec<FieldError>,
+) -> Result<()> {
+    let known = if ids.is_empty() { HashMap::new() } else { store::ticket_people::names(tx, ids).await? };
+    missing(ids, |id| known.contains_key(id), pointer, "there is no such user", wrong);
+    Ok(())
+}
+
+fn missing<T>(
+    ids: &[T],
+    is_known: impl Fn(&T) -> bool,
+    pointer: impl Fn(usize) -> String,
+    detail: &str,
+    wrong: &mut Vec<FieldError>,
+) {
+    let unknown = ids.iter().enumerate().filter(|(_, id)| !is_known(id));
+    wrong.extend(unknown.map(|(index, _)| FieldError { pointer: pointer(index), detail: detail.to_owned() }));
 }
 
 /// Maps violated constraints to wrong fields: `[("teams_manager_fkey", "/manager", "there is no such user")]`.

@@ -1,9 +1,9 @@
 //! Notification rules: create, change, delete.
 
 use crate::channels::{name, under};
-use crate::{Error, Result, events};
+use crate::{Error, Result, check, events};
 use domain::permission::{self, Permission};
-use domain::{Actor, ChannelId, Conditions, RuleId, check_event};
+use domain::{Actor, ChannelId, Conditions, RuleId, TeamId, UserId, check_event};
 use serde_json::{Value, json};
 use store::Tx;
 use store::rules::Rule;
@@ -31,7 +31,7 @@ pub struct RuleChange {
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewRule) -> Result<Rule> {
     permission::check(actor, Permission::NotificationsManage)?;
     check_event(&new.event).map_err(|detail| Error::invalid("/event", detail))?;
-    let conditions = Conditions::parse(&new.conditions).map_err(|errors| under("/conditions", errors))?;
+    let conditions = self::conditions(tx, &new.conditions).await?;
     let channel = channel(tx, new.channel).await?;
     let name = match new.name {
         Some(text) => name(&text)?,
@@ -77,7 +77,7 @@ pub async fn update(
         rule.channel = new;
     }
     if let Some(conditions) = change.conditions {
-        rule.conditions = Conditions::parse(&conditions).map_err(|errors| under("/conditions", errors))?;
+        rule.conditions = self::conditions(tx, &conditions).await?;
     }
     rule.is_active = change.is_active.unwrap_or(rule.is_active);
     store::rules::update(tx, &rule).await?;
@@ -90,6 +90,19 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: RuleId) -> Result<()> {
     store::rules::delete(tx, id).await?;
     events::record(tx, actor, "rule.deleted", None, json!({"rule": id})).await?;
     Ok(())
+}
+
+/// People and teams may be named by id or by name; an id must be one of the organization's.
+async fn conditions(tx: &mut Tx, value: &Value) -> Result<Conditions> {
+    let conditions = Conditions::parse(value).map_err(|errors| under("/conditions", errors))?;
+    let mut wrong = Vec::new();
+    let teams: Vec<TeamId> = conditions.ids("team").into_iter().map(Into::into).collect();
+    check::teams(tx, &teams, |_| "/conditions/team".to_owned(), &mut wrong).await?;
+    for field in ["assignee", "requester"] {
+        let people: Vec<UserId> = conditions.ids(field).into_iter().map(Into::into).collect();
+        check::users(tx, &people, |_| format!("/conditions/{field}"), &mut wrong).await?;
+    }
+    if wrong.is_empty() { Ok(conditions) } else { Err(Error::Invalid(wrong)) }
 }
 
 /// The channel's name; a channel that is not there is the caller's mistake.

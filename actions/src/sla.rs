@@ -11,7 +11,9 @@ pub use view::{ClockView, TicketClocks, view};
 use crate::jobs::{CheckSla, RecomputeSla};
 use crate::{Result, escalations};
 use book::Book;
+use chrono::{DateTime, Utc};
 use domain::sla::{Clock, Goal, Metric, Phase, Verdict, Work};
+use domain::ticket::Status;
 use domain::{Actor, OrganizationId, SlaClockId, TicketId};
 use queue::{NewJob, Unique};
 use store::Tx;
@@ -36,7 +38,7 @@ impl Opening {
         let Some(policy) = book.choose(ticket) else { return Ok(Opening::default()) };
         let mut started = Vec::new();
         for metric in [Metric::FirstResponse, Metric::Resolution] {
-            started.push(start(tx, &mut book, &policy, ticket, metric).await?);
+            started.push(start(tx, &mut book, &policy, ticket, metric, &[]).await?);
         }
         Ok(Opening { book, started })
     }
@@ -108,17 +110,19 @@ fn goal(policy: Option<&Policy>, ticket: &Ticket, metric: Metric) -> Goal {
     Goal { target: seconds.map(|s| chrono::TimeDelta::seconds(s.into())), warn_percent: policy.warn_percent }
 }
 
-/// A new clock, not stored yet.
+/// A new clock, not stored yet. `moves`: the statuses that the ticket went through before.
 async fn start(
     tx: &mut Tx,
     book: &mut Book,
     policy: &Policy,
     ticket: &Ticket,
     metric: Metric,
+    moves: &[(DateTime<Utc>, Status)],
 ) -> Result<(StoredClock, Option<Verdict>)> {
     let rules = book.rules(tx, policy.calendar).await?;
-    let now = tx.now();
-    let clock = Clock::start(metric, goal(Some(policy), ticket, metric), ticket.created_at, &rules, now);
+    let (now, goal) = (tx.now(), goal(Some(policy), ticket, metric));
+    let moves = moves.iter().map(|(at, status)| (*at, Work::from(*status)));
+    let (clock, earlier) = Clock::start_late(metric, goal, ticket.created_at, moves, &rules, now);
     let mut stored = StoredClock {
         id: SlaClockId::new(),
         ticket: ticket.id,
@@ -127,7 +131,7 @@ async fn start(
         clock,
     };
     // A ticket that waits already, and is late already.
-    let verdict = stored.clock.follow(ticket.status.into(), &rules, now);
+    let verdict = earlier.or(stored.clock.follow(ticket.status.into(), &rules, now));
     Ok((stored, verdict))
 }
 
@@ -142,11 +146,15 @@ async fn follow(tx: &mut Tx, book: &mut Book, ticket: &Ticket, edited: bool) -> 
             // A policy holds only now: time counts from the ticket's beginning.
             (None, Some(policy)) if matches!(work, Work::Active | Work::Waiting) => {
                 if metric == Metric::Resolution || ticket.first_responded_at.is_none() {
-                    let (stored, verdict) = start(tx, book, policy, ticket, metric).await?;
+                    let moves = store::ticket_history::statuses(tx, ticket.id).await?;
+                    let (stored, verdict) = start(tx, book, policy, ticket, metric, &moves).await?;
                     store::sla_clocks::insert(tx, &[&stored]).await?;
                     if let Some(verdict) = verdict {
                         judge::record(tx, book, ticket, &stored, stored.policy, verdict).await?;
                     }
+                    let mut begun = stored.clone();
+                    begun.clock.phase = Phase::Running { since: ticket.created_at };
+                    note_end(tx, ticket, &begun, &stored).await?;
                     let organization = tx.organization();
                     set_timer(tx, organization, &stored).await?;
                 }

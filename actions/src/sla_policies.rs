@@ -1,6 +1,6 @@
 //! SLA policies: who may edit them. Every edit is followed by a job that works out the clocks of open tickets anew.
 
-use crate::{Error, FieldError, Result, events, sla};
+use crate::{Error, FieldError, Result, check, events, sla};
 use domain::permission::{self, Permission};
 use domain::sla_policy::{Conditions, LONGEST_TARGET};
 use domain::{Actor, CalendarId, ChainId, SlaPolicyId};
@@ -44,6 +44,7 @@ impl Default for NewPolicy {
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPolicy) -> Result<Policy> {
     permission::check(actor, Permission::SlaManage)?;
     let new = checked(new)?;
+    refer(tx, &new.conditions).await?;
     let now = tx.now();
     let policy = Policy {
         id: SlaPolicyId::new(),
@@ -88,6 +89,10 @@ pub async fn replace(
     let before = store::sla_policies::get(tx, id).await?;
     if version.is_some_and(|version| version != before.version) {
         return Err(Error::Stale);
+    }
+    // What was there before may name a team that was deleted since.
+    if new.conditions != before.conditions {
+        refer(tx, &new.conditions).await?;
     }
     let policy = Policy {
         id,
@@ -155,6 +160,15 @@ fn checked(mut new: NewPolicy) -> Result<NewPolicy> {
         }
     }
     if wrong.is_empty() { Ok(new) } else { Err(Error::Invalid(wrong)) }
+}
+
+/// Whom conditions name must be there: no foreign key looks into a document.
+async fn refer(tx: &mut Tx, conditions: &Conditions) -> Result<()> {
+    let mut wrong = Vec::new();
+    let place = |field: &'static str| move |index: usize| format!("/conditions/{field}/{index}");
+    check::teams(tx, &conditions.team, place("team"), &mut wrong).await?;
+    check::users(tx, &conditions.requester, place("requester"), &mut wrong).await?;
+    if wrong.is_empty() { Ok(()) } else { Err(Error::Invalid(wrong)) }
 }
 
 fn named(error: store::Error) -> Error {

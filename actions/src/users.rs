@@ -66,12 +66,25 @@ pub struct PersonChanges {
 impl PersonChanges {
     /// What people may change about themselves.
     fn is_personal(&self) -> bool {
-        self.role.is_none() && self.is_active.is_none() && self.department.is_none() && self.manager.is_none()
+        !self.concerns_admins() && self.department.is_none() && self.manager.is_none()
+    }
+
+    /// What may leave the organization without an admin.
+    fn concerns_admins(&self) -> bool {
+        self.role.is_some() || self.is_active.is_some()
     }
 }
 
-/// Admins change everybody; others themselves, within limits. `before` is the locked row. Deactivation ends all logins at
-/// once, and the last active admin stays one.
+/// The person as they are, locked for these changes.
+pub async fn lock(tx: &mut Tx, id: UserId, changes: &PersonChanges) -> Result<User> {
+    Ok(match changes.concerns_admins() {
+        true => store::users::lock_with_admins(tx, id).await?,
+        false => store::users::lock(tx, id).await?,
+    })
+}
+
+/// Admins change everybody; others themselves, within limits. `before` comes from [`lock`]. Deactivation ends all logins
+/// at once, and the last active admin stays one.
 pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonChanges) -> Result<User> {
     let themselves = actor.user_id() == Some(before.id);
     if !(themselves && changes.is_personal()) {
@@ -100,7 +113,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
         return Err(Error::invalid("/manager", "nobody is their own manager"));
     }
     let stays_admin = user.role == Role::Admin && user.is_active;
-    if was_admin && !stays_admin && store::users::other_active_admins(tx, id).await? == 0 {
+    if was_admin && !stays_admin && !store::users::has_other_active_admin(tx, id).await? {
         return Err(Error::conflict("this is the last active admin: make somebody else admin first"));
     }
     check::constraints(store::users::update(tx, &user).await, &WORDS)?;

@@ -232,6 +232,10 @@ impl From<store::Error> for Problem {
                 tracing::warn!(%error, "database unavailable");
                 Problem::unavailable("the database cannot be reached: try again in a moment", 2)
             }
+            error if error.is_contended() => {
+                tracing::warn!(%error, "others held what the request needs");
+                Problem::unavailable("others are changing the same things: try again in a moment", 1)
+            }
             error => Problem::internal(&error),
         }
     }

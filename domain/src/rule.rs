@@ -4,6 +4,7 @@ use crate::channel::InvalidField;
 use crate::ticket::{Level, Priority, Source, Status, TicketKind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// The second half of a ticket's events; the first is the ticket's kind: `incident.opened`.
 const TICKET_VERBS: [&str; 9] = [
@@ -102,6 +103,12 @@ impl Conditions {
             many => (name.clone(), Value::from(many)),
         };
         Value::Object(self.0.iter().map(field).collect())
+    }
+
+    /// The ids among the accepted values of a field that takes ids or names, as `assignee` does.
+    pub fn ids(&self, field: &str) -> Vec<Uuid> {
+        let values = self.0.get(field).map(Vec::as_slice).unwrap_or_default();
+        values.iter().filter_map(|value| value.parse().ok()).collect()
     }
 
     /// Case does not matter: names of teams and tags are compared as people write them.

@@ -144,6 +144,26 @@ impl Clock {
         clock
     }
 
+    /// A clock whose promise is made only `now`, for a ticket that began at `at` and has been led along since: `moves` are
+    /// what its status meant and from when, in order. It is as if it had run from the beginning; a breach that would
+    /// have been found on the way comes out.
+    pub fn start_late(
+        metric: Metric,
+        goal: Goal,
+        at: DateTime<Utc>,
+        moves: impl IntoIterator<Item = (DateTime<Utc>, Work)>,
+        calendar: &Calendar,
+        now: DateTime<Utc>,
+    ) -> (Self, Option<Verdict>) {
+        let mut clock = Clock::start(metric, goal, at, calendar, now);
+        let mut verdict = None;
+        for (moment, work) in moves {
+            verdict = verdict.or(clock.follow(work, calendar, moment.min(now).max(at)));
+        }
+        clock.armed_at = now;
+        (clock, verdict)
+    }
+
     pub fn state(&self) -> State {
         match (self.phase, self.breached_at) {
             (Phase::Running { .. }, None) => State::Running,

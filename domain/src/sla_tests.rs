@@ -49,6 +49,26 @@ fn a_pause_of_thirty_minutes_pushes_a_later_start_too() {
 }
 
 #[test]
+fn a_promise_made_late_knows_the_pauses_before_it() {
+    let always = Calendar::always();
+    let begin = |moves: &[(i64, Work)], now: i64| {
+        let moves = moves.iter().map(|(at, work)| (t(*at), *work));
+        Clock::start_late(Metric::Resolution, goal(75), t(0), moves, &always, t(now))
+    };
+    let (clock, verdict) = begin(&[(10, Work::Waiting), (40, Work::Active)], 50);
+    assert_eq!((clock.state(), clock.due_at, verdict), (State::Running, Some(t(105)), None));
+    assert_eq!((clock.elapsed_at(&always, t(50)), clock.armed_at), (minutes(20), t(50)));
+    let (clock, verdict) = begin(&[(10, Work::Waiting)], 500);
+    assert_eq!((clock.state(), clock.elapsed, verdict), (State::Paused, minutes(10), None));
+    // Late already when it began to wait.
+    let (clock, verdict) = begin(&[(80, Work::Waiting), (90, Work::Active)], 100);
+    assert_eq!(verdict.map(|verdict| (verdict.trigger, verdict.at)), Some((Trigger::Breach, t(75))));
+    assert_eq!((clock.state(), clock.due_at, clock.next_check()), (State::Breached, Some(t(75)), None));
+    let (clock, _) = begin(&[(10, Work::Finished), (400, Work::Active)], 500);
+    assert_eq!(clock.due_at, Some(t(465)), "reopened, and without the time it lay resolved");
+}
+
+#[test]
 fn a_late_first_response_is_missed_by_the_difference() {
     let always = Calendar::always();
     let mut clock = Clock::start(Metric::FirstResponse, goal(30), t(0), &always, t(0));

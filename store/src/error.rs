@@ -43,6 +43,13 @@ impl Error {
             )
         ) || matches!(self, Error::Database(sqlx::Error::Database(e)) if e.code().is_some_and(|c| c.starts_with("57P") || c.starts_with("08") || c == "53300"))
     }
+
+    /// True when others were changing the same rows and the database undid this transaction (a deadlock, a lock that was
+    /// not given in time): worth the same request again in a moment.
+    pub fn is_contended(&self) -> bool {
+        matches!(self, Error::Database(sqlx::Error::Database(e))
+            if e.code().is_some_and(|c| ["40P01", "40001", "55P03"].contains(&&*c)))
+    }
 }
 
 impl From<sqlx::Error> for Error {

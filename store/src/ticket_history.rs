@@ -1,8 +1,8 @@
 //! Who changed what on a ticket, when, and in which trace. Only ever added to.
 
-use crate::{Error, Result, Tx};
+use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
-use domain::ticket::Changes;
+use domain::ticket::{Changes, Status};
 use domain::{Actor, HistoryId, TicketId, UserId};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -90,4 +90,16 @@ pub async fn list(
             })
         })
         .collect()
+}
+
+/// The statuses to which the ticket was moved, and when, oldest first.
+pub async fn statuses(tx: &mut Tx, ticket: TicketId) -> Result<Vec<(DateTime<Utc>, Status)>> {
+    let rows = sqlx::query!(
+        r#"select h.at, c ->> 'to' as "status!" from ticket_history h, jsonb_array_elements(h.changes) c
+            where h.ticket_id = $1 and c ->> 'field' = 'status' and c ->> 'to' is not null order by h.at, h.id"#,
+        ticket.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.at, word(&row.status)?))).collect()
 }

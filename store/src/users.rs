@@ -118,12 +118,24 @@ pub async fn get(tx: &mut Tx, id: UserId) -> Result<User> {
     find(tx, id).await?.ok_or(Error::NotFound)
 }
 
-/// Keeps others from changing the user until the end of the transaction.
+/// Keeps others from changing the user until the end of the transaction; rows that name the user can still be written.
 pub async fn lock(tx: &mut Tx, id: UserId) -> Result<User> {
-    sqlx::query!("select id from users where id = $1 for update", id.0)
+    sqlx::query!("select id from users where id = $1 for no key update", id.0)
         .fetch_optional(&mut **tx)
         .await?
         .ok_or(Error::NotFound)?;
+    get(tx, id).await
+}
+
+/// Like [`lock`], and no active admin changes either. All in one order, so that two admins who change each other at once
+/// wait for one another instead of blocking each other for ever.
+pub async fn lock_with_admins(tx: &mut Tx, id: UserId) -> Result<User> {
+    sqlx::query!(
+        "select id from users where id = $1 or (role = 'admin' and is_active) order by id for no key update",
+        id.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
     get(tx, id).await
 }
 
@@ -211,15 +223,15 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
     if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// Locks them, so that of two last admins who leave at once one stays.
-pub async fn other_active_admins(tx: &mut Tx, than: UserId) -> Result<usize> {
-    let rows = sqlx::query!(
-        "select id from users where role = 'admin' and is_active and id <> $1 order by id for update",
+/// To be asked after [`lock_with_admins`], so that of two last admins who leave at once one stays.
+pub async fn has_other_active_admin(tx: &mut Tx, than: UserId) -> Result<bool> {
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from users where role = 'admin' and is_active and id <> $1) as "found!""#,
         than.0
     )
-    .fetch_all(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
-    Ok(rows.len())
+    Ok(found)
 }
 
 /// Which users a list shows.

@@ -98,16 +98,21 @@ impl Client {
     /// # Panics
     /// After thirty seconds, with the last answer.
     pub async fn until(&self, path: &str, good: impl Fn(&Value) -> bool) -> Value {
+        self.within(Duration::from_secs(30), path, good).await
+    }
+
+    /// As [`Client::until`], for what takes longer.
+    ///
+    /// # Panics
+    /// After `patience`, with the last answer.
+    pub async fn within(&self, patience: Duration, path: &str, good: impl Fn(&Value) -> bool) -> Value {
         let begin = std::time::Instant::now();
         loop {
             let answer = self.get(path).await;
             if answer.status.is_success() && good(&answer.body) {
                 return answer.body;
             }
-            assert!(
-                begin.elapsed() < Duration::from_secs(30),
-                "{path} never became as expected; last: {answer:?}"
-            );
+            assert!(begin.elapsed() < patience, "{path} never became as expected; last: {answer:?}");
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
     }

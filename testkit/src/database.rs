@@ -7,6 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 /// Where throw-away clusters of test processes lie.
@@ -44,6 +45,33 @@ impl TestDb {
     /// A connection that sees the rows of all organizations, to set things up and to look behind the scenes.
     pub async fn owner(&self) -> PgConnection {
         connect(&self.owner_url).await
+    }
+
+    /// As soon as `n` connections to this database wait for a lock in a statement that holds this text.
+    ///
+    /// # Panics
+    /// After thirty seconds.
+    pub async fn until_blocked(&self, n: i64, statement: &str) {
+        let mut owner = self.owner().await;
+        let begin = Instant::now();
+        loop {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+                 and strpos(query, $1) > 0",
+            )
+            .bind(statement)
+            .fetch_one(&mut owner)
+            .await
+            .expect("the activity");
+            if waiting >= n {
+                return;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(30),
+                "{waiting} of {n} connections wait for a lock"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Another pool on the same database, as a second process would have it.

@@ -77,6 +77,10 @@ impl Process {
 
     /// SIGKILL, and waits until it is gone.
     pub async fn kill(mut self) {
+        self.end().await;
+    }
+
+    async fn end(&mut self) {
         self.child.kill().await.expect("killed");
     }
 
@@ -205,6 +209,19 @@ impl App {
     /// A further process of the same installation, which goes on: `["worker", "--lanes", "outbound"]`.
     pub async fn beside(&self, args: &[&str]) -> Process {
         Process::start(args, &borrowed(&self.env), self.folder.path()).await
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.process.end().await;
+    }
+
+    /// The same again, after [`App::kill`]. It listens somewhere else; the clients know.
+    pub async fn start_again(&mut self) {
+        self.process = Process::start(&["serve"], &borrowed(&self.env), self.folder.path()).await;
+        for client in [&mut self.client, &mut self.agent, &mut self.end_user] {
+            client.base.clone_from(&self.process.base);
+        }
     }
 
     /// A command of the same installation, until it ends.

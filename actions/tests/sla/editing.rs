@@ -1,9 +1,12 @@
 use super::*;
 use actions::calendars::{self, NewCalendar};
+use actions::tickets::set_status;
 use actions::{Error, sla};
 use chrono::Weekday;
 use domain::calendar::Window;
+use domain::sla::State;
 use domain::sla_policy::Conditions;
+use domain::ticket::Status;
 
 async fn recompute(db: &TestDb, actor: &Actor) {
     let mut after = None;
@@ -65,6 +68,45 @@ async fn an_edited_policy_reaches_tickets_that_are_open() {
     recompute(&db, &acme.admin).await;
     let stored = clock(&db.db, &acme.agent, tickets[30].id, Metric::Resolution).await;
     assert_eq!((stored.clock.due_at, stored.policy), (None, None));
+}
+
+#[tokio::test]
+async fn a_policy_that_comes_later_knows_of_pauses_before() {
+    let (db, acme) = house().await;
+    let (back, waiting, late) =
+        (opened(&db, &acme.agent).await, opened(&db, &acme.agent).await, opened(&db, &acme.agent).await);
+    let turn = async |ticket: &Ticket, status: Status| {
+        let mut tx = db.db.begin(acme.id).await.unwrap();
+        set_status(&mut tx, &acme.agent, ticket.id, status, None).await.unwrap();
+        tx.commit().await.unwrap();
+    };
+    pass(&db, 10);
+    turn(&back, Status::Pending).await;
+    turn(&waiting, Status::Pending).await;
+    pass(&db, 55);
+    turn(&back, Status::InProgress).await;
+    turn(&late, Status::Pending).await;
+    pass(&db, 5);
+    policy(&db, &acme.admin, promise()).await;
+    recompute(&db, &acme.admin).await;
+    let of = async |ticket: &Ticket| clock(&db.db, &acme.agent, ticket.id, Metric::Resolution).await.clock;
+    let near =
+        |found: TimeDelta, minutes: i64| (found - TimeDelta::minutes(minutes)).abs() < TimeDelta::seconds(30);
+    let clock = of(&back).await;
+    assert!(near(clock.due_at.unwrap() - back.created_at, 60 + 55), "{clock:?}");
+    let clock = of(&waiting).await;
+    assert!(clock.state() == State::Paused && near(clock.elapsed, 10), "{clock:?}");
+    // An hour had passed before it began to wait: that is a breach, though nobody could know then.
+    let clock = of(&late).await;
+    assert!(clock.state() == State::Paused && near(clock.elapsed, 65), "{clock:?}");
+    let mut tx = db.db.begin(acme.id).await.unwrap();
+    let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
+    let resolution: Vec<_> = breaches.iter().filter(|breach| breach.metric == Metric::Resolution).collect();
+    assert_eq!(resolution.len(), 1, "{resolution:?}");
+    assert_eq!(
+        (resolution[0].ticket, resolution[0].breached_at),
+        (late.id, late.created_at + TimeDelta::minutes(60))
+    );
 }
 
 #[tokio::test]

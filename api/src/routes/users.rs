@@ -232,9 +232,6 @@ async fn update(
     if_match: IfMatch,
     body: UserPatch,
 ) -> ApiResult<Response> {
-    let mut tx = caller.begin(state).await?;
-    let before = store::users::lock(&mut tx, id).await?;
-    if_match.check(before.updated_at)?;
     let changes = PersonChanges {
         name: body.name,
         role: body.role,
@@ -245,6 +242,9 @@ async fn update(
         locale: body.locale,
         phone: body.phone,
     };
+    let mut tx = caller.begin(state).await?;
+    let before = actions::users::lock(&mut tx, id, &changes).await?;
+    if_match.check(before.updated_at)?;
     let after = actions::users::update(&mut tx, &caller.actor(), before, changes).await?;
     tx.commit().await?;
     Ok(etag::ok(after.updated_at, UserView::from(after)))

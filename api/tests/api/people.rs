@@ -48,6 +48,44 @@ async fn the_last_admin_stays() {
     api.patch(&path, &api.admin, json!({"name": "Root"})).await.expect(200);
 }
 
+/// Each asks while the other's row is held, so that both are past the check of their rights when it is let go.
+#[tokio::test]
+async fn two_admins_who_unseat_each_other_leave_one() {
+    let api = Api::start().await;
+    let new = json!({"email": "second@acme.example", "name": "Second", "role": "admin"});
+    let second = api.post("/api/v1/users", &api.admin, new).await.expect(201).json["id"].clone();
+    let token = api.token_of(&second).await;
+    let one = api.organization.admin.user_id().unwrap().to_string();
+    let two = second.as_str().unwrap().to_owned();
+    let mut owner = api.test_db.owner().await;
+    for body in [
+        json!({"role": "agent"}),
+        json!({"is_active": false}),
+        json!({"role": "manager", "is_active": false}),
+    ] {
+        let mut held = api.test_db.owner().await;
+        sqlx::raw_sql("begin; select id from users for update").execute(&mut held).await.unwrap();
+        let change = async |user: &str, token: &str| {
+            api.patch(&format!("/api/v1/users/{user}"), token, body.clone()).await
+        };
+        let (first, other, ()) = tokio::join!(change(&two, &api.admin), change(&one, &token), async {
+            api.test_db.until_blocked(2, "users").await;
+            sqlx::raw_sql("rollback").execute(&mut held).await.unwrap();
+        });
+        let (won, lost) = if first.status == 200 { (first, other) } else { (other, first) };
+        won.expect(200);
+        let lost = lost.expect(409);
+        assert!(lost.text.contains("last active admin"), "{}", lost.text);
+        let admins = "select count(*) from users where role = 'admin' and is_active";
+        assert_eq!(sqlx::query_scalar::<_, i64>(admins).fetch_one(&mut owner).await.unwrap(), 1);
+        sqlx::query("update users set role = 'admin', is_active = true where id::text = any($1)")
+            .bind([&one, &two])
+            .execute(&mut owner)
+            .await
+            .unwrap();
+    }
+}
+
 /// H26: nobody sets what is not theirs to set.
 #[tokio::test]
 async fn mass_assignment_is_refused() {

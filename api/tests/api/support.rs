@@ -79,6 +79,15 @@ impl Api {
         self.send(request(method, path, token, body)).await
     }
 
+    /// An API token of a person who was made through the API.
+    pub async fn token_of(&self, user: &Value) -> String {
+        let id = domain::UserId(user.as_str().expect("an id").parse().expect("an id"));
+        let mut tx = self.test_db.db.begin(self.organization.id).await.unwrap();
+        let user = store::users::get(&mut tx, id).await.unwrap();
+        let who = domain::Who::User { id, role: user.role, name: user.name };
+        token_of(&self.test_db, &Actor { organization: self.organization.id, who }).await
+    }
+
     pub async fn get(&self, path: &str, token: &str) -> Answer {
         self.call(Method::GET, path, token, None).await
     }

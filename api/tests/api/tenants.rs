@@ -112,6 +112,30 @@ impl Tenants {
         self.api.send(request).await
     }
 
+    /// Sends `body` as the stranger; then with an id that nobody has in place of `id`, and nothing must be different.
+    async fn refuses(&mut self, method: &Method, path: &str, body: Value, id: &str, pointer: &str) {
+        let nobody = uuid::Uuid::now_v7().to_string();
+        let unknown: Value = serde_json::from_str(&body.to_string().replace(id, &nobody)).unwrap();
+        let token = self.theirs.token.clone();
+        let foreign = self.api.call(method.clone(), path, &token, Some(body.clone())).await;
+        let unknown = self.api.call(method.clone(), path, &token, Some(unknown)).await;
+        let named = foreign.json["errors"][0]["pointer"].as_str().unwrap_or_default();
+        let is_named =
+            named == pointer || named.strip_prefix(pointer).is_some_and(|rest| rest.starts_with('/'));
+        if foreign.status != 422 || !is_named {
+            self.fail(format!("{method} {path} {body} answers {}: {}", foreign.status, foreign.text));
+        }
+        let words = |answer: &Answer| {
+            let mut json = answer.json.clone();
+            json.as_object_mut().map(|fields| fields.remove("trace_id"));
+            json.to_string().replace(id, &nobody)
+        };
+        if foreign.status != unknown.status || words(&foreign) != words(&unknown) {
+            let (foreign, unknown) = (foreign.text, unknown.text);
+            self.fail(format!("{method} {path} {body} tells the two apart: {foreign} and {unknown}"));
+        }
+    }
+
     fn finish(self) {
         assert!(self.failures.is_empty(), "\n{}", self.failures);
     }
@@ -214,7 +238,8 @@ async fn lists_hold_nothing_foreign() {
     test.finish();
 }
 
-/// Foreign keys in bodies: what a body names must be in the caller's own organization.
+/// What a body names must be in the caller's own organization, wherever in it the name stands, and an id of another one is
+/// refused like an id that nobody has: with the field.
 #[tokio::test]
 async fn bodies_cannot_name_foreign_things() {
     let mut test = Tenants::start().await;
@@ -236,22 +261,15 @@ async fn bodies_cannot_name_foreign_things() {
                 test.fail(format!("{operation}: fixtures.rs must know what the field {field} names"));
                 continue;
             };
+            let id = id.to_owned();
             let mut body = test.body(&operation, &test.theirs).unwrap();
             body[&field] = if is_list { json!([id]) } else { json!(id) };
-            let token = test.theirs.token.clone();
-            let answer = test.call(&operation, &path, &token, Some(body.clone())).await;
-            if ![404, 409, 422].contains(&answer.status.as_u16()) {
-                test.fail(format!("{operation} ({path}) {body} answers {}: {}", answer.status, answer.text));
-            }
+            test.refuses(&operation.method, &path, body, &id, &format!("/{field}")).await;
             checked += 1;
         }
     }
-    for (method, path, body) in fixtures::nested(&test.ours, &test.theirs) {
-        let token = test.theirs.token.clone();
-        let answer = test.api.call(method.clone(), &path, &token, Some(body.clone())).await;
-        if ![404, 409, 422].contains(&answer.status.as_u16()) {
-            test.fail(format!("{method} {path} {body} answers {}: {}", answer.status, answer.text));
-        }
+    for (method, path, body, id, pointer) in fixtures::nested(&test.ours, &test.theirs) {
+        test.refuses(&method, &path, body, &id, pointer).await;
     }
     assert!(checked > 10, "only {checked} references: is the document complete?");
     test.finish();

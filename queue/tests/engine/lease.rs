@@ -151,8 +151,12 @@ async fn a_shutdown_under_load_loses_nothing() {
     tx.commit().await.unwrap();
     let mut restarts = 0;
     while bench.count("select count(*) from queue.jobs").await > 0 {
+        let done = bench.count("select count(*) from ledger").await;
         let (engine, _) = bench.start_other(Bench::config());
-        tokio::time::sleep(Duration::from_millis(120)).await;
+        eventually("it to be in the middle of the work", || async {
+            (bench.count("select count(*) from ledger").await > done).then_some(())
+        })
+        .await;
         engine.shutdown(Duration::from_secs(5)).await;
         restarts += 1;
         assert!(restarts < 100, "no progress");

@@ -14,6 +14,7 @@ use testkit::TestDb;
 use uuid::Uuid;
 
 pub const LANE: &str = "test";
+pub const OTHER_LANE: &str = "other";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Step {
@@ -218,6 +219,23 @@ impl Bench {
         let ids = queue::enqueue(&mut tx, &[job]).await.unwrap();
         tx.commit().await.unwrap();
         ids[0]
+    }
+
+    /// A job that is done at once, put into `lane` without a notification: only a poll finds it.
+    pub async fn add_silently(&self, lane: &str) -> JobId {
+        let id = Uuid::now_v7();
+        sqlx::query(
+            "insert into queue.jobs (id, due_at, state, priority, max_attempts, lane, kind, args)
+             values ($1, now(), 'ready', 0, 4, $2, $3, $4::text::json)",
+        )
+        .bind(id)
+        .bind(lane)
+        .bind(Scripted::KIND)
+        .bind(serde_json::to_string(&Scripted { steps: vec![Step::Done] }).unwrap())
+        .execute(&mut self.db.owner().await)
+        .await
+        .unwrap();
+        JobId(id)
     }
 
     pub async fn show(&self, id: JobId) -> admin::JobDetail {

@@ -142,6 +142,11 @@ impl HttpSink {
     pub async fn wait_for(&self, n: usize, timeout: Duration) -> Vec<Request> {
         self.shared.record.wait_for("HTTP requests", n, timeout).await
     }
+
+    /// All of them, as soon as they are as `good` wants them; panics after a minute, naming `what`.
+    pub async fn until(&self, what: &str, good: impl Fn(&[Request]) -> bool) -> Vec<Request> {
+        self.shared.record.until(what, good).await
+    }
 }
 
 impl Drop for HttpSink {

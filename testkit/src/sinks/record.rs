@@ -26,12 +26,25 @@ impl<T: Clone> Record<T> {
     pub fn push(&self, item: T) -> usize {
         let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
         items.push(item);
-        self.count.send_replace(items.len());
-        items.len() - 1
+        let count = items.len();
+        // Those who are woken look at the items.
+        drop(items);
+        self.count.send_modify(|known| *known = count.max(*known));
+        count - 1
     }
 
     pub fn all(&self) -> Vec<T> {
         self.items.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All items, as soon as they are as `good` wants them.
+    pub async fn until(&self, what: &str, good: impl Fn(&[T]) -> bool) -> Vec<T> {
+        let mut count = self.count.subscribe();
+        let enough =
+            tokio::time::timeout(Duration::from_secs(60), count.wait_for(|_| good(&self.all()))).await;
+        let all = self.all();
+        assert!(enough.is_ok(), "waited in vain for {what}, got {}", all.len());
+        all
     }
 
     /// All items, as soon as there are at least `n`.

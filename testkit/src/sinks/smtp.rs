@@ -90,6 +90,11 @@ impl SmtpSink {
     pub async fn wait_for(&self, n: usize, timeout: Duration) -> Vec<Mail> {
         self.shared.mails.wait_for("mails", n, timeout).await
     }
+
+    /// All of them, as soon as they are as `good` wants them; panics after a minute, naming `what`.
+    pub async fn until(&self, what: &str, good: impl Fn(&[Mail]) -> bool) -> Vec<Mail> {
+        self.shared.mails.until(what, good).await
+    }
 }
 
 impl Drop for SmtpSink {

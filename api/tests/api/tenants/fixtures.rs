@@ -100,23 +100,57 @@ pub fn body(operation: &str, objects: &Objects) -> Option<Value> {
             json!({"kind": "relates_to", "ticket": objects.get("/api/v1/incidents/{id}")})
         }
         "POST /api/v1/incidents" => json!({"title": "no network"}),
+        "POST /api/v1/users" => json!({"email": "new@globex.example", "name": "New", "role": "agent"}),
+        "POST /api/v1/sla-policies" => {
+            json!({"name": "New", "targets": [{"priority": "high", "resolution_seconds": 60}]})
+        }
+        "POST /api/v1/ci-relationships" => {
+            let item = objects.get("/api/v1/configuration-items/{id}");
+            json!({"from": item, "to": item, "kind": "runs_on"})
+        }
         _ => return None,
     })
 }
 
-/// References that lie deeper in a body than its own fields: they must be refused too.
-pub fn nested(ours: &Objects, theirs: &Objects) -> Vec<(Method, String, Value)> {
-    let (team, channel) = (ours.get("/api/v1/teams/{id}"), ours.get("/api/v1/notification-channels/{id}"));
-    let chain = format!("/api/v1/escalation-chains/{}", theirs.get("/api/v1/escalation-chains/{id}"));
+/// References that lie deeper in a body than its own fields, where no foreign key sees them: method, path, body, the id in
+/// it, and where it stands.
+pub fn nested(ours: &Objects, theirs: &Objects) -> Vec<(Method, String, Value, String, &'static str)> {
+    let of = |path: &str| ours.get(path).to_owned();
+    let (team, channel) = (of("/api/v1/teams/{id}"), of("/api/v1/notification-channels/{id}"));
+    let person = of("/api/v1/users/{id}");
     let mut all = Vec::new();
-    for step in [
-        json!({"action": "assign_team", "team": team}),
-        json!({"action": "notify_channel", "channel": channel}),
-    ] {
-        let body = json!({"name": "x", "steps": [step]});
-        all.push((Method::POST, "/api/v1/escalation-chains".to_owned(), body.clone()));
-        all.push((Method::PATCH, chain.clone(), body));
-    }
+    // Once when the thing is made, once when it is changed.
+    let mut both = |nouns: &str, body: Value, id: &String, pointer: &'static str| {
+        let one = format!("{nouns}/{}", theirs.get(&format!("{nouns}/{{id}}")));
+        all.push((Method::POST, nouns.to_owned(), body.clone(), id.clone(), pointer));
+        all.push((Method::PATCH, one, body, id.clone(), pointer));
+    };
+    let calm = json!({"action": "raise_priority"});
+    let steps = |step: Value| json!({"name": "x", "steps": [calm.clone(), step]});
+    let chains = "/api/v1/escalation-chains";
+    both(chains, steps(json!({"action": "assign_team", "team": team})), &team, "/steps/1/team");
+    both(
+        chains,
+        steps(json!({"action": "notify_channel", "channel": channel})),
+        &channel,
+        "/steps/1/channel",
+    );
+    let own_team = theirs.get("/api/v1/teams/{id}");
+    let policy = |conditions: Value| json!({"name": "x", "conditions": conditions, "targets": [{"priority": "high", "resolution_seconds": 60}]});
+    let policies = "/api/v1/sla-policies";
+    both(policies, policy(json!({"team": [own_team, team]})), &team, "/conditions/team/1");
+    both(policies, policy(json!({"requester": [person]})), &person, "/conditions/requester/0");
+    let own_channel = theirs.get("/api/v1/notification-channels/{id}");
+    let rule = |conditions: Value| json!({"event": "incident.opened", "channel": own_channel, "conditions": conditions});
+    let rules = "/api/v1/notification-rules";
+    both(rules, rule(json!({"team": team})), &team, "/conditions/team");
+    both(rules, rule(json!({"team": ["Network", own_team, team]})), &team, "/conditions/team");
+    both(rules, rule(json!({"assignee": [person]})), &person, "/conditions/assignee");
+    both(rules, rule(json!({"requester": person})), &person, "/conditions/requester");
+    // Reports go to addresses and take no ids at all.
+    let schedule = json!({"name": "x", "kind": "incidents_and_sla", "cron": "0 7 * * *", "period": {"kind": "previous_day"},
+                          "recipients": ["boss@globex.example", person]});
+    all.push((Method::POST, "/api/v1/report-schedules".to_owned(), schedule, person, "/recipients/1"));
     all
 }
 

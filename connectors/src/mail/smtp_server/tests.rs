@@ -4,10 +4,17 @@ use std::sync::Mutex;
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
-/// Keeps what it gets; `full@` cannot keep anything now, `virus@` never.
+/// Keeps what it gets; `full@` cannot keep anything now, `slow@` only when the test lets it.
 #[derive(Clone, Default)]
-struct Sink(Arc<Mutex<Vec<Taken>>>);
+struct Sink(Arc<Mutex<Vec<Taken>>>, Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    reached: Notify,
+    open: Notify,
+}
 
 type Taken = (Envelope, Vec<u8>);
 
@@ -24,7 +31,8 @@ impl Deliver for Sink {
         match envelope.recipients[0].local_part() {
             "full" => Verdict::NotNow("cannot be kept\r\nnow".into()),
             "slow" => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
+                self.1.reached.notify_one();
+                self.1.open.notified().await;
                 self.0.lock().unwrap().push((envelope.clone(), message));
                 Verdict::Yes
             }
@@ -254,14 +262,15 @@ async fn too_many_connections() {
     assert!(third.answer().await.starts_with("421 "));
     drop(first);
     // The seat is free again as soon as the server has seen the end.
-    for _ in 0..50 {
-        let mut next = Client { stream: BufReader::new(TcpStream::connect(listener.address).await.unwrap()) };
-        if next.answer().await.starts_with("220 ") {
-            return;
+    let seated = async {
+        loop {
+            let stream = TcpStream::connect(listener.address).await.unwrap();
+            if (Client { stream: BufReader::new(stream) }).answer().await.starts_with("220 ") {
+                return;
+            }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("the seat was not given back");
+    };
+    tokio::time::timeout(Duration::from_secs(10), seated).await.expect("the seat is given back");
 }
 
 #[tokio::test]
@@ -269,18 +278,27 @@ async fn memory_is_bounded_and_given_back() {
     let listener = listen(Limits { memory: 10_000, ..Limits::default() }).await;
     let mut holder = Client::connect(&listener).await;
     holder.begin("support@desk.example").await;
-    holder.say("DATA").await;
-    holder.send(vec![b'x'; 9_000]).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The answer to a chunk says that it is held.
+    holder.send([b"BDAT 9000\r\n".as_slice(), &[b'x'; 9_000]].concat()).await;
+    assert!(holder.answer().await.starts_with("250 "));
     let mut other = Client::connect(&listener).await;
     other.begin("support@desk.example").await;
     other.say("DATA").await;
     assert!(other.say(&format!("{}\r\n.", "y".repeat(5_000))).await.starts_with("452 "));
     drop(holder);
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    other.begin("support@desk.example").await;
-    other.say("DATA").await;
-    assert!(other.say(&format!("{}\r\n.", "y".repeat(5_000))).await.starts_with("250 "));
+    // Tried again, as senders do, until the server has seen the end.
+    let taken = async {
+        loop {
+            other.begin("support@desk.example").await;
+            other.say("DATA").await;
+            let answer = other.say(&format!("{}\r\n.", "y".repeat(5_000))).await;
+            if answer.starts_with("250 ") {
+                return;
+            }
+            assert!(answer.starts_with("452 "), "{answer}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.expect("the memory is given back");
 }
 
 #[tokio::test]
@@ -304,9 +322,10 @@ async fn a_stop_finishes_the_message_in_hand() {
     busy.begin("slow@desk.example").await;
     busy.say("DATA").await;
     busy.send("x\r\n.\r\n").await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    listener.sink.1.reached.notified().await;
     listener.stop.cancel();
     assert!(idle.answer().await.starts_with("421 "));
+    listener.sink.1.open.notify_one();
     assert!(busy.answer().await.starts_with("250 "));
     assert!(busy.answer().await.starts_with("421 "));
     tokio::time::timeout(Duration::from_secs(5), listener.task).await.unwrap().unwrap();
