@@ -1,4 +1,5 @@
-//! Story: an operator looks at the board in a browser and sees a mail become a ticket without touching anything.
+//! Story: an operator looks at the board in a browser and sees a mail become a ticket without touching anything; the link in
+//! a message opens its ticket there.
 
 use fantoccini::{Client, ClientBuilder, Locator};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -110,9 +111,61 @@ async fn the_board_shows_a_new_mail_by_itself() {
     browser.sees(markup).await;
     assert_eq!(page.title().await.unwrap(), "Relaydesk", "text from a mail is never markup");
     browser.sees("ingest_mail").await;
+    a_link_opens_its_ticket(&demo, &browser, markup).await;
 
+    page.clone().close().await.unwrap();
+}
+
+/// The panel of one ticket: its facts, public comments and history, as text, and by keyboard.
+async fn a_link_opens_its_ticket(demo: &Demo, browser: &Browser, title: &str) {
+    let page = &browser.client;
+    let tickets = demo.client.all("/api/v1/incidents").await;
+    let ticket = tickets.iter().find(|ticket| ticket["title"] == title).expect("the ticket of the mail");
+    let number = ticket["number"].as_str().expect("a number").to_owned();
+    let path = format!("/api/v1/incidents/{number}");
+    let say = async |body: &str, visibility: &str| {
+        let comment = json!({"body": body, "visibility": visibility});
+        demo.client.post(&format!("{path}/add_comment"), comment).await.expect(201);
+    };
+    say("<b>We are on our way</b><script>document.title = 2</script>", "public").await;
+    say("between ourselves", "internal").await;
+
+    page.goto(&format!("{}/?ticket={number}", demo.process.base)).await.unwrap();
+    browser.sees(&format!("{number}: {title}")).await;
+    browser.sees("<b>We are on our way</b><script>document.title = 2</script>").await;
+    browser.sees("The page must show this as text.").await;
+    let panel = page.find(Locator::Id("ticket")).await.unwrap();
+    let text = panel.text().await.unwrap();
+    for part in ["Status", "Priority", "medium", "ada", "History", "commented"] {
+        assert!(text.contains(part), "{part:?} is not in the panel: {text}");
+    }
+    let comments = page.find(Locator::Id("ticket-comments")).await.unwrap().text().await.unwrap();
+    assert!(!comments.contains("between ourselves"), "public comments only: {comments}");
+    assert_eq!(page.title().await.unwrap(), format!("{number} – Relaydesk"), "text is never markup");
+    let row = Locator::Css("#tickets tr[aria-current] a");
+    assert_eq!(page.wait().for_element(row).await.unwrap().text().await.unwrap(), number);
     if let Some(file) = std::env::var_os("RELAYDESK_SCREENSHOT") {
         std::fs::write(file, page.screenshot().await.unwrap()).unwrap();
     }
-    page.clone().close().await.unwrap();
+    // A change shows by itself.
+    say("A new cable is laid.", "public").await;
+    browser.sees("A new cable is laid.").await;
+
+    // Escape closes it and leads back to the row; Enter opens it again; so does the way back.
+    let press = async |key: char| {
+        page.active_element().await.unwrap().send_keys(&String::from(key)).await.unwrap();
+    };
+    let closed = Locator::Css("#ticket[hidden]");
+    let opened = Locator::Css("#ticket:not([hidden]):focus");
+    let wait = || page.wait().at_most(Duration::from_secs(10));
+    wait().for_element(opened).await.unwrap();
+    press('\u{e00c}').await;
+    wait().for_element(closed).await.unwrap();
+    wait().for_element(Locator::Css("#tickets a:focus")).await.unwrap();
+    press('\u{e007}').await;
+    wait().for_element(opened).await.unwrap();
+    page.back().await.unwrap();
+    wait().for_element(closed).await.unwrap();
+    page.goto(&format!("{}/?ticket=INC9999999", demo.process.base)).await.unwrap();
+    browser.sees("There is no INC9999999, or it is not for you to see.").await;
 }
