@@ -12,12 +12,16 @@ use store::api_tokens::{ApiToken, NewApiToken};
 pub const PREFIX: &str = "rd_";
 
 /// For `user`: oneself, or (for administration, as the system) anybody. The token itself is in the answer and nowhere else.
+///
+/// `made_with` is the API token with which it is asked for, if it was one: what is made with a token that expires does not
+/// outlive it, else whoever got hold of one for an hour would have one for ever.
 pub async fn create(
     tx: &mut Tx,
     actor: &Actor,
     user: UserId,
     name: &str,
     expires_at: Option<DateTime<Utc>>,
+    made_with: Option<ApiTokenId>,
 ) -> Result<(ApiToken, SecretString)> {
     permission::check(actor, Permission::TokensOwn)?;
     if actor.user_id().is_some_and(|id| id != user) {
@@ -27,6 +31,18 @@ pub async fn create(
     if expires_at.is_some_and(|at| at <= tx.now()) {
         return Err(Error::invalid("/expires_at", "must be in the future"));
     }
+    let latest = match made_with {
+        Some(maker) => store::api_tokens::get(tx, maker).await?.expires_at,
+        None => None,
+    };
+    if let (Some(latest), Some(wanted)) = (latest, expires_at)
+        && wanted > latest
+    {
+        let detail =
+            format!("must not be after {}, when the token expires that asks for it", latest.to_rfc3339());
+        return Err(Error::invalid("/expires_at", detail));
+    }
+    let expires_at = expires_at.or(latest);
     store::users::get(tx, user).await?;
     let token = credentials::new_token(PREFIX);
     let clear = token.expose_secret();

@@ -21,10 +21,10 @@ mod update;
 mod watchers;
 
 pub use assign::{Assignment, assign};
-pub use attach::{NewAttachment, StoredAttachment, attach, attach_stored};
+pub use attach::{StoredAttachment, attach_stored};
 pub use comment::{NewComment, comment};
-pub use configuration_items::{add_configuration_items, set_configuration_items};
-pub use escalate::{Escalation, escalate, set_priority};
+pub use configuration_items::set_configuration_items;
+pub use escalate::{Escalation, escalate};
 pub use history::history;
 pub use links::{link, unlink};
 pub use open::{NewTicket, open};

@@ -84,7 +84,7 @@ pub async fn lock(tx: &mut Tx, id: UserId, changes: &PersonChanges) -> Result<Us
 }
 
 /// Admins change everybody; others themselves, within limits. `before` comes from [`lock`]. Deactivation ends all logins
-/// at once, and the last active admin stays one.
+/// and API tokens at once and for good, and the last active admin stays one.
 pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonChanges) -> Result<User> {
     let themselves = actor.user_id() == Some(before.id);
     if !(themselves && changes.is_personal()) {
@@ -119,6 +119,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     check::constraints(store::users::update(tx, &user).await, &WORDS)?;
     if !user.is_active {
         store::sessions::revoke_user(tx, id, None).await?;
+        store::api_tokens::revoke_user(tx, id).await?;
     }
     let payload = json!({"user": id, "role": user.role, "is_active": user.is_active});
     events::record(tx, actor, "user.updated", None, payload).await?;

@@ -28,10 +28,17 @@ impl Version for DateTime<Utc> {
     }
 }
 
+/// For objects that are their own version: letters and digits that change with every change.
+impl Version for String {
+    fn tag(&self) -> String {
+        self.clone()
+    }
+}
+
 /// For `(etag::header(ticket.version), Json(…))`.
 pub fn header(version: impl Version) -> [(HeaderName, HeaderValue); 1] {
     let value = HeaderValue::from_str(&format!("\"{}\"", version.tag()))
-        .expect("digits and quotes are a header value");
+        .expect("letters, digits and quotes are a header value");
     [(header::ETAG, value)]
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use store::idempotency::{self, Answer, Begun, Key};
 use uuid::Uuid;
 
-/// Longer answers are not kept; no write of ours has one.
+/// Longer answers are not kept: a repetition is told that it was done, and where.
 const LARGEST_ANSWER: usize = 1024 * 1024;
 /// What is repeated besides the body.
 const HEADERS: [HeaderName; 3] = [header::CONTENT_TYPE, header::ETAG, header::LOCATION];
@@ -76,16 +76,22 @@ fn request_hash(query: Option<&str>, body: &[u8]) -> String {
 }
 
 fn repeat(answer: Answer) -> Result<Response, Problem> {
+    let kept = |name: &HeaderName| {
+        let text = answer.headers.get(name.as_str()).and_then(Value::as_str);
+        text.and_then(|text| HeaderValue::from_str(text).ok())
+    };
     let Some(body) = answer.body else {
-        return Err(Problem::idempotency_answer_lost());
+        let problem = Problem::idempotency_answer_lost();
+        return Err(match kept(&header::LOCATION) {
+            Some(location) => problem.with_header(header::LOCATION, location),
+            None => problem,
+        });
     };
     let status = StatusCode::from_u16(answer.status).map_err(|error| Problem::internal(&error))?;
     let mut response = (status, body).into_response();
     response.headers_mut().remove(header::CONTENT_TYPE);
-    let text =
-        |name: &HeaderName| answer.headers.get(name.as_str()).and_then(Value::as_str).map(str::to_owned);
     for name in HEADERS {
-        if let Some(value) = text(&name).and_then(|value| HeaderValue::from_str(&value).ok()) {
+        if let Some(value) = kept(&name) {
             response.headers_mut().insert(name, value);
         }
     }
@@ -93,25 +99,32 @@ fn repeat(answer: Answer) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// Failures on our side give the key back (if nothing took effect); everything else is the answer for good.
+/// Failures on our side give the key back (if nothing took effect); everything else is the answer for good. The work is
+/// committed by now, so its answer goes out even if it cannot be kept: then a repetition finds it "lost".
 async fn keep(state: &AppState, key: &Key, response: Response) -> Result<Response, Problem> {
-    let status = response.status();
     let secret = response.extensions().get::<HoldsSecret>().is_some();
     let (parts, body) = response.into_parts();
-    let bytes = to_bytes(body, LARGEST_ANSWER).await.map_err(|error| Problem::internal(&error))?;
+    // Answers to writes are made in memory, so this copies what is there already.
+    let bytes = to_bytes(body, usize::MAX).await.map_err(|error| Problem::internal(&error))?;
+    let answer = Answer {
+        status: parts.status.as_u16(),
+        headers: kept_headers(&parts.headers),
+        body: (!secret && bytes.len() <= LARGEST_ANSWER).then(|| bytes.to_vec()),
+    };
+    if let Err(error) = remember(state, key, &answer, parts.status.is_server_error()).await {
+        tracing::warn!(%error, "the answer to an Idempotency-Key could not be kept");
+    }
+    Ok(Response::from_parts(parts, Body::from(bytes)))
+}
+
+async fn remember(state: &AppState, key: &Key, answer: &Answer, failed: bool) -> store::Result<()> {
     let mut tx = state.db.begin(key.organization).await?;
-    if status.is_server_error() {
+    if failed {
         idempotency::forget(&mut tx, key).await?;
     } else {
-        let answer = Answer {
-            status: status.as_u16(),
-            headers: kept_headers(&parts.headers),
-            body: (!secret).then(|| bytes.to_vec()),
-        };
-        idempotency::finish(&mut tx, key, &answer).await?;
+        idempotency::finish(&mut tx, key, answer).await?;
     }
-    tx.commit().await?;
-    Ok(Response::from_parts(parts, Body::from(bytes)))
+    tx.commit().await
 }
 
 fn kept_headers(headers: &HeaderMap) -> Value {

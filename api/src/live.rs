@@ -2,12 +2,13 @@
 //! them to every listener. Listeners never ask the database by themselves.
 //!
 //! Positions (`events.seq`) are taken before their transactions commit, so a lower one can appear after a higher one. The
-//! poller holds the higher ones back until it is sure that nothing is missing below them: then "everything up to here" is
+//! poller holds the higher ones back until every transaction that could still bring a lower one is over: then "everything up to here" is
 //! true of every position it has handed out, and a client can resume from it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::Db;
 use store::events::Recorded;
 use tokio::sync::{Mutex, broadcast};
@@ -17,8 +18,6 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const BATCH: i64 = 500;
 /// A listener that is this many events behind has to reconnect.
 const BACKLOG: usize = 2048;
-/// How long a gap below a seen event is waited for at most: longer transactions come out of order.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
 pub struct Live {
@@ -81,12 +80,19 @@ impl Live {
 
     async fn step(&self, sequencer: &mut Sequencer) -> store::Result<()> {
         let mut tx = self.db.begin_system().await?;
+        // Before the rows are read: a transaction that is over now has its rows among them.
+        if sequencer.waiting.is_some() {
+            sequencer.settle(&store::events::writers(&mut tx).await?);
+        }
         let rows = store::events::after(&mut tx, sequencer.last, BATCH).await?;
-        tx.rollback().await?;
-        let Some(newest) = rows.last() else { return Ok(()) };
-        let (running_since, begun_before) = (newest.running_since, newest.begun_before);
         let positions: Vec<i64> = rows.iter().map(|row| row.event.seq).collect();
-        let ready = sequencer.ready(&positions, running_since, begun_before, Instant::now());
+        let ready = sequencer.ready(&positions);
+        if let (None, Some(newest)) = (&sequencer.waiting, positions[ready..].last()) {
+            // After the rows were read: who took a position below them and is not among them still writes, or is over just now.
+            let writers = store::events::writers(&mut tx).await?;
+            sequencer.waiting = Some(Waiting { up_to: *newest, writers });
+        }
+        tx.rollback().await?;
         for row in rows.into_iter().take(ready) {
             self.position.store(row.event.seq, Ordering::SeqCst);
             // An error says that nobody listens any more.
@@ -108,9 +114,8 @@ struct Sequencer {
 #[derive(Debug)]
 struct Waiting {
     up_to: i64,
-    /// When all transactions before this one are over, nothing up to `up_to` can appear any more.
-    until_over: i64,
-    since: Instant,
+    /// When all of these are over, nothing up to `up_to` can appear any more.
+    writers: HashSet<String>,
 }
 
 impl Sequencer {
@@ -118,13 +123,14 @@ impl Sequencer {
         Sequencer { last, settled: last, waiting: None }
     }
 
-    fn ready(&mut self, positions: &[i64], running_since: i64, begun_before: i64, now: Instant) -> usize {
-        if let Some(waiting) = &self.waiting
-            && (running_since >= waiting.until_over || now.duration_since(waiting.since) >= PATIENCE)
-        {
+    /// Told who writes at this moment, before the rows are read.
+    fn settle(&mut self, writers: &HashSet<String>) {
+        if let Some(waiting) = self.waiting.take_if(|waiting| waiting.writers.is_disjoint(writers)) {
             self.settled = waiting.up_to;
-            self.waiting = None;
         }
+    }
+
+    fn ready(&mut self, positions: &[i64]) -> usize {
         let mut ready = 0;
         for position in positions {
             if *position != self.last + 1 && *position > self.settled {
@@ -132,9 +138,6 @@ impl Sequencer {
             }
             self.last = *position;
             ready += 1;
-        }
-        if let (true, None, Some(newest)) = (ready < positions.len(), &self.waiting, positions.last()) {
-            self.waiting = Some(Waiting { up_to: *newest, until_over: begun_before, since: now });
         }
         ready
     }
@@ -144,36 +147,45 @@ impl Sequencer {
 mod tests {
     use super::*;
 
+    fn writers(names: &[&str]) -> HashSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn wait(sequencer: &mut Sequencer, up_to: i64, names: &[&str]) {
+        sequencer.waiting = Some(Waiting { up_to, writers: writers(names) });
+    }
+
     #[test]
     fn rows_without_gaps_go_at_once() {
         let mut sequencer = Sequencer::new(4);
-        assert_eq!(sequencer.ready(&[5, 6, 7], 10, 20, Instant::now()), 3);
+        assert_eq!(sequencer.ready(&[5, 6, 7]), 3);
         assert_eq!(sequencer.last, 7);
     }
 
     #[test]
     fn a_gap_is_waited_for_while_its_transaction_may_run() {
-        let (mut sequencer, now) = (Sequencer::new(4), Instant::now());
-        assert_eq!(sequencer.ready(&[5, 7], 10, 20, now), 1);
-        assert_eq!(sequencer.ready(&[7, 8], 15, 25, now), 0);
+        let mut sequencer = Sequencer::new(4);
+        assert_eq!(sequencer.ready(&[5, 7]), 1);
+        wait(&mut sequencer, 7, &["3/12"]);
+        sequencer.settle(&writers(&["3/12", "4/1"]));
+        assert_eq!(sequencer.ready(&[7, 8]), 0);
         // It committed after all.
-        assert_eq!(sequencer.ready(&[6, 7, 8], 15, 25, now), 3);
+        sequencer.settle(&writers(&["4/1"]));
+        assert_eq!(sequencer.ready(&[6, 7, 8]), 3);
     }
 
     #[test]
     fn a_gap_that_was_rolled_back_is_passed_over() {
-        let (mut sequencer, now) = (Sequencer::new(4), Instant::now());
-        assert_eq!(sequencer.ready(&[7, 9], 10, 20, now), 0);
-        // Everything that ran then is over; 11 has a gap below it that is younger.
-        assert_eq!(sequencer.ready(&[7, 9, 11], 20, 30, now), 2);
-        assert_eq!(sequencer.ready(&[11], 25, 40, now), 0);
-        assert_eq!(sequencer.ready(&[11], 30, 40, now), 1);
-    }
-
-    #[test]
-    fn patience_ends() {
-        let (mut sequencer, now) = (Sequencer::new(4), Instant::now());
-        assert_eq!(sequencer.ready(&[7], 10, 20, now), 0);
-        assert_eq!(sequencer.ready(&[7], 10, 50, now + PATIENCE), 1);
+        let mut sequencer = Sequencer::new(4);
+        assert_eq!(sequencer.ready(&[7, 9]), 0);
+        wait(&mut sequencer, 9, &["3/12"]);
+        // Everything that wrote then is over; 11 has a gap below it that is younger.
+        sequencer.settle(&writers(&["5/2"]));
+        assert_eq!(sequencer.ready(&[7, 9, 11]), 2);
+        wait(&mut sequencer, 11, &["5/2"]);
+        sequencer.settle(&writers(&["5/2"]));
+        assert_eq!(sequencer.ready(&[11]), 0);
+        sequencer.settle(&writers(&[]));
+        assert_eq!(sequencer.ready(&[11]), 1);
     }
 }

@@ -3,6 +3,7 @@
 //! The cursor is opaque to the caller. Inside it is the sort key of the last item shown, so a page costs the same wherever it
 //! is, and rows that are added meanwhile neither repeat nor hide others.
 
+use crate::body::nul_in;
 use crate::{Problem, query};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) const PARAMETERS: [&str; 4] = ["page_size", "cursor", "ordering", "q"];
@@ -24,6 +26,12 @@ pub struct Page<T> {
     pub next_cursor: Option<String>,
 }
 
+impl<T> Page<T> {
+    pub fn empty() -> Self {
+        Page { items: Vec::new(), next_cursor: None }
+    }
+}
+
 /// What every list takes. Filters come beside it: [`crate::Filters`].
 #[derive(Clone, Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -33,11 +41,20 @@ pub struct ListQuery {
     pub page_size: u16,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
-    /// A field, with `-` in front for descending order.
-    #[param(example = "-created_at")]
+    /// A field, with `-` in front for descending order. Lists that have one order only take no other.
     pub ordering: Option<String>,
-    /// Full text.
+    /// What is searched for. Lists that can be searched document it with [`Search`]; others refuse it.
+    #[param(ignore)]
     pub q: Option<String>,
+}
+
+/// Documents `q`: `params(ListQuery, Search)`. Its value is in [`ListQuery::q`].
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "a description only")]
+pub struct Search {
+    /// Words to look for.
+    q: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +75,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let mut list = ListQuery { page_size: DEFAULT_SIZE, cursor: None, ordering: None, q: None };
-        for (name, value) in query::pairs(parts)? {
+        for (name, value) in query::pairs(&parts.uri)? {
             let value = value.trim();
             match name.as_str() {
                 _ if value.is_empty() => {}
@@ -99,6 +116,16 @@ impl ListQuery {
         Ok(Ordering { field: known.ok_or_else(wrong)?, descending })
     }
 
+    /// For lists that have one order only: it may be named, another one is refused.
+    pub fn fixed_order(&self, order: &str) -> Result<(), Problem> {
+        match self.ordering.as_deref() {
+            Some(wanted) if wanted != order => {
+                Err(Problem::invalid("/ordering", format!("this list is always sorted by {order}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The sort key after which this page begins, for example `(DateTime<Utc>, Uuid)`.
     pub fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, Problem> {
         let Some(text) = &self.cursor else { return Ok(None) };
@@ -106,14 +133,18 @@ impl ListQuery {
             Problem::invalid("/cursor", "is not a cursor of this list: take next_cursor of the page before")
         };
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
-        let cursor: Cursor<K> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+        let cursor: Cursor<Value> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+        let key = cursor.k;
+        if nul_in(&key).is_some() {
+            return Err(wrong());
+        }
         if cursor.o != self.ordering.as_deref().unwrap_or_default() {
             return Err(Problem::invalid(
                 "/cursor",
                 "belongs to another ordering: begin again without a cursor",
             ));
         }
-        Ok(Some(cursor.k))
+        serde_json::from_value(key).map(Some).map_err(|_| wrong())
     }
 
     /// The cursor that leads to what comes after this sort key.
@@ -121,6 +152,21 @@ impl ListQuery {
         let cursor = Cursor { o: self.ordering.clone().unwrap_or_default(), k: key };
         let json = serde_json::to_vec(&cursor).map_err(|error| Problem::internal(&error))?;
         Ok(URL_SAFE_NO_PAD.encode(json))
+    }
+
+    /// A page of a short list that is read as a whole. `key` tells its items apart.
+    pub fn page_of_all<K: Serialize + DeserializeOwned + PartialEq, T>(
+        &self,
+        all: Vec<T>,
+        key: impl Fn(&T) -> K,
+    ) -> Result<Page<T>, Problem> {
+        let begin = match self.after::<K>()? {
+            // What a cursor names may be gone: then nothing comes after it.
+            Some(last) => all.iter().position(|item| key(item) == last).map_or(all.len(), |at| at + 1),
+            None => 0,
+        };
+        let rows = all.into_iter().skip(begin).take(usize::from(self.page_size) + 1).collect();
+        self.page(rows, key, |item| item)
     }
 
     /// Makes the page of up to [`ListQuery::limit`] rows; `key` is the sort key of a row, as [`ListQuery::after`] reads it.

@@ -66,6 +66,16 @@ impl Problem {
         Problem::new("bad-request", "Bad request", StatusCode::BAD_REQUEST, detail)
     }
 
+    /// A query parameter that the route does not have.
+    pub fn unknown_parameter(name: &str, known: &[String]) -> Self {
+        let detail = match known {
+            [] => "is not a parameter here: there are none".to_owned(),
+            known => format!("is not a parameter here (known are {})", known.join(", ")),
+        };
+        let problem = Problem::bad_request(format!("the query parameter {name:?} {detail}"));
+        Problem { errors: vec![FieldError { pointer: format!("/{name}"), detail }], ..problem }
+    }
+
     /// The body was read, and fields of it are wrong.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
@@ -235,6 +245,13 @@ impl From<store::Error> for Problem {
             error if error.is_contended() => {
                 tracing::warn!(%error, "others held what the request needs");
                 Problem::unavailable("others are changing the same things: try again in a moment", 1)
+            }
+            // The checks before should have said so, with a pointer; that they did not is worth knowing.
+            error if error.is_refused_data() => {
+                tracing::warn!(%error, "the database refused a value of the request");
+                let detail =
+                    "a value is too large, too long, out of range, or holds characters that cannot be stored";
+                Problem { detail: detail.to_owned(), ..Problem::validation(Vec::new()) }
             }
             error => Problem::internal(&error),
         }

@@ -3,6 +3,7 @@
 use crate::body::field_error;
 use crate::{Problem, page};
 use axum::extract::{FromRequestParts, Path};
+use axum::http::Uri;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
@@ -17,21 +18,10 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for ApiPath
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
-            Ok(Path(value)) => Ok(ApiPath(value)),
-            Err(_) => Err(Problem::not_found()),
+            // No name in the database holds a U+0000.
+            Ok(Path(value)) if !parts.uri.path().contains("%00") => Ok(ApiPath(value)),
+            _ => Err(Problem::not_found()),
         }
-    }
-}
-
-/// All query parameters of a route that is no list. Use `#[serde(deny_unknown_fields)]`.
-#[derive(Clone, Copy, Debug)]
-pub struct ApiQuery<T>(pub T);
-
-impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for ApiQuery<T> {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        read(pairs(parts)?).map(ApiQuery)
     }
 }
 
@@ -44,14 +34,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Filters<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut pairs = pairs(parts)?;
+        let mut pairs = pairs(&parts.uri)?;
         pairs.retain(|(name, _)| !page::PARAMETERS.contains(&name.as_str()));
         read(pairs).map(Filters)
     }
 }
 
-pub(crate) fn pairs(parts: &Parts) -> Result<Vec<(String, String)>, Problem> {
-    serde_urlencoded::from_str(parts.uri.query().unwrap_or_default())
+pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
+    serde_urlencoded::from_str(uri.query().unwrap_or_default())
         .map_err(|error| Problem::bad_request(format!("the query string cannot be read: {error}")))
 }
 

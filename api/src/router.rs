@@ -1,6 +1,6 @@
 //! Every route on one page.
 
-use crate::{AppState, Problem, envelope, health, idempotency, metrics, openapi, routes};
+use crate::{AppState, Problem, envelope, health, idempotency, metrics, openapi, parameters, routes};
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::from_fn_with_state;
 use axum::{Router, routing};
@@ -77,6 +77,7 @@ pub fn app_with(state: AppState, pages: Router) -> Router {
     let (api, document) = documented();
     let inner = api
         .layer(from_fn_with_state(state.clone(), idempotency::layer))
+        .layer(from_fn_with_state(parameters::Known::of(&document), parameters::layer))
         .merge(openapi::router(&document))
         .route("/livez", routing::get(health::live))
         .route("/readyz", routing::get(health::ready))

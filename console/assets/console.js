@@ -229,6 +229,8 @@ async function follow() {
       const answer = await call("/events/stream", { headers: { accept: "text/event-stream", ...(last && { "last-event-id": last }) } });
       if (!answer) return;
       live(true);
+      // What happened while nobody listened.
+      soon();
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (;;) {
         const { value, done } = await reader.read();

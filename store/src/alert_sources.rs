@@ -1,5 +1,6 @@
 //! Where alerts come from. A hook's token is stored as its SHA-256 and found by presenting that.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
@@ -104,14 +105,24 @@ pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
     select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
-/// Newest first, at most `limit`, after the given one.
-pub async fn list(tx: &mut Tx, after: Option<AlertSourceId>, limit: i64) -> Result<Vec<AlertSource>> {
+lock!(AlertSourceId => AlertSource, "select id from alert_sources where id = $1 for no key update");
+
+/// Newest first, at most `limit`, after the given one; with `q` somewhere in the name.
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<AlertSourceId>,
+    limit: i64,
+) -> Result<Vec<AlertSource>> {
     let organization = tx.organization();
     select!(
-        "where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        "where organization_id = $1 and ($2::uuid is null or id < $2)
+           and ($4::text is null or position(lower($4) in lower(name)) > 0)
+         order by id desc limit $3",
         organization.0,
         after.map(|id| id.0),
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

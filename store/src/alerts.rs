@@ -217,6 +217,8 @@ pub struct AlertFilter {
     pub severity: Option<String>,
     pub fingerprint: Option<String>,
     pub incident: Option<TicketId>,
+    /// Somewhere in title or description.
+    pub q: Option<String>,
 }
 
 /// Newest episodes first, at most `limit`, after the given one.
@@ -235,6 +237,7 @@ pub async fn list(
           where organization_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or status = $3)
             and ($4::text is null or severity = $4) and ($5::text is null or fingerprint = $5)
             and ($6::uuid is null or incident_id = $6) and ($7::uuid is null or id < $7)
+            and ($9::text is null or position(lower($9) in lower(title || ' ' || description)) > 0)
           order by id desc limit $8",
         organization.0,
         filter.source.map(|id| id.0),
@@ -244,6 +247,7 @@ pub async fn list(
         filter.incident.map(|id| id.0),
         after.map(|id| id.0),
         limit,
+        filter.q.as_deref(),
     )
     .fetch_all(&mut **tx)
     .await?

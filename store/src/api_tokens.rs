@@ -130,6 +130,19 @@ pub async fn list(
         .collect())
 }
 
+/// All tokens of a user, for good: a user who comes back makes new ones.
+pub async fn revoke_user(tx: &mut Tx, user: UserId) -> Result<u64> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "update api_tokens set revoked_at = $2 where user_id = $1 and revoked_at is null",
+        user.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 pub async fn revoke(tx: &mut Tx, id: ApiTokenId) -> Result<()> {
     let now = tx.now();
     sqlx::query!("update api_tokens set revoked_at = coalesce(revoked_at, $2) where id = $1", id.0, now)

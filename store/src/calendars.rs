@@ -100,15 +100,19 @@ pub async fn lock(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
 pub async fn list(
     tx: &mut Tx,
+    q: Option<&str>,
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<BusinessCalendar>> {
     let (after_at, after_id) = after.unzip();
     select!(
-        "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid)) order by created_at desc, id desc limit $3",
+        "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
+           and ($4::text is null or position(lower($4) in lower(name)) > 0)
+         order by created_at desc, id desc limit $3",
         after_at,
         after_id,
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

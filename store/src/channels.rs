@@ -1,5 +1,6 @@
 //! Notification channels: where messages go.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ChannelConfig, ChannelId, ChannelKind};
@@ -115,10 +116,13 @@ pub async fn delete(tx: &mut Tx, id: ChannelId) -> Result<()> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+lock!(ChannelId => Channel, "select id from notification_channels where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
 pub async fn list(
     tx: &mut Tx,
     kind: Option<ChannelKind>,
+    q: Option<&str>,
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Channel>> {
@@ -129,11 +133,13 @@ pub async fn list(
            from notification_channels
           where ($1::text is null or kind = $1)
             and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+            and ($5::text is null or position(lower($5) in lower(name)) > 0)
           order by created_at desc, id desc limit $4",
         kind.map(ChannelKind::as_str),
         after_at,
         after_id,
         limit,
+        q,
     )
     .fetch_all(&mut **tx)
     .await?

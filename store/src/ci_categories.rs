@@ -1,5 +1,6 @@
 //! Categories of configuration items, a tree for people to sort them by.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::CiCategoryId;
@@ -48,16 +49,26 @@ pub async fn get(tx: &mut Tx, id: CiCategoryId) -> Result<CiCategory> {
     row.map(Into::into).ok_or(Error::NotFound)
 }
 
+lock!(CiCategoryId => CiCategory, "select id from ci_categories where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the given one.
-pub async fn list(tx: &mut Tx, after: Option<CiCategoryId>, limit: i64) -> Result<Vec<CiCategory>> {
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<CiCategoryId>,
+    limit: i64,
+) -> Result<Vec<CiCategory>> {
     let organization = tx.organization();
     let rows = sqlx::query_as!(
         Row,
         "select id, name, description, parent_id, created_at, updated_at from ci_categories
-          where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+          where organization_id = $1 and ($2::uuid is null or id < $2)
+            and ($4::text is null or position(lower($4) in lower(name || ' ' || description)) > 0)
+          order by id desc limit $3",
         organization.0,
         after.map(|id| id.0),
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?;

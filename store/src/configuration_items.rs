@@ -1,5 +1,6 @@
 //! Configuration items with the identifiers by which they are recognised.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiStatus;
@@ -98,11 +99,22 @@ pub async fn get(tx: &mut Tx, id: CiId) -> Result<ConfigurationItem> {
     row.ok_or(Error::NotFound)?.try_into()
 }
 
-/// Newest first, at most `limit`, after the given one.
+lock!(CiId => ConfigurationItem, "select id from configuration_items where id = $1 for no key update");
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CiOrderBy {
+    /// Ids grow with time.
+    #[default]
+    CreatedAt,
+    Name,
+}
+
+/// At most `limit`, after the name and id of the last one of the page before.
 pub async fn list(
     tx: &mut Tx,
     filter: &CiFilter,
-    after: Option<CiId>,
+    (order, descending): (CiOrderBy, bool),
+    after: Option<(String, CiId)>,
     limit: i64,
 ) -> Result<Vec<ConfigurationItem>> {
     let mut sql = QueryBuilder::new(SELECT);
@@ -137,10 +149,19 @@ pub async fn list(
             .push_bind(q.replace('\0', " "))
             .push(")");
     }
-    if let Some(after) = after {
-        sql.push(" and c.id < ").push_bind(after.0);
+    let (compare, direction) = if descending { ("<", "desc") } else { (">", "asc") };
+    match (order, after) {
+        (_, None) => {}
+        (CiOrderBy::CreatedAt, Some((_, id))) => {
+            sql.push(format_args!(" and c.id {compare} ")).push_bind(id.0);
+        }
+        (CiOrderBy::Name, Some((name, id))) => {
+            sql.push(format_args!(" and (c.name, c.id) {compare} (")).push_bind(name);
+            sql.push(", ").push_bind(id.0).push(")");
+        }
     }
-    sql.push(" order by c.id desc limit ").push_bind(limit);
+    let by_name = if order == CiOrderBy::Name { format!("c.name {direction}, ") } else { String::new() };
+    sql.push(format_args!(" order by {by_name}c.id {direction} limit ")).push_bind(limit);
     let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut **tx).await?;
     rows.into_iter().map(TryInto::try_into).collect()
 }

@@ -1,5 +1,6 @@
 //! Inventories that are read on demand or on a schedule.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::DiscoverySourceId;
@@ -105,14 +106,24 @@ pub async fn get(tx: &mut Tx, id: DiscoverySourceId) -> Result<DiscoverySource> 
     select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
+lock!(DiscoverySourceId => DiscoverySource, "select id from discovery_sources where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the given one.
-pub async fn list(tx: &mut Tx, after: Option<DiscoverySourceId>, limit: i64) -> Result<Vec<DiscoverySource>> {
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<DiscoverySourceId>,
+    limit: i64,
+) -> Result<Vec<DiscoverySource>> {
     let organization = tx.organization();
     select!(
-        "where organization_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        "where organization_id = $1 and ($2::uuid is null or id < $2)
+           and ($4::text is null or position(lower($4) in lower(name || ' ' || location)) > 0)
+         order by id desc limit $3",
         organization.0,
         after.map(|id| id.0),
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

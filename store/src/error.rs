@@ -50,6 +50,13 @@ impl Error {
         matches!(self, Error::Database(sqlx::Error::Database(e))
             if e.code().is_some_and(|c| ["40P01", "40001", "55P03"].contains(&&*c)))
     }
+
+    /// True for what PostgreSQL does not take: data of a wrong form or range (class 22), too much of it (class 54).
+    /// The same data will be refused again.
+    pub fn is_refused_data(&self) -> bool {
+        matches!(self, Error::Database(sqlx::Error::Database(error))
+                 if error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54")))
+    }
 }
 
 impl From<sqlx::Error> for Error {

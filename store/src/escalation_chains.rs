@@ -1,5 +1,6 @@
 //! Escalation chains as they are edited. A running one keeps its own copy: see `escalations`.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::escalation::Step;
@@ -59,17 +60,26 @@ pub async fn get(tx: &mut Tx, id: ChainId) -> Result<Chain> {
     .try_into()
 }
 
+lock!(ChainId => Chain, "select id from escalation_chains where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<Chain>> {
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Chain>> {
     let (after_at, after_id) = after.unzip();
     sqlx::query_as!(
         Row,
         "select id, name, steps, version, created_at, updated_at from escalation_chains
-          where $1::timestamptz is null or (created_at, id) < ($1, $2::uuid)
+          where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
+            and ($4::text is null or position(lower($4) in lower(name)) > 0)
           order by created_at desc, id desc limit $3",
         after_at,
         after_id,
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

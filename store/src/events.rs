@@ -4,6 +4,7 @@ use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{EventId, OrganizationId, TicketId, UserId};
 use serde_json::Value;
+use std::collections::HashSet;
 
 #[derive(Debug)]
 pub struct NewEvent<'a> {
@@ -73,18 +74,13 @@ pub async fn get(tx: &mut Tx, id: EventId) -> Result<Event> {
 pub struct Recorded {
     pub event: Event,
     pub organization: OrganizationId,
-    /// The oldest transaction that still ran, and the first that had not begun, when the row was read.
-    pub running_since: i64,
-    pub begun_before: i64,
 }
 
 /// Events of all organizations after a position, oldest first: needs a system transaction.
 pub async fn after(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<Recorded>> {
     let rows = sqlx::query!(
-        r#"select id, seq, organization_id, kind, ticket_id, actor_kind, actor_id, payload, created_at,
-                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "running_since!",
-                  pg_snapshot_xmax(pg_current_snapshot())::text::bigint as "begun_before!"
-           from events where seq > $1 order by seq limit $2"#,
+        "select id, seq, organization_id, kind, ticket_id, actor_kind, actor_id, payload, created_at
+         from events where seq > $1 order by seq limit $2",
         seq,
         limit
     )
@@ -102,10 +98,21 @@ pub async fn after(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<Recorded>> {
             created_at: row.created_at,
         },
         organization: row.organization_id.into(),
-        running_since: row.running_since,
-        begun_before: row.begun_before,
     });
     Ok(recorded.collect())
+}
+
+/// The open transactions that have recorded an event, by PostgreSQL's name for them. Each holds its lock on the table from before
+/// it takes a position until its rows are visible (or it is rolled back).
+pub async fn writers(tx: &mut Tx) -> Result<HashSet<String>> {
+    let writers = sqlx::query_scalar!(
+        r#"select distinct virtualtransaction as "writer!" from pg_locks
+           where locktype = 'relation' and relation = 'events'::regclass and mode = 'RowExclusiveLock'
+             and database = (select oid from pg_database where datname = current_database())"#
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(writers.into_iter().collect())
 }
 
 /// The organization's own events between two positions (the first exclusive, the second inclusive), oldest first.

@@ -22,6 +22,7 @@ pub mod events;
 pub mod guard;
 pub mod idempotency;
 pub mod inbox;
+mod lock;
 pub mod mail_messages;
 pub mod mailboxes;
 pub mod organizations;

@@ -122,17 +122,20 @@ pub async fn lock(tx: &mut Tx, id: MailboxId) -> Result<Mailbox> {
 /// In the order in which they were made.
 pub async fn list(
     tx: &mut Tx,
+    q: Option<&str>,
     after: Option<(DateTime<Utc>, MailboxId)>,
     limit: i64,
 ) -> Result<Vec<Mailbox>> {
     sqlx::query_as!(
         Row,
         "select id, address, name, team_id, hook_token_prefix, is_active, created_at, updated_at from mailboxes
-         where $1::timestamptz is null or (created_at, id) > ($1, $2::uuid)
+         where ($1::timestamptz is null or (created_at, id) > ($1, $2::uuid))
+           and ($4::text is null or position(lower($4) in lower(name || ' ' || address)) > 0)
          order by created_at, id limit $3",
         after.map(|(at, _)| at),
         after.map(|(_, id)| id.0),
         limit,
+        q,
     )
     .fetch_all(&mut **tx)
     .await?

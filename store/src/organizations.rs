@@ -55,6 +55,17 @@ pub async fn current(tx: &mut Tx) -> Result<Organization> {
     find(tx, id).await?.ok_or(Error::NotFound)
 }
 
+/// Keeps others from changing it until the end of the transaction. Its change and the changes of what it has no row of its own
+/// for (the priority matrix) begin with it.
+pub async fn lock(tx: &mut Tx) -> Result<Organization> {
+    let id = tx.organization();
+    sqlx::query!("select id from organizations where id = $1 for no key update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    current(tx).await
+}
+
 pub async fn find(tx: &mut Tx, id: OrganizationId) -> Result<Option<Organization>> {
     let row = sqlx::query!(
         "select id, slug, name, time_zone, settings, is_operator, created_at, updated_at from organizations where id = $1",

@@ -1,5 +1,6 @@
 //! Reports that run by the clock.
 
+use crate::lock::lock;
 use crate::words::word;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
@@ -137,19 +138,24 @@ pub async fn delete(tx: &mut Tx, id: ReportScheduleId) -> Result<()> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+lock!(ReportScheduleId => ReportSchedule, "select id from report_schedules where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
 pub async fn list(
     tx: &mut Tx,
+    q: Option<&str>,
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<ReportSchedule>> {
     let (after_at, after_id) = after.unzip();
     select!(
         "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
+           and ($4::text is null or position(lower($4) in lower(name)) > 0)
          order by created_at desc, id desc limit $3",
         after_at,
         after_id,
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

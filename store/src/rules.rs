@@ -1,5 +1,6 @@
 //! Notification rules: which event goes to which channel.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ChannelId, Conditions, RuleId};
@@ -110,11 +111,14 @@ pub async fn delete(tx: &mut Tx, id: RuleId) -> Result<()> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
 }
 
+lock!(RuleId => Rule, "select id from notification_rules where id = $1 for no key update");
+
 /// Newest first, at most `limit`, after the position `(created_at, id)`.
 pub async fn list(
     tx: &mut Tx,
     event: Option<&str>,
     channel: Option<ChannelId>,
+    q: Option<&str>,
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Rule>> {
@@ -123,12 +127,14 @@ pub async fn list(
         "where ($1::text is null or event = $1)
            and ($2::uuid is null or channel_id = $2)
            and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
+           and ($6::text is null or position(lower($6) in lower(name || ' ' || event)) > 0)
          order by created_at desc, id desc limit $5",
         event,
         channel.map(|c| c.0),
         after_at,
         after_id,
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

@@ -1,5 +1,6 @@
 //! SLA policies with their targets.
 
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::sla_policy::Conditions;
@@ -110,14 +111,23 @@ pub async fn in_force(tx: &mut Tx) -> Result<Vec<Policy>> {
         .collect()
 }
 
+lock!(SlaPolicyId => Policy, "select id from sla_policies where id = $1 for no key update");
+
 /// In the order in which they are asked, after the policy `after`.
-pub async fn list(tx: &mut Tx, after: Option<SlaPolicyId>, limit: i64) -> Result<Vec<Policy>> {
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<SlaPolicyId>,
+    limit: i64,
+) -> Result<Vec<Policy>> {
     select!(
-        "where $1::uuid is null or (is_default, position, created_at, id) >
-               (select a.is_default, a.position, a.created_at, a.id from sla_policies a where a.id = $1)
+        "where ($1::uuid is null or (is_default, position, created_at, id) >
+               (select a.is_default, a.position, a.created_at, a.id from sla_policies a where a.id = $1))
+           and ($3::text is null or position(lower($3) in lower(name || ' ' || description)) > 0)
          order by is_default, position, created_at, id limit $2",
         after.map(|id| id.0),
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?

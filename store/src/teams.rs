@@ -81,16 +81,23 @@ pub async fn lock(tx: &mut Tx, id: TeamId) -> Result<Team> {
 }
 
 /// By name. `after`: name and id of the last one of the page before.
-pub async fn list(tx: &mut Tx, after: Option<(String, Uuid)>, limit: i64) -> Result<Vec<Team>> {
+pub async fn list(
+    tx: &mut Tx,
+    q: Option<&str>,
+    after: Option<(String, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Team>> {
     let (name, id) = after.unzip();
     let rows = sqlx::query_as!(
         Row,
         "select id, name, email, manager_id, department_id, created_at, updated_at from teams
-         where $1::text is null or (name, id) > ($1, $2::uuid)
+         where ($1::text is null or (name, id) > ($1, $2::uuid))
+           and ($4::text is null or position(lower($4) in lower(name || ' ' || coalesce(email, ''))) > 0)
          order by name, id limit $3",
         name,
         id,
-        limit
+        limit,
+        q
     )
     .fetch_all(&mut **tx)
     .await?;

@@ -5,12 +5,12 @@ use domain::{CiId, TicketId};
 use std::collections::HashMap;
 use uuid::Uuid;
 
-/// Those that the ticket has already stay. How many were new; an item that does not exist violates
+/// Those that the ticket has already stay. An item that does not exist violates
 /// `ticket_configuration_items_ci_fkey`.
-pub async fn add(tx: &mut Tx, ticket: TicketId, items: &[CiId]) -> Result<u64> {
+pub async fn add(tx: &mut Tx, ticket: TicketId, items: &[CiId]) -> Result<()> {
     let (organization, now) = (tx.organization(), tx.now());
     let ids: Vec<Uuid> = items.iter().map(|id| id.0).collect();
-    let done = sqlx::query!(
+    sqlx::query!(
         "insert into ticket_configuration_items (organization_id, ticket_id, ci_id, created_at)
          select $1, $2, ci, $4 from unnest($3::uuid[]) ci
          on conflict on constraint ticket_configuration_items_pkey do nothing",
@@ -21,7 +21,7 @@ pub async fn add(tx: &mut Tx, ticket: TicketId, items: &[CiId]) -> Result<u64> {
     )
     .execute(&mut **tx)
     .await?;
-    Ok(done.rows_affected())
+    Ok(())
 }
 
 pub async fn remove(tx: &mut Tx, ticket: TicketId, items: &[CiId]) -> Result<u64> {

@@ -128,13 +128,6 @@ pub async fn list(
     rows.into_iter().map(Ticket::try_from).collect()
 }
 
-/// How many tickets fulfil the filter.
-pub async fn count(tx: &mut Tx, filter: &TicketFilter) -> Result<i64> {
-    let mut sql = QueryBuilder::new("select count(*) from tickets t where true");
-    conditions(&mut sql, filter);
-    Ok(sql.build_query_scalar().fetch_one(&mut **tx).await?)
-}
-
 fn conditions(sql: &mut QueryBuilder<Postgres>, filter: &TicketFilter) {
     if let Some(kind) = filter.kind {
         sql.push(" and t.kind = ").push_bind(kind.as_str());

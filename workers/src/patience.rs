@@ -24,10 +24,6 @@ pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
 fn is_passing_in_store(error: &store::Error) -> bool {
     match error {
         store::Error::Constraint { .. } | store::Error::Corrupt(_) | store::Error::NotFound => false,
-        // Classes 22 and 54: data that PostgreSQL does not take, or too much of it.
-        store::Error::Database(sqlx::Error::Database(error)) => {
-            !error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
-        }
-        _ => true,
+        error => !error.is_refused_data(),
     }
 }

@@ -9,39 +9,16 @@ use domain::{Actor, AttachmentId, CommentId, TicketId};
 use serde_json::{Value, json};
 use store::Tx;
 use store::attachments::Attachment;
-use store::blobs::{Blobs, Stored};
+use store::blobs::Stored;
 
+/// A file whose bytes are on disk already: they are put there before the transaction begins.
 #[derive(Clone, Debug)]
-pub struct NewAttachment {
+pub struct StoredAttachment {
     /// As it was sent; only its last part is kept, and never used as a path.
     pub file_name: String,
     pub media_type: String,
     pub content_id: Option<String>,
-    pub bytes: Vec<u8>,
-}
-
-/// A file whose bytes are on disk already, which is better done before the transaction begins.
-#[derive(Clone, Debug)]
-pub struct StoredAttachment {
-    pub file_name: String,
-    pub media_type: String,
-    pub content_id: Option<String>,
     pub stored: Stored,
-}
-
-/// Puts the bytes on disk, then names them.
-pub async fn attach(
-    tx: &mut Tx,
-    actor: &Actor,
-    ticket: TicketId,
-    comment: Option<CommentId>,
-    new: NewAttachment,
-    blobs: &Blobs,
-) -> Result<AttachmentId> {
-    let stored = blobs.put(tx.organization(), &new.bytes).await?;
-    let NewAttachment { file_name, media_type, content_id, .. } = new;
-    let attachment = StoredAttachment { file_name, media_type, content_id, stored };
-    Ok(attach_stored(tx, actor, ticket, comment, attachment).await?.id)
 }
 
 pub async fn attach_stored(

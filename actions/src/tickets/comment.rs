@@ -20,8 +20,6 @@ pub struct NewComment {
     pub source: Source,
     /// Who wrote it, when that is not the actor: the sender of a mail that a job brings in.
     pub author: Option<UserId>,
-    /// An out-of-office note or another automatic answer: it is kept, but is no answer and moves nothing.
-    pub is_automatic: bool,
 }
 
 impl NewComment {
@@ -32,7 +30,6 @@ impl NewComment {
             visibility: Visibility::Public,
             source,
             author: None,
-            is_automatic: false,
         }
     }
 
@@ -68,13 +65,13 @@ pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) 
     store::ticket_comments::insert(tx, &comment).await?;
 
     let mut after = before.clone();
-    let is_answer = comment.visibility == Visibility::Public && !new.is_automatic;
+    let is_answer = comment.visibility == Visibility::Public;
     let from_requester = author.is_some() && author == before.requester;
     let from_staff = is_staff(tx, actor, author).await?;
     if is_answer && from_staff && !from_requester && before.first_responded_at.is_none() {
         after.first_responded_at = Some(tx.now());
     }
-    let note = note(&comment, from_staff, from_requester, new.is_automatic);
+    let note = note(&comment, from_staff, from_requester);
     let told = if after == before {
         store::tickets::touch(tx, id, false).await?;
         change::tell(tx, actor, &before, note).await?;
@@ -128,7 +125,7 @@ fn back_to_work(ticket: &mut Ticket, now: chrono::DateTime<chrono::Utc>) -> Resu
     }
 }
 
-fn note(comment: &Comment, from_staff: bool, from_requester: bool, is_automatic: bool) -> Note {
+fn note(comment: &Comment, from_staff: bool, from_requester: bool) -> Note {
     let shown = json!({"id": comment.id, "visibility": comment.visibility});
     let mut note = Note::one("commented", "comment", &Value::Null, &shown);
     note.is_internal = comment.visibility == Visibility::Internal;
@@ -142,7 +139,6 @@ fn note(comment: &Comment, from_staff: bool, from_requester: bool, is_automatic:
             "source": comment.source,
             "from_staff": from_staff,
             "from_requester": from_requester,
-            "automatic": is_automatic,
         }),
     );
     note

@@ -5,7 +5,6 @@ use super::see;
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
 use domain::{Actor, CiId, TicketId};
-use serde_json::Value;
 use store::Tx;
 use store::tickets::Ticket;
 
@@ -25,18 +24,7 @@ pub async fn set_configuration_items(tx: &mut Tx, actor: &Actor, id: TicketId, i
     tell(tx, actor, &ticket, Note::one("updated", "configuration_items", &had, items)).await
 }
 
-/// Besides those that it has; for jobs that find items in mail and alerts.
-pub async fn add_configuration_items(tx: &mut Tx, actor: &Actor, id: TicketId, items: &[CiId]) -> Result<()> {
-    permission::check(actor, Permission::TicketsUpdate)?;
-    let ticket = see::lock(tx, actor, id).await?;
-    if add(tx, id, items).await? > 0 {
-        store::tickets::touch(tx, id, true).await?;
-        tell(tx, actor, &ticket, Note::one("updated", "configuration_items", &Value::Null, items)).await?;
-    }
-    Ok(())
-}
-
-async fn add(tx: &mut Tx, id: TicketId, items: &[CiId]) -> Result<u64> {
+async fn add(tx: &mut Tx, id: TicketId, items: &[CiId]) -> Result<()> {
     store::ticket_configuration_items::add(tx, id, items).await.map_err(|error| match error.constraint() {
         Some("ticket_configuration_items_ci_fkey") => {
             Error::invalid("/configuration_items", "there is no such configuration item")

@@ -66,18 +66,3 @@ fn raised(ticket: &Ticket, escalation: &Escalation) -> Result<Option<Priority>> 
         None => Ok(None),
     }
 }
-
-/// Sets the priority against the matrix; it holds until impact or urgency are named anew.
-pub async fn set_priority(
-    tx: &mut Tx,
-    actor: &Actor,
-    id: TicketId,
-    priority: Priority,
-    reason: Option<&str>,
-) -> Result<Ticket> {
-    permission::check(actor, Permission::TicketsUpdate)?;
-    let before = see::lock(tx, actor, id).await?;
-    let mut after = before.clone();
-    after.priority = priority;
-    change::apply(tx, actor, before, after, Note::default().because(reason)).await
-}

@@ -1,7 +1,7 @@
 use crate::{house, opened};
 use actions::tickets::{NewTicket, add_tag, open, resolve};
 use domain::ticket::{Level, Priority, Source, Status};
-use store::ticket_list::{After, Order, OrderBy, TicketFilter, count, list};
+use store::ticket_list::{After, Order, OrderBy, TicketFilter, list};
 
 #[tokio::test]
 async fn filters_and_words_find_tickets() {
@@ -14,7 +14,6 @@ async fn filters_and_words_find_tickets() {
     let found = async |tx: &mut store::Tx, filter: TicketFilter| -> Vec<String> {
         let tickets =
             list(tx, &filter, Order { by: OrderBy::Number, descending: false }, None, 10).await.unwrap();
-        assert_eq!(count(tx, &filter).await.unwrap() as usize, tickets.len());
         tickets.into_iter().map(|ticket| ticket.number).collect()
     };
     let all = TicketFilter::default;

@@ -1,8 +1,8 @@
 use crate::{house, opened};
 use actions::Error;
 use actions::tickets::{
-    NewAttachment, NewComment, TicketPatch, add_watcher, attach, comment, find, scope, see, sees_internal,
-    update,
+    NewComment, StoredAttachment, TicketPatch, add_watcher, attach_stored, comment, find, scope, see,
+    sees_internal, update,
 };
 use domain::ticket::Source;
 use store::blobs::Blobs;
@@ -57,17 +57,17 @@ async fn internal_comments_and_their_files_stay_among_staff() {
     let blobs = Blobs::new(dir.path());
     let id = opened(&db, &acme.end_user, "own").await.id;
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let file = |bytes: &[u8]| NewAttachment {
+    let file = async |bytes: &[u8]| StoredAttachment {
         file_name: "../note.txt".into(),
         media_type: "text/plain; charset=utf-8".into(),
         content_id: None,
-        bytes: bytes.to_vec(),
+        stored: blobs.put(acme.id, bytes).await.unwrap(),
     };
     let note = comment(&mut tx, &acme.agent, id, NewComment::internal("note", Source::Api)).await.unwrap();
     comment(&mut tx, &acme.agent, id, NewComment::public("answer", Source::Api)).await.unwrap();
-    let hidden = attach(&mut tx, &acme.agent, id, Some(note), file(b"hidden"), &blobs).await.unwrap();
-    let shown = attach(&mut tx, &acme.end_user, id, None, file(b"shown"), &blobs).await.unwrap();
-    let sneaked = attach(&mut tx, &acme.end_user, id, Some(note), file(b"x"), &blobs).await;
+    let hidden = attach_stored(&mut tx, &acme.agent, id, Some(note), file(b"hidden").await).await.unwrap().id;
+    let shown = attach_stored(&mut tx, &acme.end_user, id, None, file(b"shown").await).await.unwrap().id;
+    let sneaked = attach_stored(&mut tx, &acme.end_user, id, Some(note), file(b"x").await).await;
     assert!(matches!(sneaked, Err(Error::Invalid(_))));
 
     let staff = sees_internal(&acme.agent);

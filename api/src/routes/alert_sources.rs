@@ -1,7 +1,8 @@
 //! `alert-sources`: the monitoring systems that may send alerts, each with a hook URL of its own.
 
+use crate::body::nullable;
 use crate::idempotency::HoldsSecret;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::alert_sources::{self, AlertSourcePatch, NewAlertSource, WithToken};
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +11,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::{AlertSourceId, Permission, TeamId};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::alert_sources::AlertSource;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -85,16 +86,22 @@ fn secret(state: &AppState, made: WithToken) -> AlertSourceSecret {
 }
 
 /// List alert sources
-#[utoipa::path(get, path = "/alert-sources", tag = "alerts", params(ListQuery), responses((status = 200, body = Page<AlertSourceView>)))]
+#[utoipa::path(get, path = "/alert-sources", tag = "alerts", params(ListQuery, Search), responses((status = 200, body = Page<AlertSourceView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<AlertSourceView>>> {
     caller.require(Permission::AlertsRead)?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
-    let rows =
-        store::alert_sources::list(&mut tx, list.after::<Uuid>()?.map(AlertSourceId), list.limit()).await?;
+    let rows = store::alert_sources::list(
+        &mut tx,
+        list.q.as_deref(),
+        list.after::<Uuid>()?.map(AlertSourceId),
+        list.limit(),
+    )
+    .await?;
     Ok(Json(list.page(rows, |row| row.id.0, AlertSourceView::from)?))
 }
 
@@ -183,13 +190,6 @@ struct AlertSourceChange {
     is_active: Option<bool>,
 }
 
-/// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Change an alert source
 #[utoipa::path(patch, path = "/alert-sources/{id}", tag = "alerts", params(("id" = Uuid, Path)),
     request_body = AlertSourceChange, responses((status = 200, body = AlertSourceView)))]
@@ -243,8 +243,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::AlertSourcesManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::alert_sources::lock(&mut tx, id.into()).await?.version)?;
     alert_sources::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

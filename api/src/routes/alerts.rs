@@ -1,11 +1,11 @@
 //! `alerts`: what monitoring systems told us, one item an episode (from firing to its end).
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page};
+use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Search};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
 use domain::alert::AlertStatus;
-use domain::{AlertId, AlertSourceId, Permission, TicketId};
+use domain::{AlertId, AlertSourceId, Permission};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use store::alerts::{Alert, AlertFilter};
@@ -72,12 +72,13 @@ struct AlertFilters {
     status: Option<AlertStatus>,
     severity: Option<String>,
     fingerprint: Option<String>,
-    /// Id of the incident.
-    incident: Option<Uuid>,
+    /// Id or number of the incident.
+    #[param(example = "INC0000123")]
+    incident: Option<String>,
 }
 
 /// List alerts, newest first
-#[utoipa::path(get, path = "/alerts", tag = "alerts", params(ListQuery, AlertFilters),
+#[utoipa::path(get, path = "/alerts", tag = "alerts", params(ListQuery, Search, AlertFilters),
     responses((status = 200, body = Page<AlertView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -86,13 +87,22 @@ async fn list(
     Filters(filters): Filters<AlertFilters>,
 ) -> ApiResult<Json<Page<AlertView>>> {
     caller.require(Permission::AlertsRead)?;
+    list.fixed_order("-first_received_at")?;
     let mut tx = caller.begin(&state).await?;
     let filter = AlertFilter {
         source: filters.source.map(AlertSourceId),
         status: filters.status,
         severity: filters.severity,
         fingerprint: filters.fingerprint,
-        incident: filters.incident.map(TicketId),
+        incident: match filters.incident {
+            None => None,
+            Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
+                Ok(ticket) => Some(ticket.id),
+                Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
+                Err(error) => return Err(error.into()),
+            },
+        },
+        q: list.q.clone(),
     };
     let rows =
         store::alerts::list(&mut tx, &filter, list.after::<Uuid>()?.map(AlertId), list.limit()).await?;

@@ -1,7 +1,7 @@
 //! API tokens: shown once, stored hashed.
 
 use crate::idempotency::HoldsSecret;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Credential, Filters, ListQuery, Page};
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -69,7 +69,7 @@ async fn list_tokens(
     Filters(filter): Filters<TokenFilter>,
 ) -> ApiResult<Json<Page<ApiTokenView>>> {
     caller.require(Permission::TokensOwn)?;
-    list.ordering(&["created_at"], "-created_at")?;
+    list.fixed_order("-created_at")?;
     let all = permission::check(&caller.actor(), Permission::TokensManage).is_ok();
     let user = match filter.user.map(UserId) {
         Some(user) if user != caller.user_id() && !all => {
@@ -90,7 +90,8 @@ struct NewApiTokenBody {
     /// What it is for.
     #[schema(example = "nightly export")]
     name: String,
-    #[serde(default)]
+    /// With an API token that expires: at the latest when that one does, which is the default then.
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     expires_at: Option<DateTime<Utc>>,
 }
 
@@ -114,8 +115,13 @@ async fn create_token(
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let user = caller.user_id();
+    let made_with = match caller.credential() {
+        Credential::ApiToken(id) => Some(id),
+        Credential::Login(_) => None,
+    };
     let (made, token) =
-        actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at).await?;
+        actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at, made_with)
+            .await?;
     tx.commit().await?;
     let created = CreatedApiToken { view: made.into(), token: token.expose_secret().to_owned() };
     Ok((StatusCode::CREATED, Extension(HoldsSecret), Json(created)).into_response())

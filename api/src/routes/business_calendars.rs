@@ -1,6 +1,6 @@
 //! Business calendars: when SLA clocks run.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::calendars::NewCalendar;
 use axum::Json;
 use axum::extract::State;
@@ -44,6 +44,7 @@ struct WindowBody {
 #[serde(deny_unknown_fields)]
 struct HolidayBody {
     #[schema(example = "2026-12-25")]
+    #[serde(deserialize_with = "crate::moment::day")]
     date: NaiveDate,
     #[serde(default)]
     #[schema(example = "Christmas Day")]
@@ -136,16 +137,16 @@ fn read_holidays(holidays: Vec<HolidayBody>) -> Vec<Holiday> {
 }
 
 /// List business calendars
-#[utoipa::path(get, path = "/business-calendars", tag = "sla", params(ListQuery), responses((status = 200, body = Page<CalendarView>)))]
+#[utoipa::path(get, path = "/business-calendars", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<CalendarView>)))]
 async fn list_calendars(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<CalendarView>>> {
     caller.require(Permission::SlaRead)?;
-    list.ordering(&["created_at"], "-created_at")?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::calendars::list(&mut tx, list.after()?, list.limit()).await?;
+    let rows = store::calendars::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
     Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), CalendarView::from)?))
 }
 
@@ -219,8 +220,11 @@ async fn delete_calendar(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<CalendarId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::SlaManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::calendars::lock(&mut tx, id).await?.version)?;
     actions::calendars::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -230,6 +234,7 @@ async fn delete_calendar(
 #[serde(deny_unknown_fields)]
 struct Calculation {
     #[schema(example = "2026-11-20T15:00:00Z")]
+    #[serde(deserialize_with = "crate::moment::required")]
     start: DateTime<Utc>,
     /// Working time.
     #[schema(example = 7200)]

@@ -1,6 +1,7 @@
 //! `ci-categories`: a tree to sort configuration items by.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, etag};
+use crate::body::nullable;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::cmdb::{self, CategoryFields};
 use axum::Json;
 use axum::extract::State;
@@ -8,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{CiCategoryId, Permission};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::ci_categories::CiCategory;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -43,16 +44,22 @@ impl From<CiCategory> for CiCategoryView {
 }
 
 /// List categories of configuration items, newest first
-#[utoipa::path(get, path = "/ci-categories", tag = "cmdb", params(ListQuery), responses((status = 200, body = Page<CiCategoryView>)))]
+#[utoipa::path(get, path = "/ci-categories", tag = "cmdb", params(ListQuery, Search), responses((status = 200, body = Page<CiCategoryView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<CiCategoryView>>> {
     caller.require(Permission::CmdbRead)?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
-    let rows =
-        store::ci_categories::list(&mut tx, list.after::<Uuid>()?.map(CiCategoryId), list.limit()).await?;
+    let rows = store::ci_categories::list(
+        &mut tx,
+        list.q.as_deref(),
+        list.after::<Uuid>()?.map(CiCategoryId),
+        list.limit(),
+    )
+    .await?;
     Ok(Json(list.page(rows, |row| row.id.0, CiCategoryView::from)?))
 }
 
@@ -108,13 +115,6 @@ struct CiCategoryChange {
     parent: Option<Option<CiCategoryId>>,
 }
 
-/// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Change a category
 #[utoipa::path(patch, path = "/ci-categories/{id}", tag = "cmdb", params(("id" = Uuid, Path)), request_body = CiCategoryChange,
     responses((status = 200, body = CiCategoryView)))]
@@ -126,7 +126,7 @@ async fn change(
     ApiJson(body): ApiJson<CiCategoryChange>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::ci_categories::get(&mut tx, id.into()).await?;
+    let before = store::ci_categories::lock(&mut tx, id.into()).await?;
     if_match.check(before.updated_at)?;
     let fields = CategoryFields {
         name: body.name.unwrap_or_else(|| before.name.clone()),
@@ -144,8 +144,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::CmdbManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::ci_categories::lock(&mut tx, id.into()).await?.updated_at)?;
     cmdb::delete_category(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -62,6 +62,7 @@ async fn list(
     Filters(filters): Filters<CiRelationshipFilters>,
 ) -> ApiResult<Json<Page<CiRelationshipView>>> {
     caller.require(Permission::CmdbRead)?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
     let filter = RelationFilter { item: filters.item.map(CiId), kind: filters.kind };
     let after = list.after::<Uuid>()?.map(CiRelationshipId);

@@ -1,6 +1,7 @@
 //! `configuration-items`: what the organization runs, kept by hand or by discovery.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, etag};
+use crate::body::nullable;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Search, etag};
 use actions::cmdb::{self, CiFields};
 use axum::Json;
 use axum::extract::State;
@@ -9,10 +10,10 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiStatus;
 use domain::{CiCategoryId, CiId, DiscoverySourceId, Permission};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use store::configuration_items::{CiFilter, ConfigurationItem};
+use store::configuration_items::{CiFilter, CiOrderBy, ConfigurationItem};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -82,8 +83,10 @@ struct CiFilters {
     identifier: Option<String>,
 }
 
-/// List configuration items, newest first
-#[utoipa::path(get, path = "/configuration-items", tag = "cmdb", params(ListQuery, CiFilters),
+/// List configuration items
+///
+/// Sorts by created_at or name; newest first, if nothing is named.
+#[utoipa::path(get, path = "/configuration-items", tag = "cmdb", params(ListQuery, Search, CiFilters),
     responses((status = 200, body = Page<CiView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -103,10 +106,12 @@ async fn list(
         identifier: filters.identifier,
         q: list.q.clone(),
     };
-    let rows =
-        store::configuration_items::list(&mut tx, &filter, list.after::<Uuid>()?.map(CiId), list.limit())
-            .await?;
-    Ok(Json(list.page(rows, |row| row.id.0, CiView::from)?))
+    let ordering = list.ordering(&["created_at", "name"], "-created_at")?;
+    let by = if ordering.field == "name" { CiOrderBy::Name } else { CiOrderBy::CreatedAt };
+    let after = list.after::<(String, Uuid)>()?.map(|(name, id)| (name, CiId(id)));
+    let order = (by, ordering.descending);
+    let rows = store::configuration_items::list(&mut tx, &filter, order, after, list.limit()).await?;
+    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), CiView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -183,13 +188,6 @@ struct CiChange {
     identifiers: Option<BTreeMap<String, String>>,
 }
 
-/// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Change a configuration item
 #[utoipa::path(patch, path = "/configuration-items/{id}", tag = "cmdb", params(("id" = Uuid, Path)), request_body = CiChange,
     responses((status = 200, body = CiView)))]
@@ -201,7 +199,7 @@ async fn change(
     ApiJson(body): ApiJson<CiChange>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::configuration_items::get(&mut tx, id.into()).await?;
+    let before = store::configuration_items::lock(&mut tx, id.into()).await?;
     if_match.check(before.version)?;
     let old = before.clone();
     let fields = CiFields {
@@ -224,8 +222,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::CmdbManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::configuration_items::lock(&mut tx, id.into()).await?.version)?;
     cmdb::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,7 +1,7 @@
 //! Departments.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::departments::DepartmentFields;
 use axum::Json;
 use axum::extract::State;
@@ -72,16 +72,16 @@ struct DepartmentPatch {
     manager: Option<Option<Uuid>>,
 }
 
-#[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery), responses((status = 200, body = Page<DepartmentView>)))]
+#[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery, Search), responses((status = 200, body = Page<DepartmentView>)))]
 async fn list_departments(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<DepartmentView>>> {
     caller.require(Permission::PeopleRead)?;
-    list.ordering(&["name"], "name")?;
+    list.fixed_order("name")?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::departments::list(&mut tx, list.after()?, list.limit()).await?;
+    let rows = store::departments::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
     Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), DepartmentView::from)?))
 }
 
@@ -146,8 +146,11 @@ async fn delete_department(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<DepartmentId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::departments::lock(&mut tx, id).await?.updated_at)?;
     actions::departments::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -2,7 +2,8 @@
 
 mod runs;
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, etag};
+use crate::body::nullable;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::discovery::{self, DiscoveryFields};
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +13,7 @@ use chrono::{DateTime, Utc};
 use domain::cmdb::InventoryFormat;
 use domain::inventory::InventoryOptions;
 use domain::{DiscoverySourceId, MASK, Permission};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::discovery_sources::{AuthHeader, DiscoverySource};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -84,7 +85,7 @@ impl From<DiscoverySource> for DiscoverySourceView {
 }
 
 /// List discovery sources, newest first
-#[utoipa::path(get, path = "/discovery-sources", tag = "cmdb", params(ListQuery),
+#[utoipa::path(get, path = "/discovery-sources", tag = "cmdb", params(ListQuery, Search),
     responses((status = 200, body = Page<DiscoverySourceView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -92,10 +93,15 @@ async fn list(
     list: ListQuery,
 ) -> ApiResult<Json<Page<DiscoverySourceView>>> {
     caller.require(Permission::DiscoveryRun)?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
-    let rows =
-        store::discovery_sources::list(&mut tx, list.after::<Uuid>()?.map(DiscoverySourceId), list.limit())
-            .await?;
+    let rows = store::discovery_sources::list(
+        &mut tx,
+        list.q.as_deref(),
+        list.after::<Uuid>()?.map(DiscoverySourceId),
+        list.limit(),
+    )
+    .await?;
     Ok(Json(list.page(rows, |row| row.id.0, DiscoverySourceView::from)?))
 }
 
@@ -187,13 +193,6 @@ struct DiscoverySourceChange {
     is_active: Option<bool>,
 }
 
-/// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Change a discovery source
 #[utoipa::path(patch, path = "/discovery-sources/{id}", tag = "cmdb", params(("id" = Uuid, Path)),
     request_body = DiscoverySourceChange, responses((status = 200, body = DiscoverySourceView)))]
@@ -205,7 +204,7 @@ async fn change(
     ApiJson(body): ApiJson<DiscoverySourceChange>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::discovery_sources::get(&mut tx, id.into()).await?;
+    let before = store::discovery_sources::lock(&mut tx, id.into()).await?;
     if_match.check(before.version)?;
     let old = before.clone();
     // A header that is not named stays; the mask stands for its value.
@@ -234,8 +233,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::DiscoveryManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::discovery_sources::lock(&mut tx, id.into()).await?.version)?;
     discovery::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

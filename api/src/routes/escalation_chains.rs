@@ -1,6 +1,6 @@
 //! Escalation chains, and the escalations of a ticket that came of them.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::escalation_chains::NewChain;
 use axum::Json;
 use axum::extract::State;
@@ -83,16 +83,17 @@ struct ChainPatch {
 }
 
 /// List escalation chains
-#[utoipa::path(get, path = "/escalation-chains", tag = "sla", params(ListQuery), responses((status = 200, body = Page<ChainView>)))]
+#[utoipa::path(get, path = "/escalation-chains", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<ChainView>)))]
 async fn list_chains(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<ChainView>>> {
     caller.require(Permission::SlaRead)?;
-    list.ordering(&["created_at"], "-created_at")?;
+    list.fixed_order("-created_at")?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::escalation_chains::list(&mut tx, list.after()?, list.limit()).await?;
+    let rows =
+        store::escalation_chains::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
     Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ChainView::from)?))
 }
 
@@ -137,7 +138,7 @@ async fn update_chain(
 ) -> ApiResult<Response> {
     caller.require(Permission::SlaManage)?;
     let mut tx = caller.begin(&state).await?;
-    let before = store::escalation_chains::get(&mut tx, id).await?;
+    let before = store::escalation_chains::lock(&mut tx, id).await?;
     if_match.check(before.version)?;
     let new = NewChain { name: body.name.unwrap_or(before.name), steps: body.steps.unwrap_or(before.steps) };
     let after =
@@ -153,8 +154,11 @@ async fn delete_chain(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<ChainId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::SlaManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::escalation_chains::lock(&mut tx, id).await?.version)?;
     actions::escalation_chains::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
@@ -191,13 +195,16 @@ struct DoneStepView {
 
 /// The escalations of an incident, with the steps that were done
 #[utoipa::path(get, path = "/incidents/{id}/escalations", tag = "incidents",
-    params(("id" = String, Path, description = "id or number")), responses((status = 200, body = Page<EscalationView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery),
+    responses((status = 200, body = Page<EscalationView>)))]
 async fn list_escalations(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<EscalationView>>> {
     caller.require(Permission::SlaRead)?;
+    list.fixed_order("started_at")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = actions::tickets::find(&mut tx, &caller.actor(), &key).await?;
     let mut items = Vec::new();
@@ -223,5 +230,5 @@ async fn list_escalations(
             done: done.collect(),
         });
     }
-    Ok(Json(Page { items, next_cursor: None }))
+    Ok(Json(list.page_of_all(items, |item: &EscalationView| item.id)?))
 }

@@ -25,8 +25,8 @@ use uuid::Uuid;
 
 /// How often a listener's credentials are looked at again: a logout ends the stream within this time.
 const RECHECK: Duration = Duration::from_secs(5);
-/// How many missed events are repeated after a reconnect; who missed more begins anew.
-const REPLAY: i64 = 1000;
+/// How many missed events are read at a time after a reconnect.
+const REPLAY: i64 = 500;
 /// What end users hear about.
 const PUBLIC: [&str; 7] =
     ["opened", "assigned", "commented", "resolved", "closed", "reopened", "status_changed"];
@@ -74,17 +74,11 @@ async fn stream_events(
         };
     let token = crate::caller::bearer(&parts).unwrap_or_default().to_owned();
     let (live, position) = state.live.follow().await?;
-    let missed = match last {
-        Some(last) => {
-            let mut tx = caller.begin(&state).await?;
-            store::events::between(&mut tx, last, position, REPLAY).await?
-        }
-        None => Vec::new(),
-    };
     let (sender, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
         let mut listener = Listener { state, caller, token, sender };
-        listener.run(missed, live, position).await;
+        // Over: the client went, or reconnects with the last id.
+        let _ = listener.run(last, live, position).await;
     });
     let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
     Ok(Sse::new(ReceiverStream::new(receiver)).keep_alive(keep_alive))
@@ -103,18 +97,16 @@ struct Over;
 impl Listener {
     async fn run(
         &mut self,
-        missed: Vec<Event>,
+        last: Option<i64>,
         mut live: broadcast::Receiver<std::sync::Arc<store::events::Recorded>>,
         position: i64,
-    ) {
-        for event in &missed {
-            if self.tell(event).await.is_err() {
-                return;
-            }
+    ) -> Result<(), Over> {
+        if let Some(last) = last {
+            self.replay(last, position).await?;
         }
         let mut recheck = tokio::time::interval(RECHECK);
         loop {
-            let told = tokio::select! {
+            tokio::select! {
                 received = live.recv() => match received {
                     Ok(recorded) if recorded.event.seq <= position => Ok(()),
                     Ok(recorded) if recorded.organization != self.caller.organization() => Ok(()),
@@ -125,11 +117,30 @@ impl Listener {
                 _ = recheck.tick() => self.recheck().await,
                 () = self.sender.closed() => Err(Over),
                 () = self.state.draining().cancelled() => Err(Over),
-            };
-            if told.is_err() {
-                return;
-            }
+            }?;
         }
+    }
+
+    /// Everything between what the client has and where its live part begins, however much it missed, page by page as
+    /// fast as the client reads. Should the live part run away meanwhile, the stream ends and the client comes back for the rest.
+    async fn replay(&mut self, mut last: i64, position: i64) -> Result<(), Over> {
+        while last < position {
+            let mut tx = self.caller.begin(&self.state).await.map_err(|_| Over)?;
+            let page = store::events::between(&mut tx, last, position, REPLAY).await.map_err(|_| Over)?;
+            drop(tx);
+            for event in &page {
+                self.tell(event).await?;
+            }
+            match page.last() {
+                Some(event) if page.len() == REPLAY as usize => last = event.seq,
+                _ => break,
+            }
+            if self.state.is_draining() {
+                return Err(Over);
+            }
+            self.recheck().await?;
+        }
+        Ok(())
     }
 
     async fn recheck(&mut self) -> Result<(), Over> {

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use domain::{InboxId, Permission, TicketId};
+use domain::{InboxId, Permission};
 use serde::{Deserialize, Serialize};
 use store::inbox::{Entry, Filter, Status};
 use utoipa::{IntoParams, ToSchema};
@@ -74,8 +74,9 @@ struct InboxFilters {
     source: Option<String>,
     /// Id of the mailbox or alert source.
     channel: Option<Uuid>,
-    /// Id of the ticket.
-    ticket: Option<Uuid>,
+    /// Id or number of the ticket.
+    #[param(example = "INC0000123")]
+    ticket: Option<String>,
 }
 
 fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
@@ -93,12 +94,20 @@ async fn list(
     Filters(filters): Filters<InboxFilters>,
 ) -> ApiResult<Json<Page<InboxView>>> {
     caller.require(Permission::InboxRead)?;
+    list.fixed_order("-received_at")?;
     let mut tx = caller.begin(&state).await?;
     let filter = Filter {
         status: filters.status,
         source: filters.source,
         channel_id: filters.channel,
-        ticket: filters.ticket.map(TicketId),
+        ticket: match filters.ticket {
+            None => None,
+            Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
+                Ok(ticket) => Some(ticket.id),
+                Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
+                Err(error) => return Err(error.into()),
+            },
+        },
         after: list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, InboxId(id))),
     };
     let rows = store::inbox::list(&mut tx, &filter, list.limit()).await?;

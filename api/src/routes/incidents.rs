@@ -12,18 +12,19 @@ mod verbs;
 mod view;
 mod watchers;
 
+use crate::body::nullable;
 use crate::{
     ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, OneOrMore, Page, Problem,
-    etag,
+    Search, etag,
 };
 use actions::tickets::{self, NewTicket, TicketPatch};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
+use domain::Permission::TicketsAssign;
 use domain::ticket::{Level, Priority, Source, Status, TicketKind};
 use domain::{CiId, TeamId, UserId};
-use input::nullable;
 use serde::Deserialize;
 use std::str::FromStr;
 use store::Tx;
@@ -95,8 +96,11 @@ struct IncidentFilters {
     tag: Option<String>,
     #[param(value_type = Option<uuid::Uuid>)]
     configuration_item: Option<CiId>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     created_after: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     created_before: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     updated_after: Option<DateTime<Utc>>,
     /// True: new, assigned, in progress or pending.
     open: Option<bool>,
@@ -105,7 +109,7 @@ struct IncidentFilters {
 /// List incidents
 ///
 /// End users get those that they requested or watch. Sorts by created_at, updated_at, priority or number.
-#[utoipa::path(get, path = "/incidents", tag = "incidents", params(ListQuery, IncidentFilters),
+#[utoipa::path(get, path = "/incidents", tag = "incidents", params(ListQuery, Search, IncidentFilters),
     responses((status = 200, body = Page<IncidentView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -221,7 +225,8 @@ async fn create(
         impact: body.impact.unwrap_or(Level::Medium),
         urgency: body.urgency.unwrap_or(Level::Medium),
         requester: input::requester(&mut tx, &actor, body.requester.as_deref()).await?,
-        assignee: input::person(&mut tx, "/assignee", body.assignee.as_deref()).await?,
+        assignee: input::person(&mut tx, &actor, TicketsAssign, "/assignee", body.assignee.as_deref())
+            .await?,
         team: body.team,
         tags: body.tags,
         ..NewTicket::incident(body.title, Source::Api)
@@ -301,7 +306,9 @@ async fn change(
         None => None,
     };
     let assignee = match body.assignee {
-        Some(Some(text)) => Some(input::person(&mut tx, "/assignee", Some(&text)).await?),
+        Some(Some(text)) => {
+            Some(input::person(&mut tx, &actor, TicketsAssign, "/assignee", Some(&text)).await?)
+        }
         Some(None) => Some(None),
         None => None,
     };

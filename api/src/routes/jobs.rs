@@ -139,7 +139,7 @@ async fn list_jobs(
     Filters(filter): Filters<JobFilter>,
 ) -> ApiResult<Json<Page<Job>>> {
     caller.require(Permission::JobsRead)?;
-    list.ordering(&["created_at"], "-created_at")?;
+    list.fixed_order("-created_at")?;
     let filter = admin::Filter { lane: filter.lane, kind: filter.kind, state: filter.state };
     let organization = Some(caller.organization().0);
     let after = list.after::<Uuid>()?.map(JobId);

@@ -1,6 +1,6 @@
 //! Lanes: the queues, with the organization's jobs in them. Pausing is for the operator's organization.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Page};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -46,12 +46,18 @@ impl From<LaneView> for Lane {
     }
 }
 
-#[utoipa::path(get, path = "/lanes", tag = "jobs", responses((status = 200, body = Page<Lane>)))]
-async fn list_lanes(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<Page<Lane>>> {
+#[utoipa::path(get, path = "/lanes", tag = "jobs", params(ListQuery), responses((status = 200, body = Page<Lane>)))]
+async fn list_lanes(
+    State(state): State<AppState>,
+    caller: Caller,
+    list: ListQuery,
+) -> ApiResult<Json<Page<Lane>>> {
+    list.fixed_order("name")?;
     caller.require(Permission::LanesRead)?;
     let mut tx = caller.begin(&state).await?;
     let lanes = admin::lanes(&mut tx, Some(caller.organization().0)).await.map_err(store::Error::from)?;
-    Ok(Json(Page { items: lanes.into_iter().map(Lane::from).collect(), next_cursor: None }))
+    let lanes = lanes.into_iter().map(Lane::from).collect();
+    Ok(Json(list.page_of_all(lanes, |lane| lane.name.clone())?))
 }
 
 /// Begin no more jobs of this lane, in no process (operator's organization only)

@@ -1,7 +1,8 @@
 //! `mailboxes`: the addresses under which the organization takes mail, each with a hook for raw messages.
 
+use crate::body::nullable;
 use crate::idempotency::HoldsSecret;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::mailboxes::{self, MailboxPatch, NewMailbox};
 use axum::Json;
 use axum::extract::State;
@@ -9,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{EmailAddress, MailboxId, Permission, TeamId};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::mailboxes::Mailbox;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -70,16 +71,17 @@ fn secret(state: &AppState, mailbox: Mailbox, token: String) -> MailboxSecret {
 }
 
 /// List mailboxes
-#[utoipa::path(get, path = "/mailboxes", tag = "mail", params(ListQuery), responses((status = 200, body = Page<MailboxView>)))]
+#[utoipa::path(get, path = "/mailboxes", tag = "mail", params(ListQuery, Search), responses((status = 200, body = Page<MailboxView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<MailboxView>>> {
     caller.require(Permission::TicketsView)?;
+    list.fixed_order("created_at")?;
     let mut tx = caller.begin(&state).await?;
     let after = list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, MailboxId(id)));
-    let rows = store::mailboxes::list(&mut tx, after, list.limit()).await?;
+    let rows = store::mailboxes::list(&mut tx, list.q.as_deref(), after, list.limit()).await?;
     Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), MailboxView::from)?))
 }
 
@@ -141,13 +143,6 @@ struct MailboxChange {
     is_active: Option<bool>,
 }
 
-/// Tells a field that is null from one that is left out.
-fn nullable<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
-}
-
 /// Change a mailbox
 #[utoipa::path(patch, path = "/mailboxes/{id}", tag = "mail", params(("id" = Uuid, Path)),
     request_body = MailboxChange, responses((status = 200, body = MailboxView)))]
@@ -194,8 +189,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::MailboxesManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::mailboxes::lock(&mut tx, id.into()).await?.updated_at)?;
     mailboxes::delete(&mut tx, &caller.actor(), id.into()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

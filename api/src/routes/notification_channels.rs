@@ -1,7 +1,7 @@
 //! `notification-channels`: where messages go. Secrets go in and never come out.
 
 use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
 };
 use actions::channels::{self, ChannelChange, NewChannel};
 use axum::Json;
@@ -94,7 +94,7 @@ pub(crate) struct Accepted {
 }
 
 /// List notification channels
-#[utoipa::path(get, path = "/notification-channels", tag = "notifications", params(ListQuery, ChannelFilters),
+#[utoipa::path(get, path = "/notification-channels", tag = "notifications", params(ListQuery, Search, ChannelFilters),
     responses((status = 200, body = Page<ChannelView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -103,10 +103,11 @@ async fn list(
     Filters(filters): Filters<ChannelFilters>,
 ) -> ApiResult<Json<Page<ChannelView>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.ordering(&["created_at"], "-created_at")?;
+    query.fixed_order("-created_at")?;
     let after = query.after()?;
     let mut tx = caller.begin(&state).await?;
-    let channels = store::channels::list(&mut tx, filters.kind, after, query.limit()).await?;
+    let channels =
+        store::channels::list(&mut tx, filters.kind, query.q.as_deref(), after, query.limit()).await?;
     Ok(Json(query.page(channels, |channel| (channel.created_at, channel.id.0), ChannelView::from)?))
 }
 
@@ -171,8 +172,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<ChannelId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::NotificationsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::channels::lock(&mut tx, id).await?.version)?;
     channels::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

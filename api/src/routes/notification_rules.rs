@@ -1,7 +1,7 @@
 //! `notification-rules`: which event goes to which channel.
 
 use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
 };
 use actions::rules::{self, NewRule, RuleChange};
 use axum::Json;
@@ -91,7 +91,7 @@ struct RuleFilters {
 }
 
 /// List notification rules
-#[utoipa::path(get, path = "/notification-rules", tag = "notifications", params(ListQuery, RuleFilters),
+#[utoipa::path(get, path = "/notification-rules", tag = "notifications", params(ListQuery, Search, RuleFilters),
     responses((status = 200, body = Page<RuleView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -100,11 +100,18 @@ async fn list(
     Filters(filters): Filters<RuleFilters>,
 ) -> ApiResult<Json<Page<RuleView>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.ordering(&["created_at"], "-created_at")?;
+    query.fixed_order("-created_at")?;
     let after = query.after()?;
     let mut tx = caller.begin(&state).await?;
-    let rules =
-        store::rules::list(&mut tx, filters.event.as_deref(), filters.channel, after, query.limit()).await?;
+    let rules = store::rules::list(
+        &mut tx,
+        filters.event.as_deref(),
+        filters.channel,
+        query.q.as_deref(),
+        after,
+        query.limit(),
+    )
+    .await?;
     Ok(Json(query.page(rules, |rule| (rule.created_at, rule.id.0), RuleView::from)?))
 }
 
@@ -174,8 +181,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<RuleId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::NotificationsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::rules::lock(&mut tx, id).await?.version)?;
     rules::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -113,7 +113,7 @@ async fn list(
     Filters(filters): Filters<DeliveryFilters>,
 ) -> ApiResult<Json<Page<DeliveryView>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.ordering(&["created_at"], "-created_at")?;
+    query.fixed_order("-created_at")?;
     let after = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = match &filters.ticket {

@@ -1,12 +1,12 @@
 //! The caller's own organization. Others are made by `relaydesk admin create-organization` and are not found here.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
 use actions::organizations::TenantChanges;
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use domain::OrganizationId;
+use domain::{OrganizationId, Permission};
 use serde::{Deserialize, Serialize};
 use store::organizations::Organization;
 use utoipa::ToSchema;
@@ -50,14 +50,17 @@ impl From<Organization> for OrganizationView {
 }
 
 /// The organizations one sees: one's own
-#[utoipa::path(get, path = "/organizations", tag = "people", responses((status = 200, body = Page<OrganizationView>)))]
+#[utoipa::path(get, path = "/organizations", tag = "people", params(ListQuery),
+    responses((status = 200, body = Page<OrganizationView>)))]
 async fn list_organizations(
     State(state): State<AppState>,
     caller: Caller,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<OrganizationView>>> {
+    list.fixed_order("name")?;
     let mut tx = caller.begin(&state).await?;
     let own = store::organizations::current(&mut tx).await?;
-    Ok(Json(Page { items: vec![own.into()], next_cursor: None }))
+    Ok(Json(list.page_of_all(vec![OrganizationView::from(own)], |item| item.id)?))
 }
 
 #[utoipa::path(get, path = "/organizations/{id}", tag = "people", params(("id" = Uuid, Path)),
@@ -91,8 +94,11 @@ async fn update_organization(
     ApiJson(body): ApiJson<OrganizationPatch>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::organizations::find(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
-    if_match.check(before.updated_at)?;
+    if id != caller.organization() {
+        return Err(Problem::not_found());
+    }
+    caller.require(Permission::OrganizationManage)?;
+    if_match.check(store::organizations::lock(&mut tx).await?.updated_at)?;
     let changes = TenantChanges { name: body.name, time_zone: body.time_zone };
     let after = actions::organizations::update(&mut tx, &caller.actor(), &changes).await?;
     tx.commit().await?;

@@ -1,6 +1,6 @@
 //! `user-roles` and `user-permissions`: the permission matrix, to read.
 
-use crate::{AppState, Caller, Page};
+use crate::{ApiResult, AppState, Caller, ListQuery, Page};
 use axum::Json;
 use domain::{Permission, Role};
 use serde::Serialize;
@@ -30,26 +30,25 @@ struct PermissionView {
     allowed: bool,
 }
 
-fn all<T>(items: Vec<T>) -> Json<Page<T>> {
-    Json(Page { items, next_cursor: None })
-}
-
-#[utoipa::path(get, path = "/user-roles", tag = "people", responses((status = 200, body = Page<RoleView>)))]
-async fn list_roles(_caller: Caller) -> Json<Page<RoleView>> {
+#[utoipa::path(get, path = "/user-roles", tag = "people", params(ListQuery), responses((status = 200, body = Page<RoleView>)))]
+async fn list_roles(_caller: Caller, list: ListQuery) -> ApiResult<Json<Page<RoleView>>> {
+    list.fixed_order("name")?;
     let view = |role: Role| {
         let has = |permission: &&Permission| domain::permission::allows(role, **permission);
         let permissions = Permission::ALL.iter().filter(has).map(|permission| permission.as_str()).collect();
         RoleView { name: role.as_str(), permissions }
     };
-    all(Role::ALL.into_iter().map(view).collect())
+    Ok(Json(list.page_of_all(Role::ALL.into_iter().map(view).collect(), |role| role.name.to_owned())?))
 }
 
-#[utoipa::path(get, path = "/user-permissions", tag = "people", responses((status = 200, body = Page<PermissionView>)))]
-async fn list_permissions(caller: Caller) -> Json<Page<PermissionView>> {
+#[utoipa::path(get, path = "/user-permissions", tag = "people", params(ListQuery), responses((status = 200, body = Page<PermissionView>)))]
+async fn list_permissions(caller: Caller, list: ListQuery) -> ApiResult<Json<Page<PermissionView>>> {
+    list.fixed_order("name")?;
     let view = |permission: &Permission| PermissionView {
         name: permission.as_str(),
         roles: permission.roles().iter().map(|role| role.as_str()).collect(),
         allowed: domain::permission::allows(caller.role(), *permission),
     };
-    all(Permission::ALL.iter().map(view).collect())
+    let all = Permission::ALL.iter().map(view).collect();
+    Ok(Json(list.page_of_all(all, |permission| permission.name.to_owned())?))
 }

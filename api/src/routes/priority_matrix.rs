@@ -1,8 +1,9 @@
 //! `priority-matrix`: impact × urgency → priority, of the caller's organization.
 
-use crate::{ApiJson, ApiResult, AppState, Caller};
-use axum::Json;
+use crate::{ApiJson, ApiResult, AppState, Caller, IfMatch, etag};
 use axum::extract::State;
+use axum::response::Response;
+use domain::Permission;
 use domain::ticket::{Level, Priority, PriorityMatrix};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -44,6 +45,11 @@ impl MatrixView {
         MatrixView { high: row(Level::High), medium: row(Level::Medium), low: row(Level::Low) }
     }
 
+    /// The first letters of the cells: as exact as a version, and needs no column.
+    fn tag(&self) -> String {
+        self.matrix().cells().filter_map(|(_, _, priority)| priority.as_str().chars().next()).collect()
+    }
+
     fn matrix(&self) -> PriorityMatrix {
         let mut matrix = PriorityMatrix::default();
         for (impact, row) in
@@ -59,9 +65,10 @@ impl MatrixView {
 
 /// Show the priority matrix
 #[utoipa::path(get, path = "/priority-matrix", tag = "organizations", responses((status = 200, body = MatrixView)))]
-async fn show(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<MatrixView>> {
+async fn show(State(state): State<AppState>, caller: Caller) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(MatrixView::of(&store::priority_matrix::get(&mut tx).await?)))
+    let view = MatrixView::of(&store::priority_matrix::get(&mut tx).await?);
+    Ok(etag::ok(view.tag(), view))
 }
 
 /// Replace the priority matrix
@@ -72,10 +79,14 @@ async fn show(State(state): State<AppState>, caller: Caller) -> ApiResult<Json<M
 async fn replace(
     State(state): State<AppState>,
     caller: Caller,
+    if_match: IfMatch,
     ApiJson(body): ApiJson<MatrixView>,
-) -> ApiResult<Json<MatrixView>> {
+) -> ApiResult<Response> {
+    caller.require(Permission::OrganizationManage)?;
     let mut tx = caller.begin(&state).await?;
+    store::organizations::lock(&mut tx).await?;
+    if_match.check(MatrixView::of(&store::priority_matrix::get(&mut tx).await?).tag())?;
     actions::priority_matrix::set(&mut tx, &caller.actor(), &body.matrix()).await?;
     tx.commit().await?;
-    Ok(Json(body))
+    Ok(etag::ok(body.tag(), body))
 }

@@ -91,7 +91,7 @@ async fn list(
     Filters(filters): Filters<ExecutionFilters>,
 ) -> ApiResult<Json<Page<ExecutionView>>> {
     caller.require(Permission::ReportsRun)?;
-    query.ordering(&["created_at"], "-created_at")?;
+    query.fixed_order("-created_at")?;
     let after = query.after()?;
     let status: Option<Status> = match filters.status {
         Some(text) => Some(text.parse().map_err(|detail: String| Problem::invalid("/status", detail))?),

@@ -1,6 +1,6 @@
 //! `report-schedules`: reports that come by themselves.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::reports::{self, NewSchedule, ScheduleChange};
 use axum::Json;
 use axum::extract::State;
@@ -95,7 +95,7 @@ struct SchedulePatch {
 }
 
 /// List report schedules
-#[utoipa::path(get, path = "/report-schedules", tag = "reports", params(ListQuery),
+#[utoipa::path(get, path = "/report-schedules", tag = "reports", params(ListQuery, Search),
     responses((status = 200, body = Page<ScheduleView>)))]
 async fn list(
     State(state): State<AppState>,
@@ -103,10 +103,10 @@ async fn list(
     query: ListQuery,
 ) -> ApiResult<Json<Page<ScheduleView>>> {
     caller.require(Permission::ReportsRun)?;
-    query.ordering(&["created_at"], "-created_at")?;
+    query.fixed_order("-created_at")?;
     let after = query.after()?;
     let mut tx = caller.begin(&state).await?;
-    let schedules = store::report_schedules::list(&mut tx, after, query.limit()).await?;
+    let schedules = store::report_schedules::list(&mut tx, query.q.as_deref(), after, query.limit()).await?;
     Ok(Json(query.page(schedules, |schedule| (schedule.created_at, schedule.id.0), ScheduleView::from)?))
 }
 
@@ -183,8 +183,11 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<ReportScheduleId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::ReportsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::report_schedules::lock(&mut tx, id).await?.version)?;
     reports::delete_schedule(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,6 +1,6 @@
 //! `reports`: run one now.
 
-use crate::{ApiJson, ApiResult, AppState, Caller, Page, Problem};
+use crate::{ApiJson, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::reports::{self, ReportRequest};
 use axum::Json;
 use axum::extract::State;
@@ -31,8 +31,10 @@ struct ReportView {
 struct ReportInput {
     #[schema(value_type = String, example = "incidents_and_sla")]
     kind: ReportKind,
+    #[serde(deserialize_with = "crate::moment::required")]
     from: DateTime<Utc>,
     /// Not part of the period.
+    #[serde(deserialize_with = "crate::moment::required")]
     to: DateTime<Utc>,
     /// IANA zone in which days are shown; UTC if it is left out.
     #[schema(example = "Europe/Berlin")]
@@ -51,8 +53,9 @@ struct Started {
 }
 
 /// List the reports there are
-#[utoipa::path(get, path = "/reports", tag = "reports", responses((status = 200, body = Page<ReportView>)))]
-async fn list(caller: Caller) -> ApiResult<Json<Page<ReportView>>> {
+#[utoipa::path(get, path = "/reports", tag = "reports", params(ListQuery), responses((status = 200, body = Page<ReportView>)))]
+async fn list(caller: Caller, list: ListQuery) -> ApiResult<Json<Page<ReportView>>> {
+    list.fixed_order("kind")?;
     caller.require(Permission::ReportsRun)?;
     let view = |kind: &ReportKind| match kind {
         ReportKind::IncidentsAndSla => ReportView {
@@ -62,7 +65,8 @@ async fn list(caller: Caller) -> ApiResult<Json<Page<ReportView>>> {
                           breached, and the list of incidents",
         },
     };
-    Ok(Json(Page { items: ReportKind::ALL.iter().map(view).collect(), next_cursor: None }))
+    let kinds = ReportKind::ALL.iter().map(view).collect();
+    Ok(Json(list.page_of_all(kinds, |view: &ReportView| view.kind.as_str().to_owned())?))
 }
 
 /// Run a report

@@ -78,8 +78,10 @@ struct BreachFilters {
     #[param(value_type = Option<Uuid>)]
     team: Option<TeamId>,
     /// Breached at this moment or later.
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     since: Option<DateTime<Utc>>,
     /// Breached before this moment.
+    #[serde(default, deserialize_with = "crate::moment::optional")]
     until: Option<DateTime<Utc>>,
 }
 
@@ -93,13 +95,13 @@ async fn list_breaches(
     Filters(filters): Filters<BreachFilters>,
 ) -> ApiResult<Json<Page<BreachView>>> {
     caller.require(Permission::SlaRead)?;
-    list.ordering(&["breached_at"], "-breached_at")?;
+    list.fixed_order("-breached_at")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = match filters.ticket {
         None => None,
         Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
             Ok(ticket) => Some(ticket.id),
-            Err(actions::Error::NotFound) => return Ok(Json(Page { items: Vec::new(), next_cursor: None })),
+            Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
             Err(error) => return Err(error.into()),
         },
     };

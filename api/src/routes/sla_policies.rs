@@ -1,7 +1,7 @@
 //! SLA policies with their targets.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::sla_policies::NewPolicy;
 use axum::Json;
 use axum::extract::State;
@@ -165,16 +165,16 @@ impl PolicyBody {
 }
 
 /// List SLA policies in the order in which they are asked
-#[utoipa::path(get, path = "/sla-policies", tag = "sla", params(ListQuery), responses((status = 200, body = Page<PolicyView>)))]
+#[utoipa::path(get, path = "/sla-policies", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<PolicyView>)))]
 async fn list_policies(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<PolicyView>>> {
     caller.require(Permission::SlaRead)?;
-    list.ordering(&["position"], "position")?;
+    list.fixed_order("position")?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::sla_policies::list(&mut tx, list.after()?, list.limit()).await?;
+    let rows = store::sla_policies::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id, PolicyView::from)?))
 }
 
@@ -219,7 +219,7 @@ async fn update_policy(
 ) -> ApiResult<Response> {
     caller.require(Permission::SlaManage)?;
     let mut tx = caller.begin(&state).await?;
-    let before = store::sla_policies::get(&mut tx, id).await?;
+    let before = store::sla_policies::lock(&mut tx, id).await?;
     if_match.check(before.version)?;
     let version = before.version;
     let now = NewPolicy {
@@ -247,8 +247,11 @@ async fn delete_policy(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<SlaPolicyId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::SlaManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::sla_policies::lock(&mut tx, id).await?.version)?;
     actions::sla_policies::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,7 +1,7 @@
 //! Teams and their members.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::teams::TeamFields;
 use axum::Json;
 use axum::extract::State;
@@ -105,16 +105,16 @@ struct TeamPatch {
     department: Option<Option<Uuid>>,
 }
 
-#[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery), responses((status = 200, body = Page<TeamView>)))]
+#[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery, Search), responses((status = 200, body = Page<TeamView>)))]
 async fn list_teams(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
 ) -> ApiResult<Json<Page<TeamView>>> {
     caller.require(Permission::PeopleRead)?;
-    list.ordering(&["name"], "name")?;
+    list.fixed_order("name")?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::teams::list(&mut tx, list.after()?, list.limit()).await?;
+    let rows = store::teams::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
     Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), TeamView::from)?))
 }
 
@@ -177,25 +177,31 @@ async fn delete_team(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<TeamId>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::teams::lock(&mut tx, id).await?.updated_at)?;
     actions::teams::delete(&mut tx, &caller.actor(), id).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path)),
+#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path), ListQuery),
     responses((status = 200, body = Page<MemberView>)))]
 async fn list_members(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<TeamId>,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<MemberView>>> {
+    list.fixed_order("name")?;
     caller.require(Permission::PeopleRead)?;
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
     let members = store::teams::members(&mut tx, id).await?;
-    Ok(Json(Page { items: members.into_iter().map(MemberView::from).collect(), next_cursor: None }))
+    let members = members.into_iter().map(MemberView::from).collect();
+    Ok(Json(list.page_of_all(members, |member| member.user)?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -224,8 +230,11 @@ async fn remove_member(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath((id, user)): ApiPath<(TeamId, UserId)>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
+    caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
+    if_match.check(store::teams::lock(&mut tx, id).await?.updated_at)?;
     actions::teams::remove_member(&mut tx, &caller.actor(), id, user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -2,7 +2,7 @@
 
 use crate::body::nullable;
 use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
 };
 use actions::users::{NewPerson, PersonChanges};
 use axum::Json;
@@ -79,7 +79,7 @@ struct UserFilter {
     email: Option<String>,
 }
 
-#[utoipa::path(get, path = "/users", tag = "people", params(ListQuery, UserFilter), responses((status = 200, body = Page<UserView>)))]
+#[utoipa::path(get, path = "/users", tag = "people", params(ListQuery, Search, UserFilter), responses((status = 200, body = Page<UserView>)))]
 async fn list_users(
     State(state): State<AppState>,
     caller: Caller,
@@ -87,7 +87,7 @@ async fn list_users(
     Filters(filter): Filters<UserFilter>,
 ) -> ApiResult<Json<Page<UserView>>> {
     caller.require(Permission::PeopleRead)?;
-    list.ordering(&["created_at"], "-created_at")?;
+    list.fixed_order("-created_at")?;
     let filter = Filter {
         role: filter.role,
         is_active: filter.is_active,

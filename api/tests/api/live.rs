@@ -100,6 +100,50 @@ async fn staff_follow_what_happens_and_resume() {
 }
 
 #[tokio::test]
+async fn whoever_missed_many_gets_all_of_them() {
+    let api = Api::start().await;
+    let mut owner = api.test_db.owner().await;
+    api.post("/api/v1/teams", &api.admin, json!({"name": "first"})).await.expect(201);
+    // Older than what a stream that begins now begins with.
+    sqlx::query(
+        "insert into events (id, organization_id, kind, actor_kind, payload, created_at)
+         select gen_random_uuid(), $1, 'team.updated', 'system', jsonb_build_object('n', n), now() - interval '1 hour'
+         from generate_series(1, 2600) n order by n",
+    )
+    .bind(api.organization.id.0)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    let mut stream = follow(&api, &api.agent, Some("0")).await;
+    assert_eq!(next(&mut stream).await.1, "team.created");
+    for n in 1..=2600 {
+        assert_eq!(next(&mut stream).await.2["payload"]["n"], n);
+    }
+}
+
+#[tokio::test]
+async fn what_commits_late_comes_in_its_place() {
+    let api = Api::start().await;
+    let mut stream = follow(&api, &api.agent, None).await;
+    let mut late = api.test_db.db.begin(api.organization.id).await.unwrap();
+    let actor = domain::Actor::system(api.organization.id, "test");
+    actions::events::record(&mut late, &actor, "test.late", None, json!({})).await.unwrap();
+    api.post("/api/v1/teams", &api.admin, json!({"name": "early"})).await.expect(201);
+    // Held back while the other one is open.
+    let early = tokio::time::timeout(Duration::from_secs(1), next(&mut stream)).await;
+    assert!(early.is_err(), "{early:?}");
+    late.commit().await.unwrap();
+    assert_eq!(next(&mut stream).await.1, "test.late");
+    assert_eq!(next(&mut stream).await.1, "team.created");
+    // And one that never commits holds nothing up.
+    let mut never = api.test_db.db.begin(api.organization.id).await.unwrap();
+    actions::events::record(&mut never, &actor, "test.never", None, json!({})).await.unwrap();
+    api.post("/api/v1/teams", &api.admin, json!({"name": "after"})).await.expect(201);
+    never.rollback().await.unwrap();
+    assert_eq!(next(&mut stream).await.1, "team.created");
+}
+
+#[tokio::test]
 async fn end_users_hear_of_their_own_tickets_only() {
     let api = Api::start().await;
     let mut stream = follow(&api, &api.end_user, None).await;

@@ -35,7 +35,7 @@ async fn users_are_made_changed_and_found() {
     }
     let found = api.get("/api/v1/users?q=grac&role=agent", &api.agent).await.expect(200);
     assert_eq!(found.json["items"].as_array().unwrap().len(), 1);
-    let answer = api.get("/api/v1/users?rolle=agent", &api.agent).await.expect(422);
+    let answer = api.get("/api/v1/users?rolle=agent", &api.agent).await.expect(400);
     assert_eq!(answer.json["errors"][0]["pointer"], "/rolle");
 }
 

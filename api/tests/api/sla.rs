@@ -133,5 +133,5 @@ async fn chains_are_checked_step_by_step_and_an_incident_shows_its_clocks() {
         .await
         .expect(200);
     assert_eq!(breaches.json["items"], json!([]));
-    api.get("/api/v1/sla-breaches?colour=red", &api.agent).await.expect(422);
+    api.get("/api/v1/sla-breaches?colour=red", &api.agent).await.expect(400);
 }

@@ -82,7 +82,7 @@ pub async fn create_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Resul
         .await?
         .with_context(|| format!("there is no user {email}"))?;
     let actor = Actor::system(tx.organization(), LABEL);
-    let (_, token) = api_tokens::create(tx, &actor, user.id, name, None).await.map_err(words)?;
+    let (_, token) = api_tokens::create(tx, &actor, user.id, name, None, None).await.map_err(words)?;
     Ok(token)
 }
 

@@ -17,8 +17,7 @@ pub fn public_reply<'a>(
 ) -> BoxFuture<'a, anyhow::Result<()>> {
     Box::pin(async move {
         let told = &event.payload["comment"];
-        let is_answer =
-            told["visibility"] == "public" && told["from_staff"] == true && told["automatic"] != true;
+        let is_answer = told["visibility"] == "public" && told["from_staff"] == true;
         let id = told["id"].as_str().and_then(|id| id.parse::<CommentId>().ok());
         let (Some(ticket), Some(id), true) = (event.ticket, id, is_answer) else {
             return Ok(());

@@ -143,6 +143,7 @@ async fn list(
     caller.require(Permission::DiscoveryRun)?;
     let mut tx = caller.begin(&state).await?;
     let source = store::discovery_sources::get(&mut tx, id.into()).await?;
+    list.fixed_order("-created_at")?;
     let after = list.after::<Uuid>()?.map(DiscoveryRunId);
     let rows = store::discovery_runs::list(&mut tx, source.id, after, list.limit()).await?;
     Ok(Json(list.page(rows, |row| row.id.0, DiscoveryRunView::from)?))

@@ -1,12 +1,12 @@
 //! Files of an incident: upload, list, download.
 
 use super::named;
-use crate::{ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::tickets::{self, StoredAttachment};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{DefaultBodyLimit, Multipart, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
@@ -20,10 +20,15 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+/// What a form may have around its file: boundaries, part headers, the comment's id.
+const FORM_SLACK: usize = 64 * 1024;
+/// How long the `comment` part may be, bytes.
+const LONGEST_ID: usize = 64;
+
 pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, upload))
-        // Counted while it streams to disk, against the limit for uploads.
+        // `upload` sets its own.
         .layer(DefaultBodyLimit::disable())
         .routes(routes!(download))
 }
@@ -62,17 +67,20 @@ impl From<Attachment> for AttachmentView {
 /// List the files of an incident
 ///
 /// End users do not get those of internal comments.
-#[utoipa::path(get, path = "/incidents/{id}/attachments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
-    responses((status = 200, body = Page<AttachmentView>)))]
+#[utoipa::path(get, path = "/incidents/{id}/attachments", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<AttachmentView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<AttachmentView>>> {
+    list.fixed_order("created_at")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let files = store::attachments::list(&mut tx, ticket.id, tickets::sees_internal(&caller.actor())).await?;
-    Ok(Json(Page { items: files.into_iter().map(AttachmentView::from).collect(), next_cursor: None }))
+    let files = files.into_iter().map(AttachmentView::from).collect();
+    Ok(Json(list.page_of_all(files, |file| file.id)?))
 }
 
 #[derive(ToSchema)]
@@ -85,14 +93,18 @@ struct UploadForm {
 }
 
 /// Attach a file to an incident
+///
+/// A form with the part `file` and, if it belongs to a comment, `comment`; other parts are refused.
 #[utoipa::path(post, path = "/incidents/{id}/attachments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
     request_body(content = UploadForm, content_type = "multipart/form-data"), responses((status = 201, body = AttachmentView)))]
 async fn upload(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
-    form: Result<Multipart, axum::extract::multipart::MultipartRejection>,
+    mut request: Request,
 ) -> ApiResult<(StatusCode, Json<AttachmentView>)> {
+    DefaultBodyLimit::max(state.settings.upload_limit.saturating_add(FORM_SLACK)).apply(&mut request);
+    let form = Multipart::from_request(request, &()).await;
     let form = form.map_err(|_| Problem::unsupported_media_type("multipart/form-data"))?;
     // Asked before the bytes are taken; the connection is given back while they come.
     let mut tx = caller.begin(&state).await?;
@@ -115,20 +127,31 @@ async fn receive(
         match field.name().unwrap_or_default() {
             "file" if file.is_some() => return Err(Problem::invalid("/file", "send one file a request")),
             "file" => file = Some(keep(state, organization, field).await?),
-            "comment" => {
-                let text = field.text().await.map_err(broken)?;
-                comment =
-                    Some(text.trim().parse().map_err(|_| Problem::invalid("/comment", "is not an id"))?);
+            "comment" if comment.is_some() => {
+                return Err(Problem::invalid("/comment", "name one comment a request"));
             }
+            "comment" => comment = Some(read_id(field).await?),
             other => {
-                return Err(Problem::invalid(
-                    format!("/{other}"),
-                    "is not a field here (known are file, comment)",
-                ));
+                let pointer = format!("/{}", other.chars().take(100).collect::<String>());
+                return Err(Problem::invalid(pointer, "is not a field here (known are file, comment)"));
             }
         }
     }
     Ok((file.ok_or_else(|| Problem::invalid("/file", "is required"))?, comment))
+}
+
+/// An id has 36 characters; nobody needs the room for a long text to be told that it is none.
+async fn read_id(mut field: Field<'_>) -> ApiResult<CommentId> {
+    let wrong = || Problem::invalid("/comment", "is not an id");
+    let mut text = Vec::new();
+    while let Some(bytes) = field.chunk().await.map_err(broken)? {
+        if text.len() + bytes.len() > LONGEST_ID {
+            return Err(wrong());
+        }
+        text.extend_from_slice(&bytes);
+    }
+    let text = String::from_utf8(text).map_err(|_| wrong())?;
+    text.trim().parse().map_err(|_| wrong())
 }
 
 /// Streams one file to disk.

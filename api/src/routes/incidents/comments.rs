@@ -61,7 +61,7 @@ async fn list(
     ApiPath(key): ApiPath<String>,
     query: ListQuery,
 ) -> ApiResult<Json<Page<CommentView>>> {
-    query.ordering(&["created_at"], "created_at")?;
+    query.fixed_order("created_at")?;
     let after: Option<CommentId> = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;

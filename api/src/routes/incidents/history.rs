@@ -72,7 +72,7 @@ async fn list(
     ApiPath(key): ApiPath<String>,
     query: ListQuery,
 ) -> ApiResult<Json<Page<HistoryView>>> {
-    query.ordering(&["at"], "at")?;
+    query.fixed_order("at")?;
     let after: Option<HistoryId> = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;

@@ -4,17 +4,7 @@ use crate::{ApiResult, Problem};
 use actions::people::requester_for_email;
 use domain::permission::{self, Permission};
 use domain::{Actor, CiId, EmailAddress, TicketId, UserId};
-use serde::{Deserialize, Deserializer};
 use store::Tx;
-
-/// Tells a field that is null from one that is left out.
-pub fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    Option::deserialize(deserializer).map(Some)
-}
 
 /// By id or e-mail address; an address that is new becomes an end user, if the actor may open tickets for others.
 pub async fn requester(tx: &mut Tx, actor: &Actor, text: Option<&str>) -> ApiResult<Option<UserId>> {
@@ -24,25 +14,42 @@ pub async fn requester(tx: &mut Tx, actor: &Actor, text: Option<&str>) -> ApiRes
     }
     // Before the address is looked up, so that nobody learns who has an account here.
     let email = address("/requester", text)?;
-    let own = match actor.user_id() {
-        Some(user) => store::users::get(tx, user).await?.email == email.as_ref(),
-        None => false,
-    };
-    if !own {
+    if own(tx, actor, &email).await?.is_none() {
         permission::check(actor, Permission::TicketsCreateForOthers)?;
     }
     Ok(Some(requester_for_email(tx, actor, email.as_ref(), None).await?))
 }
 
-/// By id or e-mail address; must be there.
-pub async fn person(tx: &mut Tx, pointer: &str, text: Option<&str>) -> ApiResult<Option<UserId>> {
+/// By id or e-mail address; must be there. `needed` is what the actor must be permitted to name somebody else, and is asked
+/// before the look-up: else the answer would tell who has an account here.
+pub async fn person(
+    tx: &mut Tx,
+    actor: &Actor,
+    needed: Permission,
+    pointer: &str,
+    text: Option<&str>,
+) -> ApiResult<Option<UserId>> {
     let Some(text) = text else { return Ok(None) };
     if let Ok(id) = text.parse() {
+        if actor.user_id() != Some(id) {
+            permission::check(actor, needed)?;
+        }
         return Ok(Some(id));
     }
     let email = address(pointer, text)?;
+    if let Some(own) = own(tx, actor, &email).await? {
+        return Ok(Some(own));
+    }
+    permission::check(actor, needed)?;
     let user = store::users::find_by_email(tx, &email).await?;
     Ok(Some(user.ok_or_else(|| Problem::invalid(pointer, "there is no user with this address"))?.id))
+}
+
+/// The actor, if the address is theirs.
+async fn own(tx: &mut Tx, actor: &Actor, email: &EmailAddress) -> ApiResult<Option<UserId>> {
+    let Some(user) = actor.user_id() else { return Ok(None) };
+    let known = store::users::get(tx, user).await?.email;
+    Ok((known == email.as_ref()).then_some(user))
 }
 
 fn address(pointer: &str, text: &str) -> ApiResult<EmailAddress> {

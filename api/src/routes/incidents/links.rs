@@ -1,7 +1,7 @@
 //! Links from and to an incident.
 
-use super::named;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use super::{guarded, named};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem};
 use actions::tickets;
 use axum::Json;
 use axum::extract::State;
@@ -65,16 +65,19 @@ async fn all(tx: &mut Tx, caller: &Caller, ticket: TicketId) -> ApiResult<Json<P
 }
 
 /// List the links of an incident
-#[utoipa::path(get, path = "/incidents/{id}/links", tag = "incidents", params(("id" = String, Path, description = "id or number")),
-    responses((status = 200, body = Page<LinkView>)))]
+#[utoipa::path(get, path = "/incidents/{id}/links", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<LinkView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<LinkView>>> {
+    list.fixed_order("created_at")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    all(&mut tx, &caller, ticket.id).await
+    let Json(page) = all(&mut tx, &caller, ticket.id).await?;
+    Ok(Json(list.page_of_all(page.items, |link| link.id)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -116,9 +119,10 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath((key, link)): ApiPath<(String, LinkId)>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
-    let ticket = named(&mut tx, &caller, &key).await?;
+    let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     tickets::unlink(&mut tx, &caller.actor(), ticket.id, link).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

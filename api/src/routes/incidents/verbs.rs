@@ -1,12 +1,14 @@
 //! The actions on an incident. Each answers with the incident as it is afterwards.
 
-use super::input::{self, nullable};
+use super::input;
 use super::view::IncidentView;
 use super::{answer, guarded};
+use crate::body::nullable;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch};
 use actions::tickets::{self, Assignment, Escalation};
 use axum::extract::State;
 use axum::response::Response;
+use domain::Permission::{TicketsAssign, TicketsEscalate};
 use domain::TeamId;
 use domain::ticket::Priority;
 use serde::Deserialize;
@@ -51,13 +53,16 @@ async fn assign(
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
+    let actor = caller.actor();
     let assignee = match body.assignee {
-        Some(Some(text)) => Some(input::person(&mut tx, "/assignee", Some(&text)).await?),
+        Some(Some(text)) => {
+            Some(input::person(&mut tx, &actor, TicketsAssign, "/assignee", Some(&text)).await?)
+        }
         Some(None) => Some(None),
         None => None,
     };
     let assignment = Assignment { assignee, team: body.team, reason: body.reason };
-    let ticket = tickets::assign(&mut tx, &caller.actor(), ticket.id, assignment).await?;
+    let ticket = tickets::assign(&mut tx, &actor, ticket.id, assignment).await?;
     answer(tx, ticket).await
 }
 
@@ -86,9 +91,11 @@ async fn escalate(
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
-    let assignee = input::person(&mut tx, "/assignee", body.assignee.as_deref()).await?;
+    let actor = caller.actor();
+    let named = body.assignee.as_deref();
+    let assignee = input::person(&mut tx, &actor, TicketsEscalate, "/assignee", named).await?;
     let escalation = Escalation { reason: body.reason, priority: body.priority, team: body.team, assignee };
-    let ticket = tickets::escalate(&mut tx, &caller.actor(), ticket.id, escalation).await?;
+    let ticket = tickets::escalate(&mut tx, &actor, ticket.id, escalation).await?;
     answer(tx, ticket).await
 }
 

@@ -1,12 +1,13 @@
 //! Who follows an incident.
 
-use super::{input, named};
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use super::{guarded, input, named};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem};
 use actions::tickets;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
+use domain::Permission::TicketsUpdate;
 use domain::UserId;
 use serde::{Deserialize, Serialize};
 use store::Tx;
@@ -39,16 +40,19 @@ async fn all(tx: &mut Tx, ticket: domain::TicketId) -> ApiResult<Json<Page<Watch
 }
 
 /// List the watchers of an incident
-#[utoipa::path(get, path = "/incidents/{id}/watchers", tag = "incidents", params(("id" = String, Path, description = "id or number")),
-    responses((status = 200, body = Page<WatcherView>)))]
+#[utoipa::path(get, path = "/incidents/{id}/watchers", tag = "incidents",
+    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<WatcherView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
+    list: ListQuery,
 ) -> ApiResult<Json<Page<WatcherView>>> {
+    list.fixed_order("since")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    all(&mut tx, ticket.id).await
+    let Json(page) = all(&mut tx, ticket.id).await?;
+    Ok(Json(list.page_of_all(page.items, |watcher| watcher.user)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -70,10 +74,11 @@ async fn add(
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let named_user = body.and_then(|ApiJson(body)| body.user);
-    let user = match input::person(&mut tx, "/user", named_user.as_deref()).await? {
-        Some(user) => user,
-        None => caller.user_id(),
-    };
+    let user =
+        match input::person(&mut tx, &caller.actor(), TicketsUpdate, "/user", named_user.as_deref()).await? {
+            Some(user) => user,
+            None => caller.user_id(),
+        };
     let is_new = tickets::add_watcher(&mut tx, &caller.actor(), ticket.id, user).await?;
     let watchers = all(&mut tx, ticket.id).await?;
     tx.commit().await?;
@@ -88,11 +93,12 @@ async fn remove(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath((key, user)): ApiPath<(String, String)>,
+    if_match: IfMatch,
 ) -> ApiResult<StatusCode> {
     let user: UserId =
         if user == "me" { caller.user_id() } else { user.parse().map_err(|_| Problem::not_found())? };
     let mut tx = caller.begin(&state).await?;
-    let ticket = named(&mut tx, &caller, &key).await?;
+    let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
     tickets::remove_watcher(&mut tx, &caller.actor(), ticket.id, user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

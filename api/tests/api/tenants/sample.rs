@@ -48,7 +48,7 @@ pub fn of(document: &Value, schema: &Value) -> Value {
     }
 }
 
-fn resolved(document: &Value, schema: &Value) -> Value {
+pub fn resolved(document: &Value, schema: &Value) -> Value {
     match schema["$ref"].as_str() {
         Some(reference) => {
             resolved(document, document.pointer(reference.trim_start_matches('#')).expect("a known schema"))
@@ -58,7 +58,7 @@ fn resolved(document: &Value, schema: &Value) -> Value {
 }
 
 /// The type, of those it may have the one that is not null.
-fn kind(schema: &Value) -> &str {
+pub fn kind(schema: &Value) -> &str {
     match &schema["type"] {
         Value::String(kind) => kind,
         Value::Array(kinds) => {
