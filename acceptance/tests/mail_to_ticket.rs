@@ -173,9 +173,9 @@ async fn garbage_is_kept_and_can_be_replayed() {
     let page = app.client.until(INCIDENTS, |page| page["items"] != json!([])).await;
     assert_eq!(page["items"][0]["title"], "through the hook");
     let metrics = app.client.get("/metrics").await;
-    assert!(
-        String::from_utf8_lossy(&metrics.bytes).contains("relaydesk_mail_ingest_total{outcome=\"opened\"} 1")
-    );
+    let metrics = String::from_utf8_lossy(&metrics.bytes);
+    assert!(metrics.contains("relaydesk_mail_ingest_total{outcome=\"opened\"} 1"), "{metrics}");
+    assert!(metrics.contains("relaydesk_mailbox_last_success_timestamp_seconds 1"), "{metrics}");
     // What became a ticket is not worked twice.
     let done = app.client.get(&format!("{INBOX}?status=processed")).await.expect(200);
     let id = done["items"][0]["id"].as_str().unwrap();

@@ -4,15 +4,26 @@ use crate::jobs::{IngestAlert, IngestMail};
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
 use domain::{Actor, EmailAddress, InboxId, MailboxId, mail};
+use prometheus::{IntGauge, register_int_gauge};
 use queue::{NewJob, Unique};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::sync::LazyLock;
 use store::inbox::{Entry, Kept, NewInbox, Status};
 use store::{Db, Tx};
 use uuid::Uuid;
 
 /// The source of everything that came as mail, whichever way.
 pub const MAIL: &str = "mail";
+
+/// Of all mailboxes together: which ones there are belongs to their organizations.
+static LAST_MAIL: LazyLock<IntGauge> = LazyLock::new(|| {
+    register_int_gauge!(
+        "relaydesk_mailbox_last_success_timestamp_seconds",
+        "When this process last kept a mail, as a Unix time"
+    )
+    .expect("a metric is registered once")
+});
 
 /// What was said around a message; kept beside it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -46,6 +57,7 @@ pub async fn keep_mail(tx: &mut Tx, mailbox: MailboxId, raw: &[u8], envelope: &M
     if let Kept::New(id) = kept {
         enqueue(tx, MAIL, id).await?;
     }
+    LAST_MAIL.set(tx.now().timestamp());
     Ok(kept)
 }
 

@@ -50,9 +50,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     telemetry::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Command::Demo(demo) = &cli.command {
+        let listeners = runtime.block_on(serve::Listeners::bind(Some(demo.http), Some(demo.smtp)))?;
         // Dropped last, so that the database outlives everything that uses it.
         let prepared = commands::demo::prepare(demo, values)?;
-        return runtime.block_on(commands::demo::run(&prepared));
+        return runtime.block_on(commands::demo::run(&prepared, listeners));
     }
     runtime.block_on(dispatch(cli, &values, &config))
 }

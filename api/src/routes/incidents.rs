@@ -22,7 +22,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use domain::Permission::TicketsAssign;
+use domain::Permission::{TicketsAssign, TicketsUpdate};
 use domain::ticket::{Level, Priority, Source, Status, TicketKind};
 use domain::{CiId, TeamId, UserId};
 use serde::Deserialize;
@@ -300,6 +300,7 @@ async fn change(
     let actor = caller.actor();
     let mut tx = caller.begin(&state).await?;
     let ticket = guarded(&mut tx, &caller, &key, &if_match).await?;
+    caller.require(TicketsUpdate)?;
     let requester = match body.requester {
         Some(Some(text)) => Some(input::requester(&mut tx, &actor, Some(&text)).await?),
         Some(None) => Some(None),

@@ -86,6 +86,37 @@ pub async fn create_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Resul
     Ok(token)
 }
 
+/// A token with that name in place of all that the user has under it.
+pub async fn renew_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Result<SecretString> {
+    let email_address = EmailAddress::parse(email).map_err(|error| anyhow!("{error}"))?;
+    if let Some(user) = store::users::find_by_email(tx, &email_address).await? {
+        for token in store::api_tokens::list(tx, Some(user.id), None, 1000).await? {
+            if token.name == name && token.revoked_at.is_none() {
+                store::api_tokens::revoke(tx, token.id).await?;
+            }
+        }
+    }
+    create_token(tx, email, name).await
+}
+
+/// Gives the person this password, after making them if there is nobody with that address.
+pub async fn set_password_or_create(
+    tx: &mut Tx,
+    email: &str,
+    name: &str,
+    role: Role,
+    password: &SecretString,
+) -> anyhow::Result<()> {
+    let address = EmailAddress::parse(email).map_err(|error| anyhow!("{error}"))?;
+    let Some(user) = store::users::find_by_email(tx, &address).await? else {
+        create_user(tx, email, name, role, password).await?;
+        return Ok(());
+    };
+    let actor = Actor::system(tx.organization(), LABEL);
+    let hash = actions::credentials::hash_password(password, "/password").await.map_err(words)?;
+    users::set_password(tx, &actor, user.id, &hash).await.map_err(words)
+}
+
 /// A transaction in the organization with that slug.
 pub async fn in_organization(db: &Db, slug: &str) -> anyhow::Result<Tx> {
     let mut tx = db.begin_system().await?;

@@ -1,6 +1,6 @@
 //! `relaydesk demo`: everything in one process, on a private PostgreSQL, with people, policies and some traffic.
 
-use super::serve::{self, Addresses, Parts};
+use super::serve::{self, Addresses, Listeners, Parts};
 use crate::cli;
 use crate::config::{Config, Values};
 use crate::demo::{Facts, seed, traffic};
@@ -56,17 +56,19 @@ pub fn prepare(demo: &cli::Demo, mut values: Values) -> anyhow::Result<Prepared>
     Ok(Prepared { config: values.understand()?, cluster, folder, quiet: demo.quiet })
 }
 
-pub async fn run(prepared: &Prepared) -> anyhow::Result<()> {
+/// `demo.json` is written when the demo is complete. A start that finds an organization without it goes on where an earlier
+/// one was interrupted.
+pub async fn run(prepared: &Prepared, listeners: Listeners) -> anyhow::Result<()> {
     let Prepared { config, cluster, folder, quiet } = prepared;
     super::migrate::migrate(&cluster.owner_url("relaydesk")).await?;
     let db = wiring::database(config)?;
-    let (mut facts, is_new) = seed::accounts(&db, folder).await?;
+    let (mut facts, is_complete) = seed::accounts(&db, folder).await?;
     db.pool().close().await;
 
     let mut its_traffic = None;
     let ready = async |addresses: &Addresses| {
         facts.move_to(addresses);
-        if is_new {
+        if !is_complete {
             seed::fill(&mut facts, folder).await?;
             facts.move_to(addresses);
         }
@@ -79,7 +81,8 @@ pub async fn run(prepared: &Prepared) -> anyhow::Result<()> {
         }
         serve::announce(addresses).await
     };
-    let ended = serve::run(config, Parts::all(config), ready, wiring::stop_signal()).await;
+    let parts = Parts { listeners, ..Parts::all(config) };
+    let ended = serve::run(config, parts, ready, wiring::stop_signal()).await;
     if let Some(traffic) = its_traffic {
         traffic.abort();
     }

@@ -19,16 +19,47 @@ pub struct Parts {
     pub mail: bool,
     /// Jobs at a time, by lane.
     pub lanes: BTreeMap<String, usize>,
+    /// Sockets that listen already; those that are missing are opened at the start.
+    pub listeners: Listeners,
+}
+
+/// Bound before anything is made: an address that is taken is the user's error and should be said at once.
+#[derive(Default)]
+pub struct Listeners {
+    http: Option<TcpListener>,
+    smtp: Option<TcpListener>,
+}
+
+impl Listeners {
+    pub async fn bind(http: Option<SocketAddr>, smtp: Option<SocketAddr>) -> anyhow::Result<Listeners> {
+        Listeners::default().complete(http, smtp).await
+    }
+
+    async fn complete(
+        mut self,
+        http: Option<SocketAddr>,
+        smtp: Option<SocketAddr>,
+    ) -> anyhow::Result<Listeners> {
+        for (what, listener, address) in [("HTTP", &mut self.http, http), ("SMTP", &mut self.smtp, smtp)] {
+            if let (None, Some(address)) = (&listener, address) {
+                let bound = TcpListener::bind(address).await;
+                *listener = Some(bound.with_context(|| format!("cannot listen for {what} on {address}"))?);
+            }
+        }
+        Ok(self)
+    }
 }
 
 impl Parts {
     pub fn all(config: &Config) -> Parts {
-        Parts { http: true, mail: config.smtp_listen.is_some(), lanes: config.lanes.clone() }
+        let mail = config.smtp_listen.is_some();
+        Parts { http: true, mail, lanes: config.lanes.clone(), listeners: Listeners::default() }
     }
 
     /// What comes in from outside; it is worked by other processes.
     pub fn api(config: &Config) -> Parts {
-        Parts { http: true, mail: config.smtp_listen.is_some(), lanes: BTreeMap::new() }
+        let mail = config.smtp_listen.is_some();
+        Parts { http: true, mail, lanes: BTreeMap::new(), listeners: Listeners::default() }
     }
 
     /// `only` empty: all lanes of the configuration.
@@ -44,7 +75,7 @@ impl Parts {
         if let Some(concurrency) = concurrency {
             lanes.values_mut().for_each(|size| *size = concurrency.into());
         }
-        Ok(Parts { http: false, mail: false, lanes })
+        Ok(Parts { http: false, mail: false, lanes, listeners: Listeners::default() })
     }
 }
 
@@ -67,17 +98,8 @@ pub async fn run(
     let db = wiring::database(config)?;
     let end = CancellationToken::new();
     let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
-    // Listen first: an address that is taken is the user's error and should be said at once.
-    let listener = match parts.http {
-        true => Some(
-            TcpListener::bind(config.http_listen).await.with_context(|| taken("HTTP", config.http_listen))?,
-        ),
-        false => None,
-    };
-    let mail_listener = match config.smtp_listen.filter(|_| parts.mail) {
-        Some(address) => Some(TcpListener::bind(address).await.with_context(|| taken("SMTP", address))?),
-        None => None,
-    };
+    let (http, smtp) = (parts.http.then_some(config.http_listen), config.smtp_listen.filter(|_| parts.mail));
+    let Listeners { http: listener, smtp: mail_listener } = parts.listeners.complete(http, smtp).await?;
     wiring::fit_database(&db).await?;
 
     let shared = wiring::shared(config, &db)?;
@@ -145,8 +167,4 @@ pub async fn announce(addresses: &Addresses) -> anyhow::Result<()> {
         None => say!("ready: working"),
     }
     Ok(())
-}
-
-fn taken(what: &str, address: SocketAddr) -> String {
-    format!("cannot listen for {what} on {address}")
 }

@@ -3,49 +3,62 @@
 
 use super::{Account, Facts, secret};
 use crate::commands::admin;
-use anyhow::{Context, bail};
+use anyhow::Context;
 use connectors::http::{Client, Destinations, Request};
 use domain::Role;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::Path;
-use store::Db;
+use store::{Db, Tx};
 
 pub const ORGANIZATION: &str = "demo";
 const ADMIN: &str = "ada@demo.example";
 const AGENT: &str = "grace@demo.example";
+/// The name of the API token in `demo.json`.
+const TOKEN: &str = "demo.json";
 const MAILBOX: &str = "support@demo.example";
 
-/// The accounts of an earlier start, or new ones.
+/// The accounts of an earlier start and true; or new ones, and false: then [`fill`] has to follow. What an interrupted start has
+/// made already stays; its passwords and its token, which nobody knows, are made anew.
 pub async fn accounts(db: &Db, folder: &Path) -> anyhow::Result<(Facts, bool)> {
-    if let Ok(bytes) = std::fs::read(folder.join("demo.json")) {
-        let facts = serde_json::from_slice(&bytes).context("demo.json is damaged: start with --fresh")?;
-        return Ok((facts, false));
+    match std::fs::read(folder.join("demo.json")) {
+        Ok(bytes) => {
+            let facts = serde_json::from_slice(&bytes)
+                .context("demo.json is damaged: delete it for new passwords, or start with --fresh")?;
+            return Ok((facts, true));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context("demo.json cannot be read"),
     }
     let mut system = db.begin_system().await?;
-    if store::organizations::find_by_slug(&mut system, ORGANIZATION).await?.is_some() {
-        bail!("the database holds a demo whose demo.json is gone: start with --fresh, or put the file back");
-    }
+    let is_there = store::organizations::find_by_slug(&mut system, ORGANIZATION).await?.is_some();
     drop(system);
-    admin::create_organization(db, ORGANIZATION, "Demo Ltd", "Europe/Berlin").await?;
+    if !is_there {
+        admin::create_organization(db, ORGANIZATION, "Demo Ltd", "Europe/Berlin").await?;
+    }
     let mut tx = admin::in_organization(db, ORGANIZATION).await?;
-    let (admin_password, agent_password) = (secret(), secret());
-    admin::create_user(&mut tx, ADMIN, "Ada Lovelace", Role::Admin, &admin_password.clone().into()).await?;
-    admin::create_user(&mut tx, AGENT, "Grace Hopper", Role::Agent, &agent_password.clone().into()).await?;
-    let token = admin::create_token(&mut tx, ADMIN, "demo.json").await?;
+    let admin = account(&mut tx, ADMIN, "Ada Lovelace", Role::Admin).await?;
+    let agent = account(&mut tx, AGENT, "Grace Hopper", Role::Agent).await?;
+    let token = admin::renew_token(&mut tx, ADMIN, TOKEN).await?;
     tx.commit().await?;
     let facts = Facts {
         api: String::new(),
         smtp: String::new(),
         organization: ORGANIZATION.to_owned(),
-        admin: Account { email: ADMIN.to_owned(), password: admin_password },
-        agent: Account { email: AGENT.to_owned(), password: agent_password },
+        admin,
+        agent,
         token: token.expose_secret().to_owned(),
         hooks: BTreeMap::new(),
         mailboxes: vec![MAILBOX.to_owned()],
     };
-    Ok((facts, true))
+    Ok((facts, false))
+}
+
+async fn account(tx: &mut Tx, email: &str, name: &str, role: Role) -> anyhow::Result<Account> {
+    let password = secret();
+    admin::set_password_or_create(tx, email, name, role, &password.clone().into()).await?;
+    Ok(Account { email: email.to_owned(), password })
 }
 
 /// The API with the admin's token.
@@ -69,36 +82,75 @@ impl Api {
         Ok(serde_json::from_slice(&response.body).unwrap_or_default())
     }
 
-    /// Posts and answers the new object's id.
-    async fn create(&self, path: &str, body: Value) -> anyhow::Result<String> {
-        let made = self.post(path, &body).await?;
-        made["id"].as_str().map(str::to_owned).with_context(|| format!("POST {path} answered no id: {made}"))
+    /// The object of this list whose field `by` says the same as in `body`: found, or made. Answers it, and whether it is new.
+    async fn ensure(&self, path: &str, by: &str, body: Value) -> anyhow::Result<(Value, bool)> {
+        // What the demo begins with is among the first hundreds of everything.
+        let order = if path == "incidents" { "&ordering=created_at" } else { "" };
+        let url = format!("{}/api/v1/{path}?page_size=200{order}", self.base);
+        let request = Request::get(url).header("authorization", format!("Bearer {}", self.token));
+        let list = self.http.send(request).await.with_context(|| format!("GET {path}"))?;
+        let list: Value = serde_json::from_slice(&list.body).unwrap_or_default();
+        let found = list["items"].as_array().into_iter().flatten().find(|item| item[by] == body[by]);
+        match found {
+            Some(found) => Ok((found.clone(), false)),
+            None => Ok((self.post(path, &body).await?, true)),
+        }
+    }
+
+    /// The same, and only its id.
+    async fn ensure_id(&self, path: &str, by: &str, body: Value) -> anyhow::Result<String> {
+        let (object, _) = self.ensure(path, by, body).await?;
+        object["id"].as_str().map(str::to_owned).with_context(|| format!("{path}: no id in {object}"))
+    }
+
+    /// The same for what has a hook, whose URL is shown once: what was there already gets a new one.
+    async fn ensure_hook(&self, path: &str, by: &str, body: Value) -> anyhow::Result<Value> {
+        let (object, is_new) = self.ensure(path, by, body).await?;
+        match object["id"].as_str() {
+            Some(id) if !is_new => self.post(&format!("{path}/{id}/rotate_token"), &json!({})).await,
+            _ => Ok(object),
+        }
     }
 }
 
-/// Fills a fresh demo; the hooks' tokens are shown once, so they go into the facts.
+/// Fills a demo, leaving what is there already; the hooks' tokens are shown once, so they go into the facts.
 pub async fn fill(facts: &mut Facts, folder: &Path) -> anyhow::Result<()> {
     let api = Api::new(facts)?;
     let manager = api
-        .create(
+        .ensure_id(
             "users",
+            "email",
             json!({"email": "edsger@demo.example", "name": "Edsger Dijkstra", "role": "manager"}),
         )
         .await?;
     let team = api
-        .create("teams", json!({"name": "Service desk", "email": "desk@demo.example", "manager": manager}))
+        .ensure_id(
+            "teams",
+            "name",
+            json!({"name": "Service desk", "email": "desk@demo.example", "manager": manager}),
+        )
         .await?;
-    let operations = api.create("teams", json!({"name": "Operations", "manager": manager})).await?;
+    let operations =
+        api.ensure_id("teams", "name", json!({"name": "Operations", "manager": manager})).await?;
     api.post(&format!("teams/{team}/members"), &json!({"user": manager})).await?;
-    api.create("users", json!({"email": "linus@customer.example", "name": "Linus", "role": "end_user"}))
-        .await?;
+    api.ensure_id(
+        "users",
+        "email",
+        json!({"email": "linus@customer.example", "name": "Linus", "role": "end_user"}),
+    )
+    .await?;
 
-    let mailbox =
-        api.post("mailboxes", &json!({"address": MAILBOX, "name": "Support", "team": team})).await?;
+    let mailbox = api
+        .ensure_hook("mailboxes", "address", json!({"address": MAILBOX, "name": "Support", "team": team}))
+        .await?;
     keep_hook(facts, "email", &mailbox);
     for kind in ["alertmanager", "generic"] {
         let source = api
-            .post("alert-sources", &json!({"kind": kind, "name": format!("Demo {kind}"), "team": operations}))
+            .ensure_hook(
+                "alert-sources",
+                "name",
+                json!({"kind": kind, "name": format!("Demo {kind}"), "team": operations}),
+            )
             .await?;
         keep_hook(facts, kind, &source);
     }
@@ -110,7 +162,7 @@ pub async fn fill(facts: &mut Facts, folder: &Path) -> anyhow::Result<()> {
         ("New laptop does not wake from sleep", "low", "low", "ken@customer.example"),
     ] {
         let ticket = json!({"title": title, "impact": impact, "urgency": urgency, "requester": requester, "team": team});
-        api.create("incidents", ticket).await?;
+        api.ensure_id("incidents", "title", ticket).await?;
     }
     Ok(())
 }
@@ -125,13 +177,14 @@ fn keep_hook(facts: &mut Facts, kind: &str, made: &Value) {
 
 async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()> {
     let channel = api
-        .create("notification-channels", json!({"kind": "email", "name": "Operations by mail", "config": {"to": ["operations@demo.example"]}}))
+        .ensure_id("notification-channels", "name", json!({"kind": "email", "name": "Operations by mail", "config": {"to": ["operations@demo.example"]}}))
         .await?;
     for event in ["incident.opened", "sla.breached"] {
         let conditions =
             if event == "incident.opened" { json!({"priority": ["critical", "high"]}) } else { json!({}) };
-        api.create(
+        api.ensure_id(
             "notification-rules",
+            "event",
             json!({"event": event, "channel": channel, "conditions": conditions}),
         )
         .await?;
@@ -142,7 +195,7 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
         {"action": "raise_priority", "after_seconds": 600},
         {"action": "notify_channel", "channel": channel, "after_seconds": 600},
     ]});
-    let chain = api.create("escalation-chains", chain).await?;
+    let chain = api.ensure_id("escalation-chains", "name", chain).await?;
     let week: Vec<Value> = ["monday", "tuesday", "wednesday", "thursday", "friday"]
         .into_iter()
         .flat_map(|weekday| {
@@ -154,12 +207,12 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
         "name": "Office hours", "time_zone": "Europe/Berlin", "windows": week,
         "holidays": [{"date": "2026-12-25", "name": "Christmas Day"}, {"date": "2027-01-01", "name": "New Year"}],
     });
-    let calendar = api.create("business-calendars", calendar).await?;
+    let calendar = api.ensure_id("business-calendars", "name", calendar).await?;
     let urgent = json!({
         "name": "Around the clock", "position": 1, "conditions": {"priority": ["critical"]}, "warning_chain": null, "breach_chain": chain,
         "targets": [{"priority": "critical", "first_response_seconds": 900, "resolution_seconds": 14_400}],
     });
-    api.create("sla-policies", urgent).await?;
+    api.ensure_id("sla-policies", "name", urgent).await?;
     let office = json!({
         "name": "Office hours", "position": 2, "calendar": calendar, "warning_chain": null, "breach_chain": chain,
         "targets": [
@@ -168,7 +221,7 @@ async fn channels_and_policies(api: &Api, operations: &str) -> anyhow::Result<()
             {"priority": "low", "first_response_seconds": 28_800, "resolution_seconds": 259_200},
         ],
     });
-    api.create("sla-policies", office).await?;
+    api.ensure_id("sla-policies", "name", office).await?;
     Ok(())
 }
 
@@ -177,13 +230,13 @@ async fn reports_and_inventory(api: &Api, folder: &Path) -> anyhow::Result<()> {
         "name": "Every morning", "kind": "incidents_and_sla", "cron": "0 7 * * *", "time_zone": "Europe/Berlin",
         "period": {"kind": "previous_day"}, "recipients": ["edsger@demo.example"],
     });
-    api.create("report-schedules", schedule).await?;
+    api.ensure_id("report-schedules", "name", schedule).await?;
     let file = folder.join("discovery").join("inventory.csv");
     tokio::fs::write(&file, include_str!("inventory.csv")).await?;
     let source = json!({
         "name": "Demo inventory", "format": "csv", "location": file, "identification_keys": ["serial_number", "hostname"],
     });
-    let source = api.create("discovery-sources", source).await?;
+    let source = api.ensure_id("discovery-sources", "name", source).await?;
     api.post(&format!("discovery-sources/{source}/run"), &json!({})).await?;
     Ok(())
 }

@@ -11,7 +11,9 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use domain::{AttachmentId, CommentId, OrganizationId};
+use futures::StreamExt;
 use serde::Serialize;
+use std::task::Poll;
 use store::attachments::Attachment;
 use store::blobs::Stored;
 use tokio_util::io::ReaderStream;
@@ -103,6 +105,7 @@ async fn upload(
     ApiPath(key): ApiPath<String>,
     mut request: Request,
 ) -> ApiResult<(StatusCode, Json<AttachmentView>)> {
+    request = request.map(in_turns);
     DefaultBodyLimit::max(state.settings.upload_limit.saturating_add(FORM_SLACK)).apply(&mut request);
     let form = Multipart::from_request(request, &()).await;
     let form = form.map_err(|_| Problem::unsupported_media_type("multipart/form-data"))?;
@@ -138,6 +141,21 @@ async fn receive(
         }
     }
     Ok((file.ok_or_else(|| Problem::invalid("/file", "is required"))?, comment))
+}
+
+/// The reader of forms takes into memory whatever is there without waiting: with a pause after each chunk that is one chunk.
+/// (It also takes a stream for broken whose first bytes arrive together with its end; the pause comes between them.)
+fn in_turns(body: Body) -> Body {
+    let (mut chunks, mut pause) = (body.into_data_stream(), false);
+    Body::from_stream(futures::stream::poll_fn(move |context| {
+        if std::mem::take(&mut pause) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let chunk = chunks.poll_next_unpin(context);
+        pause = matches!(chunk, Poll::Ready(Some(_)));
+        chunk
+    }))
 }
 
 /// An id has 36 characters; nobody needs the room for a long text to be told that it is none.
