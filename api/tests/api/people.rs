@@ -54,7 +54,6 @@ async fn two_admins_who_unseat_each_other_leave_one() {
     let api = Api::start().await;
     let new = json!({"email": "second@acme.example", "name": "Second", "role": "admin"});
     let second = api.post("/api/v1/users", &api.admin, new).await.expect(201).json["id"].clone();
-    let token = api.token_of(&second).await;
     let one = api.organization.admin.user_id().unwrap().to_string();
     let two = second.as_str().unwrap().to_owned();
     let mut owner = api.test_db.owner().await;
@@ -63,12 +62,14 @@ async fn two_admins_who_unseat_each_other_leave_one() {
         json!({"is_active": false}),
         json!({"role": "manager", "is_active": false}),
     ] {
+        // New ones: a deactivation ends those of the round before.
+        let (admin, token) = (api.token_of(&json!(one)).await, api.token_of(&second).await);
         let mut held = api.test_db.owner().await;
         sqlx::raw_sql("begin; select id from users for update").execute(&mut held).await.unwrap();
         let change = async |user: &str, token: &str| {
             api.patch(&format!("/api/v1/users/{user}"), token, body.clone()).await
         };
-        let (first, other, ()) = tokio::join!(change(&two, &api.admin), change(&one, &token), async {
+        let (first, other, ()) = tokio::join!(change(&two, &admin), change(&one, &token), async {
             api.test_db.until_blocked(2, "users").await;
             sqlx::raw_sql("rollback").execute(&mut held).await.unwrap();
         });
