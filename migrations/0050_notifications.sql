@@ -14,6 +14,20 @@ create table notification_channels (
     constraint notification_channels_tenant_key unique (organization_id, id)
 );
 
+-- `domain::gate::Gate`: what a channel's peer asked for and whether it can be reached, known to all workers. A channel that
+-- never had trouble has no row.
+create table channel_gates (
+    channel_id      uuid        not null constraint channel_gates_pkey primary key,
+    organization_id uuid        not null constraint channel_gates_organization_fkey references organizations on delete cascade,
+    not_before      timestamptz,
+    line_end        timestamptz,
+    paced_until     timestamptz,
+    failures        integer     not null default 0,
+    failing_since   timestamptz,
+    constraint channel_gates_channel_fkey foreign key (organization_id, channel_id)
+        references notification_channels (organization_id, id) on delete cascade
+) with (fillfactor = 50);
+
 create table notification_rules (
     id              uuid        not null constraint notification_rules_pkey primary key,
     organization_id uuid        not null constraint notification_rules_organization_fkey references organizations on delete cascade,
@@ -57,7 +71,11 @@ create table deliveries (
     last_status     integer,    -- HTTP status or SMTP reply code of the peer
     last_response   text,       -- beginning of the peer's answer
     last_error      text,
-    job_id          uuid,
+    turn_at         timestamptz, -- when it may pass the gate of its channel, after it had to wait there
+    give_up_at      timestamptz not null default now() + interval '24 hours', -- for waits that cost no attempt
+    rescues         integer     not null default 0, -- how often its job was lost
+    job_id          uuid,       -- the only job that may send it …
+    job_run         bigint,     -- … and the last run of that job
     sent_at         timestamptz,
     created_at      timestamptz not null,
     updated_at      timestamptz not null,
@@ -76,5 +94,6 @@ create index deliveries_ticket_idx on deliveries (ticket_id);
 create index deliveries_pending_idx on deliveries (updated_at) where status = 'pending';
 
 call tenant_table('notification_channels');
+call tenant_table('channel_gates');
 call tenant_table('notification_rules');
 call tenant_table('deliveries', '(select is_system())');

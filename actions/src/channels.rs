@@ -54,6 +54,7 @@ pub async fn update(
         let new = channel.config.unmask(new);
         channel.config =
             ChannelConfig::parse(channel.kind(), &new).map_err(|errors| under("/config", errors))?;
+        store::channel_gates::forget(tx, id).await?;
     }
     channel.is_active = change.is_active.unwrap_or(channel.is_active);
     store::channels::update(tx, &channel).await.map_err(taken)?;

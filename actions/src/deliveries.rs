@@ -9,7 +9,7 @@ use domain::{
 };
 use queue::{JobId, NewJob, Unique};
 use store::Tx;
-use store::deliveries::{Answer, Mail, NewDelivery, Status};
+use store::deliveries::{Mail, NewDelivery, Status};
 
 /// One mail to one recipient.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +124,7 @@ pub async fn retry(tx: &mut Tx, actor: &Actor, id: DeliveryId) -> Result<JobId> 
 }
 
 /// A delivery whose job was lost that often takes its job down with it.
-const MOST_ATTEMPTS: i32 = 30;
+const MOST_RESCUES: i32 = 5;
 
 /// Asks again for a delivery whose job got lost, or gives it up. For the sweep.
 pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -> Result<()> {
@@ -132,12 +132,14 @@ pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -
     if delivery.status != Status::Pending {
         return Ok(());
     }
-    if delivery.attempts >= MOST_ATTEMPTS {
-        let answer = Answer { error: Some("its job did not end, again and again"), ..Answer::default() };
-        return Ok(store::deliveries::record_failed(tx, id, &answer, None).await?);
+    if delivery.rescues >= MOST_RESCUES {
+        let last = delivery.last_error.map(|error| format!("; before: {error}")).unwrap_or_default();
+        let why = format!("its job did not end, again and again: look at the dead jobs{last}");
+        return Ok(store::deliveries::give_up(tx, id, &why).await?);
     }
-    enqueue(tx, organization, id, delivery.channel).await?;
-    Ok(store::deliveries::touch(tx, id).await?)
+    let job = enqueue(tx, organization, id, delivery.channel).await?;
+    // A job that merely waits in a long line is still there.
+    Ok(store::deliveries::touch(tx, id, delivery.job != Some(job.0)).await?)
 }
 
 async fn queue(tx: &mut Tx, organization: OrganizationId, delivery: NewDelivery) -> Result<Queued> {

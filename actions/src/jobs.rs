@@ -17,12 +17,14 @@ pub mod lane {
     pub const INGEST: &str = "ingest";
     pub const REACT: &str = "react";
     pub const TIMERS: &str = "timers";
+    /// Chat.
     pub const OUTBOUND: &str = "outbound";
+    pub const MAIL: &str = "mail";
     pub const REPORTS: &str = "reports";
     pub const DISCOVERY: &str = "discovery";
     pub const MAINTENANCE: &str = "maintenance";
 
-    pub const ALL: [&str; 7] = [INGEST, REACT, TIMERS, OUTBOUND, REPORTS, DISCOVERY, MAINTENANCE];
+    pub const ALL: [&str; 8] = [INGEST, REACT, TIMERS, OUTBOUND, MAIL, REPORTS, DISCOVERY, MAINTENANCE];
 }
 
 /// A kept message becomes a ticket, a comment, or nothing (and why).
@@ -130,7 +132,7 @@ pub struct SendMail {
 }
 impl Job for SendMail {
     const KIND: &'static str = "send_mail";
-    const LANE: &'static str = lane::OUTBOUND;
+    const LANE: &'static str = lane::MAIL;
 }
 
 /// A report schedule is due: make an execution of it.

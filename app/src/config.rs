@@ -118,7 +118,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting(
         "RELAYDESK_LANES",
-        Some("ingest=16,react=8,timers=8,outbound=16,reports=2,discovery=2,maintenance=2"),
+        Some("ingest=16,react=8,timers=8,outbound=16,mail=8,reports=2,discovery=2,maintenance=2"),
         "a list such as ingest=16,outbound=4",
         "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here.",
     ),

@@ -38,8 +38,9 @@ pub enum Error {
     Timeout,
     #[error("unreachable: {0}")]
     Unreachable(String),
+    /// The peer answered with this 2xx, and then with more than anybody wants to read.
     #[error("the answer is longer than {limit} bytes")]
-    TooLong { limit: usize },
+    TooLong { limit: usize, status: u16 },
     /// The peer answered, and not with 2xx. Redirects are among them: they are not followed.
     #[error("answered {code}: {excerpt}")]
     Status { code: u16, retry_after: Option<Duration>, excerpt: String },
@@ -165,7 +166,7 @@ impl Client {
                 if !status.is_success() {
                     break; // an error page: its beginning is enough
                 }
-                return Err(Error::TooLong { limit: request.limit });
+                return Err(Error::TooLong { limit: request.limit, status: status.as_u16() });
             }
             body.extend_from_slice(&chunk);
         }

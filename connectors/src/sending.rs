@@ -9,6 +9,10 @@ pub enum Outcome {
     Sent,
     /// The peer asked to come back after this long.
     RetryAfter(Duration, String),
+    /// The peer asked to slow down, and not for how long.
+    SlowDown(String),
+    /// There was no connection, or no answer in time.
+    Unreachable(String),
     /// It may work later: the peer is down or out of order.
     Retry(String),
     /// It will never work like this: wrong address, revoked token, message refused.
@@ -44,12 +48,16 @@ impl Attempt {
             http::Error::Status { code: 429 | 503, retry_after: Some(wait), .. } => {
                 Outcome::RetryAfter(*wait, words)
             }
-            http::Error::Status { code: 408 | 425 | 429 | 500..=599, .. } => Outcome::Retry(words),
-            http::Error::Timeout | http::Error::Unreachable(_) => Outcome::Retry(words),
-            http::Error::Status { .. }
-            | http::Error::Address(_)
-            | http::Error::Refused { .. }
-            | http::Error::TooLong { .. } => Outcome::GiveUp(words),
+            http::Error::Status { code: 429, .. } => Outcome::SlowDown(words),
+            http::Error::Status { code: 408 | 425 | 500..=599, .. } => Outcome::Retry(words),
+            http::Error::Timeout | http::Error::Unreachable(_) => Outcome::Unreachable(words),
+            // It said 2xx first; only the words after it are too many.
+            http::Error::TooLong { status, .. } => {
+                return Attempt::new(Outcome::Sent).answered(*status, words);
+            }
+            http::Error::Status { .. } | http::Error::Address(_) | http::Error::Refused { .. } => {
+                Outcome::GiveUp(words)
+            }
         };
         match error {
             http::Error::Status { code, excerpt, .. } => {

@@ -7,12 +7,9 @@ use crate::http::{Client, Error, Request, Response};
 use crate::sending::{Attempt, Outcome};
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
 use uuid::Uuid;
 
 const API: &str = "https://slack.com/api";
-/// When Slack says "slow down" without saying how long.
-const DEFAULT_WAIT: Duration = Duration::from_secs(10);
 
 /// A message under a key that is the same at every attempt, so that a peer that keeps keys can drop a repetition.
 #[derive(Clone, Copy, Debug)]
@@ -29,19 +26,8 @@ pub async fn send_webhook(client: &Client, webhook_url: &str, message: Message<'
         .trace_parent(message.trace_parent);
     match client.send(request).await {
         Ok(response) => Attempt::new(Outcome::Sent).answered(response.status, response.excerpt()),
-        Err(error) => webhook_failed(&error),
+        Err(error) => Attempt::failed(&error),
     }
-}
-
-/// A webhook names its errors in the body, in the words of the API.
-fn webhook_failed(error: &Error) -> Attempt {
-    let mut attempt = Attempt::failed(error);
-    if let (Error::Status { code: 429, retry_after: None, .. }, Outcome::Retry(words)) =
-        (error, &attempt.outcome)
-    {
-        attempt.outcome = Outcome::RetryAfter(DEFAULT_WAIT, words.clone());
-    }
-    attempt
 }
 
 /// `api_url`: base address of a Slack-compatible server; `None`: Slack itself.
@@ -64,7 +50,9 @@ pub async fn post_message(
     .trace_parent(message.trace_parent);
     match client.send(request).await {
         Ok(response) => judge(&response),
-        Err(error) => webhook_failed(&error),
+        // Without its words nobody knows whether it was posted.
+        Err(error @ Error::TooLong { .. }) => Attempt::new(Outcome::Retry(error.to_string())),
+        Err(error) => Attempt::failed(&error),
     }
 }
 
@@ -87,9 +75,10 @@ fn judge(response: &Response) -> Attempt {
 fn failure(error: &str, response: &Response) -> Outcome {
     let words = format!("slack says {error}");
     match error {
-        "ratelimited" | "rate_limited" => {
-            Outcome::RetryAfter(crate::http::retry_after(&response.headers).unwrap_or(DEFAULT_WAIT), words)
-        }
+        "ratelimited" | "rate_limited" => match crate::http::retry_after(&response.headers) {
+            Some(wait) => Outcome::RetryAfter(wait, words),
+            None => Outcome::SlowDown(words),
+        },
         // Sent before under the same client_msg_id.
         "duplicate_message" | "duplicate_client_msg_id" => Outcome::Sent,
         "internal_error"
@@ -114,10 +103,14 @@ mod tests {
     use super::*;
     use reqwest::header::HeaderMap;
 
-    fn judged(body: &str) -> Outcome {
+    fn judged_after(retry_after: &str, body: &str) -> Outcome {
         let mut headers = HeaderMap::new();
-        headers.insert("retry-after", "3".parse().unwrap());
+        headers.insert("retry-after", retry_after.parse().unwrap());
         judge(&Response { status: 200, headers, body: body.to_owned().into() }).outcome
+    }
+
+    fn judged(body: &str) -> Outcome {
+        judged_after("3", body)
     }
 
     #[test]
@@ -126,6 +119,10 @@ mod tests {
         assert!(
             matches!(judged(r#"{"ok":false,"error":"ratelimited"}"#), Outcome::RetryAfter(wait, _) if wait.as_secs() == 3)
         );
+        for useless in ["soon", "-1", ""] {
+            let outcome = judged_after(useless, r#"{"ok":false,"error":"ratelimited"}"#);
+            assert!(matches!(outcome, Outcome::SlowDown(_)), "{useless:?}: {outcome:?}");
+        }
         assert!(matches!(judged(r#"{"ok":false,"error":"internal_error"}"#), Outcome::Retry(_)));
         assert!(matches!(judged("<html>"), Outcome::Retry(_)));
         for last in ["channel_not_found", "invalid_auth", "token_revoked", "is_archived", "invalid_blocks"] {

@@ -14,6 +14,7 @@ mod channel;
 pub mod cmdb;
 mod email_address;
 pub mod escalation;
+pub mod gate;
 mod ids;
 pub mod inventory;
 pub mod mail;

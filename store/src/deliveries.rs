@@ -3,8 +3,13 @@
 //! The row is made with the fact that causes it, under a key, so that a repeated cause sends nothing twice. An attempt
 //! is counted before the peer is called; what came of it is recorded whether the job succeeded or not.
 
+mod progress;
+
+pub use progress::*;
+
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
+use domain::gate::PATIENCE;
 use domain::{
     ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, ReportExecutionId, RuleId, TicketId,
 };
@@ -117,7 +122,15 @@ pub struct Delivery {
     pub last_status: Option<i32>,
     pub last_response: Option<String>,
     pub last_error: Option<String>,
+    /// When it may pass the gate of its channel, after it had to wait there.
+    pub turn_at: Option<DateTime<Utc>>,
+    /// Waits that cost no attempt end here.
+    pub give_up_at: DateTime<Utc>,
+    /// How often its job was lost.
+    pub rescues: i32,
+    /// The only job that may send it, and the last run of that job.
     pub job: Option<Uuid>,
+    pub job_run: Option<i64>,
     pub sent_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
@@ -153,7 +166,11 @@ struct DeliveryRow {
     last_status: Option<i32>,
     last_response: Option<String>,
     last_error: Option<String>,
+    turn_at: Option<DateTime<Utc>>,
+    give_up_at: DateTime<Utc>,
+    rescues: i32,
     job_id: Option<Uuid>,
+    job_run: Option<i64>,
     sent_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
@@ -191,7 +208,11 @@ impl TryFrom<DeliveryRow> for Delivery {
             last_status: row.last_status,
             last_response: row.last_response,
             last_error: row.last_error,
+            turn_at: row.turn_at,
+            give_up_at: row.give_up_at,
+            rescues: row.rescues,
             job: row.job_id,
+            job_run: row.job_run,
             sent_at: row.sent_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -212,9 +233,9 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
     };
     let done = sqlx::query!(
         "insert into deliveries (id, organization_id, unique_key, channel, channel_id, rule_id, event_id, ticket_id,
-                                 message_kind, recipient, message, message_id, is_internal, next_attempt_at, created_at,
-                                 updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $14, $14)
+                                 message_kind, recipient, message, message_id, is_internal, give_up_at, next_attempt_at,
+                                 created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)
          on conflict on constraint deliveries_unique_key do nothing",
         new.id.0,
         organization.0,
@@ -229,6 +250,7 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
         message,
         new.message_id,
         new.is_internal,
+        now + PATIENCE,
         now,
     )
     .execute(&mut **tx)
@@ -236,15 +258,29 @@ pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
+/// From now on `job` sends it, and no other.
 pub async fn set_job(tx: &mut Tx, id: DeliveryId, job: Uuid) -> Result<()> {
-    sqlx::query!("update deliveries set job_id = $2 where id = $1", id.0, job).execute(&mut **tx).await?;
+    sqlx::query!(
+        "update deliveries
+            set job_id = $2, job_run = case when job_id = $2 then job_run end
+          where id = $1",
+        id.0,
+        job
+    )
+    .execute(&mut **tx)
+    .await?;
     Ok(())
 }
 
 pub async fn id_of_key(tx: &mut Tx, unique_key: &str) -> Result<Option<DeliveryId>> {
-    let id = sqlx::query_scalar!("select id from deliveries where unique_key = $1", unique_key)
-        .fetch_optional(&mut **tx)
-        .await?;
+    let organization = tx.organization();
+    let id = sqlx::query_scalar!(
+        "select id from deliveries where organization_id = $1 and unique_key = $2",
+        organization.0,
+        unique_key
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
     Ok(id.map(Into::into))
 }
 
@@ -253,7 +289,7 @@ pub async fn get(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
         DeliveryRow,
         "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
                 message, message_id, subject, is_internal, status, attempts, last_attempt_at, next_attempt_at, last_status,
-                last_response, last_error, job_id, sent_at, created_at, updated_at
+                last_response, last_error, turn_at, give_up_at, rescues, job_id, job_run, sent_at, created_at, updated_at
            from deliveries where id = $1",
         id.0
     )
@@ -270,96 +306,6 @@ pub async fn lock(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
         .await?
         .ok_or(Error::NotFound)?;
     get(tx, id).await
-}
-
-/// Counts an attempt that is about to be made. `message_id` is kept from the first attempt on. A delivery that was given
-/// up is open again: whoever runs its job wants it tried.
-pub async fn begin_attempt(
-    tx: &mut Tx,
-    id: DeliveryId,
-    message_id: Option<&str>,
-    subject: &str,
-) -> Result<()> {
-    let now = tx.now();
-    sqlx::query!(
-        "update deliveries
-            set attempts = attempts + 1, status = 'pending', last_attempt_at = $2, next_attempt_at = null, updated_at = $2,
-                message_id = coalesce(message_id, $3), subject = $4
-          where id = $1 and status <> 'sent'",
-        id.0,
-        now,
-        message_id,
-        subject,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-pub async fn record_sent(tx: &mut Tx, id: DeliveryId, answer: &Answer<'_>) -> Result<()> {
-    let now = tx.now();
-    sqlx::query!(
-        "update deliveries
-            set status = 'sent', sent_at = $2, updated_at = $2, next_attempt_at = null,
-                last_status = $3, last_response = $4, last_error = null
-          where id = $1 and status <> 'sent'",
-        id.0,
-        now,
-        answer.status,
-        answer.response,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// The attempt failed; the next one is at `next`, or there is none.
-pub async fn record_failed(
-    tx: &mut Tx,
-    id: DeliveryId,
-    answer: &Answer<'_>,
-    next: Option<DateTime<Utc>>,
-) -> Result<()> {
-    let now = tx.now();
-    let status = if next.is_some() { Status::Pending } else { Status::GivenUp };
-    sqlx::query!(
-        "update deliveries
-            set status = $2, updated_at = $3, next_attempt_at = $4, last_status = $5, last_response = $6, last_error = $7
-          where id = $1 and status = 'pending'",
-        id.0,
-        status.as_str(),
-        now,
-        next,
-        answer.status,
-        answer.response,
-        answer.error,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
-}
-
-/// Its next attempt is now.
-pub async fn touch(tx: &mut Tx, id: DeliveryId) -> Result<()> {
-    let now = tx.now();
-    sqlx::query!("update deliveries set next_attempt_at = $2, updated_at = $2 where id = $1", id.0, now)
-        .execute(&mut **tx)
-        .await?;
-    Ok(())
-}
-
-/// A delivery that was given up is tried again; false when it was not in that state.
-pub async fn reopen(tx: &mut Tx, id: DeliveryId) -> Result<bool> {
-    let now = tx.now();
-    let done = sqlx::query!(
-        "update deliveries set status = 'pending', next_attempt_at = $2, updated_at = $2
-          where id = $1 and status = 'given_up'",
-        id.0,
-        now,
-    )
-    .execute(&mut **tx)
-    .await?;
-    Ok(done.rows_affected() == 1)
 }
 
 /// Which deliveries a list shows; `None` shows all.
@@ -379,14 +325,15 @@ pub async fn list(
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Delivery>> {
-    let (after_at, after_id) = after.unzip();
+    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
     sqlx::query_as!(
         DeliveryRow,
         "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
                 message, message_id, subject, is_internal, status, attempts, last_attempt_at, next_attempt_at, last_status,
-                last_response, last_error, job_id, sent_at, created_at, updated_at
+                last_response, last_error, turn_at, give_up_at, rescues, job_id, job_run, sent_at, created_at, updated_at
            from deliveries
-          where ($1::text is null or status = $1)
+          where organization_id = $9
+            and ($1::text is null or status = $1)
             and ($2::text is null or channel = $2)
             and ($3::uuid is null or channel_id = $3)
             and ($4::uuid is null or ticket_id = $4)
@@ -401,6 +348,7 @@ pub async fn list(
         after_at,
         after_id,
         limit,
+        organization.0,
     )
     .fetch_all(&mut **tx)
     .await?

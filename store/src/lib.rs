@@ -6,6 +6,7 @@ pub mod api_tokens;
 pub mod attachments;
 pub mod blobs;
 pub mod calendars;
+pub mod channel_gates;
 pub mod channels;
 pub mod ci_categories;
 pub mod ci_relationships;

@@ -2,14 +2,19 @@
 //! (record the answer). In between nothing is held, and a crash repeats the call under the same key.
 
 use crate::Shared;
+use chrono::{DateTime, TimeDelta, Utc};
 use connectors::sending::{Attempt, Outcome as Sending};
-use domain::{DeliveryId, OrganizationId};
+use domain::gate::{self, Entry};
+use domain::mail::message_id;
+use domain::{ChannelId, ChannelKind, DeliveryId, OrganizationId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use queue::{JobError, JobResult, Outcome, Running};
 use std::sync::LazyLock;
 use std::time::Duration;
-use store::Tx;
-use store::deliveries::{self, Answer, Delivery, Status};
+use store::channels::Channel;
+use store::deliveries::{self, Answer, Delivery, Run, Status};
+use store::{Tx, channel_gates};
+use uuid::Uuid;
 
 #[expect(clippy::expect_used, reason = "the name is registered once")]
 static DELIVERIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
@@ -23,30 +28,146 @@ static DELIVERIES: LazyLock<IntCounterVec> = LazyLock::new(|| {
 
 /// What the transaction before an attempt found.
 #[derive(Debug)]
-pub enum Claim<T> {
-    /// Nothing to do, and why.
-    Settled(String),
-    /// It cannot be sent at all, and why.
-    Impossible(Delivery, String),
-    Ready(Delivery, T),
+pub enum Claim {
+    /// The run is over before it began.
+    Over(Outcome),
+    /// The attempt is counted; it cannot be sent at all, and why.
+    Impossible(Box<Delivery>, String),
+    /// The attempt is counted. The channel is there if the delivery goes to one.
+    Ready(Box<Delivery>, Option<Channel>),
 }
 
-/// Holds the row for an attempt, or says why there must not be one.
-pub async fn open(tx: &mut Tx, id: DeliveryId) -> anyhow::Result<Result<Delivery, String>> {
-    match deliveries::lock(tx, id).await {
-        Ok(delivery) if delivery.status == Status::Sent => Ok(Err("it was sent before".into())),
-        Ok(delivery) => Ok(Ok(delivery)),
-        Err(store::Error::NotFound) => Ok(Err("the delivery is gone".into())),
-        Err(error) => Err(error.into()),
+fn run_of(job: &Running) -> Run {
+    Run { job: job.id.0, run: job.run }
+}
+
+/// Holds the row for an attempt of this run, or says why there must not be one.
+pub async fn open(tx: &mut Tx, job: &Running, id: DeliveryId) -> anyhow::Result<Result<Delivery, String>> {
+    let delivery = match deliveries::lock(tx, id).await {
+        Ok(delivery) => delivery,
+        Err(store::Error::NotFound) => return Ok(Err("the delivery is gone".into())),
+        Err(error) => return Err(error.into()),
+    };
+    if delivery.status == Status::Sent {
+        return Ok(Err("it was sent before".into()));
+    }
+    Ok(match (delivery.job, delivery.job_run) {
+        (Some(named), _) if named != job.id.0 => Err(format!("job {named} sends it")),
+        (Some(_), Some(run)) if run > job.run => Err("a later run of this job sends it".into()),
+        _ => Ok(delivery),
+    })
+}
+
+/// Counts an attempt and commits that, before anything is read, rendered or sent. Messages to a channel pass its gate
+/// first.
+pub async fn claim(
+    shared: &Shared,
+    job: &Running,
+    organization: OrganizationId,
+    id: DeliveryId,
+) -> anyhow::Result<Claim> {
+    let mut tx = shared.db.begin(organization).await?;
+    let delivery = match open(&mut tx, job, id).await? {
+        Ok(delivery) => delivery,
+        Err(why) => return Ok(Claim::Over(Outcome::Cancelled(why))),
+    };
+    let channel = channel_of(&mut tx, &delivery).await?;
+    if let Ok(Some(channel)) = &channel
+        && delivery.channel != ChannelKind::Email
+        && let Some(turn) = pass(&mut tx, channel.id, &delivery).await?
+    {
+        // The last chance is the turn before the time is over.
+        if turn <= delivery.give_up_at.max(tx.now()) {
+            let wait = until(turn, tx.now());
+            tx.commit().await?;
+            return Ok(Claim::Over(Outcome::Snooze(wait)));
+        }
+        tx.rollback().await?;
+        tx = shared.db.begin(organization).await?;
+        let why = format!("not taken within {} hours", gate::PATIENCE.num_hours());
+        let why = delivery.last_error.as_ref().map_or(why.clone(), |error| format!("{why}: {error}"));
+        return count_attempt(tx, shared, job, delivery, Err(why)).await;
+    }
+    count_attempt(tx, shared, job, delivery, channel).await
+}
+
+async fn count_attempt(
+    mut tx: Tx,
+    shared: &Shared,
+    job: &Running,
+    mut delivery: Delivery,
+    channel: Result<Option<Channel>, String>,
+) -> anyhow::Result<Claim> {
+    if delivery.channel == ChannelKind::Email && delivery.message_id.is_none() {
+        let id = message_id::outgoing(Uuid::new_v4(), &shared.settings.mail_domain);
+        delivery.message_id = Some(format!("<{id}>"));
+    }
+    deliveries::begin_attempt(&mut tx, delivery.id, run_of(job), delivery.message_id.as_deref()).await?;
+    tx.commit().await?;
+    let delivery = Box::new(delivery);
+    Ok(match channel {
+        Ok(channel) => Claim::Ready(delivery, channel),
+        Err(why) => Claim::Impossible(delivery, why),
+    })
+}
+
+/// The channel it goes to, or why it cannot go there.
+async fn channel_of(tx: &mut Tx, delivery: &Delivery) -> anyhow::Result<Result<Option<Channel>, String>> {
+    let Some(id) = delivery.channel_id else {
+        // A mail may belong to a ticket alone.
+        let is_mail = delivery.channel == ChannelKind::Email;
+        return Ok(if is_mail { Ok(None) } else { Err("its channel was deleted".into()) });
+    };
+    Ok(match unless_passing(store::channels::get(tx, id).await.map_err(Into::into))? {
+        Ok(channel) if channel.is_active => Ok(Some(channel)),
+        Ok(_) => Err("its channel is switched off".into()),
+        Err(why) => Err(why),
+    })
+}
+
+/// Through the gate of the channel; `Some`: not now, but at that turn.
+async fn pass(tx: &mut Tx, channel: ChannelId, delivery: &Delivery) -> anyhow::Result<Option<DateTime<Utc>>> {
+    let now = tx.now();
+    if channel_gates::find(tx, channel).await?.is_none_or(|gate| gate.is_open(now)) {
+        return Ok(None);
+    }
+    let mut gate = channel_gates::hold(tx, channel).await?;
+    let entry = gate.enter(now, delivery.turn_at);
+    channel_gates::update(tx, channel, &gate).await?;
+    let Entry::Wait(turn) = entry else { return Ok(None) };
+    let why = match gate.failing_since {
+        Some(since) if gate.is_resting() => {
+            format!(
+                "the channel cannot be reached since {}: it is tried now and then",
+                since.format("%F %T UTC")
+            )
+        }
+        _ => "the channel takes its messages one after the other".to_owned(),
+    };
+    deliveries::wait(tx, delivery.id, turn, &why).await?;
+    Ok(Some(turn))
+}
+
+fn until(turn: DateTime<Utc>, now: DateTime<Utc>) -> Duration {
+    (turn - now).to_std().unwrap_or_default()
+}
+
+/// What could not be read or rendered will not be the next time either; only the database's own troubles pass.
+pub fn unless_passing<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, String>> {
+    match result {
+        Ok(made) => Ok(Ok(made)),
+        Err(error) if matches!(error.downcast_ref(), Some(store::Error::Database(_))) => Err(error),
+        Err(error) => Ok(Err(format!("the message cannot be made: {error:#}"))),
     }
 }
 
-/// Records what came of the attempt and ends the job accordingly.
+/// Records what came of the attempt and ends the job accordingly. `subject`: as it was rendered.
 pub async fn settle(
     shared: &Shared,
     job: &Running,
     organization: OrganizationId,
     delivery: &Delivery,
+    subject: Option<&str>,
     attempt: Attempt,
 ) -> JobResult {
     let answer = Answer {
@@ -54,47 +175,98 @@ pub async fn settle(
         response: attempt.response.as_deref(),
         error: match &attempt.outcome {
             Sending::Sent => None,
-            Sending::RetryAfter(_, why) | Sending::Retry(why) | Sending::GiveUp(why) => Some(why),
+            Sending::RetryAfter(_, why)
+            | Sending::SlowDown(why)
+            | Sending::Unreachable(why)
+            | Sending::Retry(why)
+            | Sending::GiveUp(why) => Some(why),
         },
     };
-    let wait = match &attempt.outcome {
-        Sending::Sent => return sent(shared, job, organization, delivery, &answer).await,
-        Sending::RetryAfter(wait, _) => Some(*wait),
-        Sending::Retry(_) => Some(backoff(job.attempt, delivery.id)),
-        Sending::GiveUp(_) => None,
-    };
-    // The last run that the queue grants: after it nobody would come back to this delivery.
-    let wait = wait.filter(|_| job.attempt < job.max_attempts);
     let mut tx = shared.db.begin(organization).await?;
-    let next = wait.map(|wait| tx.now() + wait);
-    deliveries::record_failed(&mut tx, delivery.id, &answer, next).await?;
+    let turn = tell_gate(&mut tx, delivery, &attempt.outcome).await?;
+    if attempt.outcome == Sending::Sent {
+        return sent(tx, shared, job, organization, delivery, (&answer, subject)).await;
+    }
+    let why = answer.error.unwrap_or_default().to_owned();
+    let put_off = turn.filter(|turn| *turn <= delivery.give_up_at);
+    // The last run that the queue grants: after it nobody would come back to this delivery.
+    let again = match &attempt.outcome {
+        Sending::GiveUp(_) => None,
+        _ if turn.is_some() => None,
+        _ => Some(backoff(job.attempt, delivery.id)).filter(|_| job.attempt < job.max_attempts),
+    };
+    let next = put_off.or(again.map(|wait| tx.now() + wait));
+    deliveries::record_failed(&mut tx, delivery.id, run_of(job), &answer, subject, next).await?;
+    if let Some(turn) = put_off {
+        deliveries::set_turn(&mut tx, delivery.id, turn).await?;
+    }
+    let wait = next.map(|next| until(next, tx.now()));
     tx.commit().await?;
     count(delivery, if wait.is_some() { "retry" } else { "given_up" });
-    let why = answer.error.unwrap_or_default().to_owned();
     tracing::warn!(delivery.id = %delivery.id, channel = %delivery.channel, wait_ms = wait.map(|w| w.as_millis() as u64), why, "not delivered");
     match wait {
+        Some(wait) if put_off.is_some() => Ok(Outcome::Snooze(wait)),
         Some(wait) => Err(JobError::RetryIn(wait, anyhow::Error::msg(why))),
         None => Err(JobError::GiveUp(anyhow::Error::msg(why))),
     }
 }
 
+/// What the attempt says about the channel. Answers the turn of this delivery when the attempt is not to count: the
+/// peer put it off, or cannot be reached for a while already.
+async fn tell_gate(
+    tx: &mut Tx,
+    delivery: &Delivery,
+    outcome: &Sending,
+) -> Result<Option<DateTime<Utc>>, store::Error> {
+    let Some(channel) = delivery.channel_id.filter(|_| delivery.channel != ChannelKind::Email) else {
+        return Ok(None);
+    };
+    let now = tx.now();
+    if !matches!(outcome, Sending::RetryAfter(..) | Sending::SlowDown(_) | Sending::Unreachable(_))
+        && channel_gates::find(tx, channel).await?.is_none_or(|gate| gate.failures == 0)
+    {
+        return Ok(None);
+    }
+    let mut gate = channel_gates::hold(tx, channel).await?;
+    let turn = match outcome {
+        Sending::RetryAfter(wait, _) => {
+            gate.slow_down(now, TimeDelta::from_std(*wait).unwrap_or(gate::PATIENCE));
+            Some(gate.line_up(now))
+        }
+        Sending::SlowDown(_) => {
+            gate.slow_down(now, gate::LEAST_WAIT);
+            None
+        }
+        Sending::Unreachable(_) => {
+            gate.unreachable(now);
+            gate.is_resting().then(|| gate.line_up(now))
+        }
+        Sending::Sent | Sending::Retry(_) | Sending::GiveUp(_) => {
+            gate.reached(now);
+            None
+        }
+    };
+    channel_gates::update(tx, channel, &gate).await?;
+    Ok(turn)
+}
+
 async fn sent(
+    mut tx: Tx,
     shared: &Shared,
     job: &Running,
     organization: OrganizationId,
     delivery: &Delivery,
-    answer: &Answer<'_>,
+    (answer, subject): (&Answer<'_>, Option<&str>),
 ) -> JobResult {
     count(delivery, "sent");
-    let mut tx = shared.db.begin(organization).await?;
-    deliveries::record_sent(&mut tx, delivery.id, answer).await?;
+    deliveries::record_sent(&mut tx, delivery.id, answer, subject).await?;
     match job.complete_in(&mut tx).await {
         Ok(()) => tx.commit().await?,
         // The lease was lost meanwhile, but it was sent: whoever has the job now must know.
         Err(queue::CompleteError::Fenced) => {
             tx.rollback().await?;
             let mut tx = shared.db.begin(organization).await?;
-            deliveries::record_sent(&mut tx, delivery.id, answer).await?;
+            deliveries::record_sent(&mut tx, delivery.id, answer, subject).await?;
             tx.commit().await?;
         }
         Err(error) => return Err(error.into()),

@@ -219,7 +219,7 @@ async fn long_and_slow_answers_end() {
     let (address, _) = peer(format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(100_000))).await;
     let client = open();
     let request = Request::get(format!("http://{address}/")).response_limit(50_000);
-    assert!(matches!(client.send(request).await, Err(Error::TooLong { limit: 50_000 })));
+    assert!(matches!(client.send(request).await, Err(Error::TooLong { limit: 50_000, status: 200 })));
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let request =

@@ -5,8 +5,8 @@ use crate::{Shared, event_message, organization_of};
 use actions::jobs::NotifyChannel;
 use connectors::sending::{Attempt, Outcome as Sending};
 use connectors::{slack, teams};
-use domain::{ChannelConfig, DeliveryId, OrganizationId};
-use queue::{JobResult, Outcome, Run, Running};
+use domain::{ChannelConfig, OrganizationId};
+use queue::{JobResult, Run, Running};
 use serde_json::Value;
 use store::Tx;
 use store::channels::Channel;
@@ -15,56 +15,42 @@ use store::deliveries::Delivery;
 impl Run<Shared> for NotifyChannel {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
-        match claim(shared, organization, self.delivery).await? {
-            Claim::Settled(why) => Ok(Outcome::Cancelled(why)),
-            Claim::Impossible(delivery, why) => {
-                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why)))
-                    .await
+        let (delivery, made) = match delivering::claim(shared, job, organization, self.delivery).await? {
+            Claim::Over(outcome) => return Ok(outcome),
+            Claim::Impossible(delivery, why) => (delivery, Err(why)),
+            Claim::Ready(delivery, channel) => {
+                let made = make(shared, organization, &delivery, channel).await;
+                (delivery, delivering::unless_passing(made)?)
             }
-            Claim::Ready(delivery, (config, payload)) => {
-                let attempt = send(shared, &delivery, &config, &payload).await;
-                delivering::settle(shared, job, organization, &delivery, attempt).await
+        };
+        let (subject, attempt) = match made {
+            Ok(message) => {
+                let attempt = send(shared, &delivery, &message.config, &message.payload).await;
+                (Some(message.subject), attempt)
             }
-        }
+            Err(why) => (None, Attempt::new(Sending::GiveUp(why))),
+        };
+        delivering::settle(shared, job, organization, &delivery, subject.as_deref(), attempt).await
     }
 }
 
-/// Counts the attempt and renders the message; committed before anything leaves the house.
-async fn claim(
-    shared: &Shared,
-    organization: OrganizationId,
-    id: DeliveryId,
-) -> anyhow::Result<Claim<(ChannelConfig, Value)>> {
-    let mut tx = shared.db.begin(organization).await?;
-    let delivery = match delivering::open(&mut tx, id).await? {
-        Ok(delivery) => delivery,
-        Err(why) => return Ok(Claim::Settled(why)),
-    };
-    let claim = match channel_of(&mut tx, &delivery).await? {
-        Err(why) => {
-            store::deliveries::begin_attempt(
-                &mut tx,
-                id,
-                None,
-                delivery.subject.as_deref().unwrap_or_default(),
-            )
-            .await?;
-            Claim::Impossible(delivery, why)
-        }
-        Ok(channel) => {
-            let (subject, payload) = render(&mut tx, shared, &delivery, &channel).await?;
-            store::deliveries::begin_attempt(&mut tx, id, None, &subject).await?;
-            Claim::Ready(delivery, (channel.config, payload))
-        }
-    };
-    tx.commit().await?;
-    Ok(claim)
+struct Message {
+    config: ChannelConfig,
+    subject: String,
+    payload: Value,
 }
 
-async fn channel_of(tx: &mut Tx, delivery: &Delivery) -> anyhow::Result<Result<Channel, String>> {
-    let Some(id) = delivery.channel_id else { return Ok(Err("its channel was deleted".into())) };
-    let channel = store::channels::get(tx, id).await?;
-    Ok(if channel.is_active { Ok(channel) } else { Err("its channel is switched off".into()) })
+async fn make(
+    shared: &Shared,
+    organization: OrganizationId,
+    delivery: &Delivery,
+    channel: Option<Channel>,
+) -> anyhow::Result<Message> {
+    let channel = channel.ok_or_else(|| anyhow::anyhow!("it goes to no channel"))?;
+    let mut tx = shared.db.begin(organization).await?;
+    let (subject, payload) = render(&mut tx, shared, delivery, &channel).await?;
+    tx.rollback().await?;
+    Ok(Message { config: channel.config, subject, payload })
 }
 
 /// The headline and what goes over the wire.

@@ -11,10 +11,10 @@ use domain::{DeliveryId, EmailAddress, OrganizationId};
 use queue::{JobResult, Outcome, Run, Running};
 use std::time::Duration;
 use store::Tx;
-use store::deliveries::{Answer, Delivery, Words};
+use store::channels::Channel;
+use store::deliveries::{Delivery, Words};
 use store::mail_messages::{Direction, NewMessage};
 use templates::event::MailTest;
-use uuid::Uuid;
 
 /// How often it is looked whether a relay has been configured meanwhile.
 const NO_RELAY: Duration = Duration::from_secs(600);
@@ -23,22 +23,27 @@ impl Run<Shared> for SendMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
         let Some(mailer) = &shared.mailer else {
-            return wait_for_relay(shared, organization, self.delivery).await;
+            return wait_for_relay(shared, job, organization, self.delivery).await;
         };
-        match claim(shared, organization, self.delivery).await? {
-            Claim::Settled(why) => Ok(Outcome::Cancelled(why)),
-            Claim::Impossible(delivery, why) => {
-                delivering::settle(shared, job, organization, &delivery, Attempt::new(Sending::GiveUp(why)))
-                    .await
+        let (delivery, made) = match delivering::claim(shared, job, organization, self.delivery).await? {
+            Claim::Over(outcome) => return Ok(outcome),
+            Claim::Impossible(delivery, why) => (delivery, Err(why)),
+            Claim::Ready(delivery, channel) => {
+                let made = make(shared, organization, &delivery, channel).await;
+                (delivery, delivering::unless_passing(made)?)
             }
-            Claim::Ready(delivery, mail) => {
+        };
+        let (subject, attempt) = match made {
+            Ok(mail) => {
                 let attempt = match mailer.send(&mail).await {
                     Ok(accepted) => Attempt::new(Sending::Sent).answered(accepted.code, accepted.response),
                     Err(refused) => failed(&refused),
                 };
-                delivering::settle(shared, job, organization, &delivery, attempt).await
+                (Some(mail.subject), attempt)
             }
-        }
+            Err(why) => (None, Attempt::new(Sending::GiveUp(why))),
+        };
+        delivering::settle(shared, job, organization, &delivery, subject.as_deref(), attempt).await
     }
 }
 
@@ -55,45 +60,36 @@ fn failed(refused: &Refused) -> Attempt {
 }
 
 /// Without a relay nothing is attempted; the ledger says what it waits for.
-async fn wait_for_relay(shared: &Shared, organization: OrganizationId, id: DeliveryId) -> JobResult {
+async fn wait_for_relay(
+    shared: &Shared,
+    job: &Running,
+    organization: OrganizationId,
+    id: DeliveryId,
+) -> JobResult {
     let mut tx = shared.db.begin(organization).await?;
-    if let Err(why) = delivering::open(&mut tx, id).await? {
+    if let Err(why) = delivering::open(&mut tx, job, id).await? {
         return Ok(Outcome::Cancelled(why));
     }
-    let answer =
-        Answer { error: Some("no mail relay is configured (RELAYDESK_MAIL_URL)"), ..Answer::default() };
     let next = tx.now() + NO_RELAY;
-    store::deliveries::record_failed(&mut tx, id, &answer, Some(next)).await?;
+    let why = "no mail relay is configured (RELAYDESK_MAIL_URL)";
+    store::deliveries::wait(&mut tx, id, next, why).await?;
     tx.commit().await?;
     Ok(Outcome::Snooze(NO_RELAY))
 }
 
-/// Counts the attempt and writes the mail; committed before anything leaves the house.
-async fn claim(
+async fn make(
     shared: &Shared,
     organization: OrganizationId,
-    id: DeliveryId,
-) -> anyhow::Result<Claim<Outgoing>> {
+    delivery: &Delivery,
+    channel: Option<Channel>,
+) -> anyhow::Result<Outgoing> {
     let mut tx = shared.db.begin(organization).await?;
-    let delivery = match delivering::open(&mut tx, id).await? {
-        Ok(delivery) => delivery,
-        Err(why) => return Ok(Claim::Settled(why)),
-    };
-    let message_id = delivery.message_id.clone().unwrap_or_else(|| {
-        format!("<{}>", message_id::outgoing(Uuid::new_v4(), &shared.settings.mail_domain))
-    });
-    let words = words(&mut tx, shared, &delivery).await?;
-    store::deliveries::begin_attempt(&mut tx, id, Some(&message_id), &words.subject).await?;
-    let files = files(&mut tx, &delivery).await?;
-    let claim = match outgoing(shared, organization, &delivery, message_id, words, files) {
-        Ok(mail) => {
-            remember(&mut tx, &delivery, &mail).await?;
-            Claim::Ready(delivery, mail)
-        }
-        Err(why) => Claim::Impossible(delivery, why),
-    };
+    let words = words(&mut tx, shared, delivery, channel).await?;
+    let files = files(&mut tx, delivery).await?;
+    let mail = outgoing(shared, organization, delivery, words, files).map_err(anyhow::Error::msg)?;
+    remember(&mut tx, delivery, &mail).await?;
     tx.commit().await?;
-    Ok(claim)
+    Ok(mail)
 }
 
 /// So that an answer finds its ticket, and whom it was sent to.
@@ -112,13 +108,17 @@ async fn remember(tx: &mut Tx, delivery: &Delivery, mail: &Outgoing) -> store::R
     store::mail_messages::insert(tx, &message).await
 }
 
-async fn words(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Result<Words> {
+async fn words(
+    tx: &mut Tx,
+    shared: &Shared,
+    delivery: &Delivery,
+    channel: Option<Channel>,
+) -> anyhow::Result<Words> {
     if let Some(words) = delivery.mail.as_ref().and_then(|mail| mail.words.clone()) {
         return Ok(words);
     }
-    let words = match (delivery.message_kind.as_str(), delivery.channel_id) {
+    let words = match (delivery.message_kind.as_str(), channel) {
         ("test", Some(channel)) => {
-            let channel = store::channels::get(tx, channel).await?;
             shared.templates.render_mail(&MailTest(event_message::test(tx, &channel).await?))?
         }
         _ => event_message::of(tx, shared, delivery).await?.mail(&shared.templates)?,
@@ -136,7 +136,6 @@ fn outgoing(
     shared: &Shared,
     organization: OrganizationId,
     delivery: &Delivery,
-    message_id: String,
     words: Words,
     files: Vec<File>,
 ) -> Result<Outgoing, String> {
@@ -155,7 +154,7 @@ fn outgoing(
         subject: words.subject,
         text: words.text,
         html: words.html,
-        message_id,
+        message_id: delivery.message_id.clone().unwrap_or_default(),
         in_reply_to: mail.in_reply_to,
         references: mail.references,
         auto_submitted: mail.auto_submitted,
