@@ -54,10 +54,11 @@ create table report_executions (
         references users (organization_id, id) on delete set null (requested_by)
 );
 create index report_executions_created_idx on report_executions (organization_id, created_at desc, id desc);
+create index report_executions_queued_idx on report_executions (created_at) where status = 'queued';
 create index report_executions_schedule_idx on report_executions (schedule_id, created_at desc);
 
 call tenant_table('report_schedules');
-call tenant_table('report_executions', 'download_hash = (select presented_key())');
+call tenant_table('report_executions', 'download_hash = (select presented_key()) or (select is_system())');
 
 -- The conditions that the figures of a report and the lines of its file share.
 

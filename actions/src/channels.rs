@@ -62,9 +62,17 @@ pub async fn update(
     Ok(store::channels::get(tx, id).await?)
 }
 
-/// Its rules go with it; what it was sent stays in the ledger.
+/// Refused while rules or escalation chains name it; what it was sent stays in the ledger.
 pub async fn delete(tx: &mut Tx, actor: &Actor, id: ChannelId) -> Result<()> {
     permission::check(actor, Permission::NotificationsManage)?;
+    let (chains, rules) = store::channels::lock_uses(tx, id).await?;
+    let named =
+        |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", names.join(", ")));
+    let uses: Vec<_> =
+        [named("escalation chains", &chains), named("rules", &rules)].into_iter().flatten().collect();
+    if !uses.is_empty() {
+        return Err(Error::conflict(format!("in use: {}: change or delete them first", uses.join("; "))));
+    }
     store::channels::delete(tx, id).await?;
     events::record(tx, actor, "channel.deleted", None, json!({"channel": id})).await?;
     Ok(())

@@ -7,7 +7,6 @@ use domain::inventory::{self, InventoryOptions};
 use domain::permission::{self, Permission};
 use domain::reconcile::{Defaults, Item, Plan, reconcile};
 use domain::{Actor, DiscoveryRunId, DiscoverySourceId, MASK};
-use queue::admin::{self, AdminError, JobState};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Schedule};
 use serde_json::json;
@@ -204,7 +203,7 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
         None => Error::conflict("another run of this source has just been started"),
     };
     if let Some((run, job)) = store::discovery_runs::unfinished(tx, id).await? {
-        let Some(why) = why_it_stopped(tx, actor, job.map(JobId)).await? else {
+        let Some(why) = crate::stopped::why(tx, actor.organization, job.map(JobId)).await? else {
             return Err(busy(Some(run)));
         };
         store::discovery_runs::finish(tx, run, Err(&why)).await?;
@@ -219,22 +218,6 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
     let job = *jobs.first().ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
     store::discovery_runs::set_job(tx, run, job.0).await?;
     Ok(Started { run, job })
-}
-
-/// Why nobody works on an unfinished run any more; `None` while somebody will.
-async fn why_it_stopped(tx: &mut Tx, actor: &Actor, job: Option<JobId>) -> Result<Option<String>> {
-    let gone = || Ok(Some("given up: its job is gone".to_owned()));
-    let Some(job) = job else { return gone() };
-    let job = match admin::show(tx, job, Some(actor.organization.0)).await {
-        Ok(found) => found.job,
-        Err(AdminError::Database(error)) => return Err(store::Error::from(error).into()),
-        Err(AdminError::NotFound | AdminError::WrongState { .. }) => return gone(),
-    };
-    let because = job.error.map(|error| format!(": {error}")).unwrap_or_default();
-    Ok(match job.state {
-        JobState::Scheduled | JobState::Ready | JobState::Running => None,
-        state => Some(format!("given up: its job is {state}{because}")),
-    })
 }
 
 /// What the inventory means for the configuration items as they are now; nothing is changed.

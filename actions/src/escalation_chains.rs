@@ -89,14 +89,13 @@ async fn checked(tx: &mut Tx, mut new: NewChain) -> Result<NewChain> {
             Action::AssignTeam { team } if !store::escalation_chains::team_exists(tx, team).await? => {
                 field(format!("/steps/{index}/team"), "there is no such team".into());
             }
-            Action::NotifyChannel { channel } => match store::channels::get(tx, channel).await {
-                Ok(_) => {}
-                Err(store::Error::NotFound) => {
-                    field(format!("/steps/{index}/channel"), "there is no such notification channel".into());
-                }
-                Err(error) => return Err(error.into()),
-            },
-            Action::AssignTeam { .. } | Action::NotifyManager | Action::RaisePriority => {}
+            Action::NotifyChannel { channel } if !store::channels::hold(tx, channel).await? => {
+                field(format!("/steps/{index}/channel"), "there is no such notification channel".into());
+            }
+            Action::AssignTeam { .. }
+            | Action::NotifyChannel { .. }
+            | Action::NotifyManager
+            | Action::RaisePriority => {}
         }
     }
     if wrong.is_empty() { Ok(new) } else { Err(Error::Invalid(wrong)) }

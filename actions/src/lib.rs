@@ -30,6 +30,7 @@ pub mod reports;
 pub mod rules;
 pub mod sla;
 pub mod sla_policies;
+mod stopped;
 pub mod teams;
 pub mod tickets;
 pub mod users;

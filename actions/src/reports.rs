@@ -7,13 +7,15 @@ use crate::{Error, Result, events};
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use domain::permission::{self, Permission};
-use domain::{Actor, EmailAddress, Period, PeriodKind, ReportExecutionId, ReportKind, ReportScheduleId};
+use domain::{
+    Actor, EmailAddress, OrganizationId, Period, PeriodKind, ReportExecutionId, ReportKind, ReportScheduleId,
+};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Rhythm, Schedule, Unique};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::Tx;
-use store::report_executions::NewExecution;
+use store::report_executions::{NewExecution, Status};
 use store::report_schedules::ReportSchedule;
 
 #[derive(Clone, Debug)]
@@ -84,6 +86,24 @@ pub async fn start_scheduled(
         return Ok(None);
     }
     Ok(Some(Started { execution: id, job: enqueue(tx, actor, id).await? }))
+}
+
+/// An execution whose job has ended without it (a timeout, a crash, somebody discarded it) has failed; answers whether
+/// it has. For the sweep.
+pub async fn end_if_stopped(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    id: ReportExecutionId,
+) -> Result<bool> {
+    let execution = store::report_executions::lock(tx, id).await?;
+    if execution.status != Status::Queued {
+        return Ok(false);
+    }
+    let Some(why) = crate::stopped::why(tx, organization, execution.job.map(JobId)).await? else {
+        return Ok(false);
+    };
+    store::report_executions::fail(tx, id, &why, true).await?;
+    Ok(true)
 }
 
 async fn enqueue(tx: &mut Tx, actor: &Actor, execution: ReportExecutionId) -> Result<JobId> {

@@ -261,7 +261,11 @@ impl Values {
                 (!v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)))
                     .then(|| v.to_owned())
             })?,
-            max_message_bytes: self.number("RELAYDESK_MAX_MESSAGE_BYTES", 65_536, 268_435_456)? as usize,
+            max_message_bytes: self.number(
+                "RELAYDESK_MAX_MESSAGE_BYTES",
+                65_536,
+                connectors::mail::parse::MAX_MESSAGE as u64,
+            )? as usize,
             mail_url: self.optional("RELAYDESK_MAIL_URL", |v| {
                 let url: Url = v.parse().ok()?;
                 matches!(url.scheme(), "smtp" | "smtps" | "file").then(|| v.into())

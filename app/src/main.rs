@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 mod config;
 mod demo;
+mod memory;
 mod telemetry;
 mod wiring;
 
@@ -24,20 +25,22 @@ macro_rules! say {
 }
 
 fn main() -> ExitCode {
+    memory::give_back_large_buffers();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("relaydesk: {error:#}");
-            ExitCode::from(exit_code(&cli.command))
+            ExitCode::from(exit_code(&cli.command, &error))
         }
     }
 }
 
-/// EX_TEMPFAIL (sysexits.h) tells a mail server to keep the mail and try again.
-fn exit_code(command: &Command) -> u8 {
+/// EX_TEMPFAIL (sysexits.h) tells a mail server to keep the mail and try again, EX_DATAERR to give it back.
+fn exit_code(command: &Command, error: &anyhow::Error) -> u8 {
     match command {
+        Command::Mail(_) if error.is::<commands::mail::TooLarge>() => 65,
         Command::Mail(_) => 75,
         _ => 1,
     }
@@ -74,7 +77,9 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
         Command::Jobs(command) => commands::jobs::run(command, &wiring::fit(config).await?).await,
         Command::Lanes(command) => commands::lanes::run(command, &wiring::fit(config).await?).await,
         Command::Admin(command) => commands::admin::run(command, &wiring::fit(config).await?).await,
-        Command::Mail(command) => commands::mail::run(command, &wiring::fit(config).await?).await,
+        Command::Mail(command) => {
+            commands::mail::run(command, &wiring::fit(config).await?, config.max_message_bytes).await
+        }
         Command::Demo(_) => unreachable!("handled before the runtime starts"),
     }
 }

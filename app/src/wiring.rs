@@ -92,6 +92,8 @@ pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
     smtp_server::Limits {
         hostname: config.smtp_hostname.clone(),
         message: config.max_message_bytes,
+        // Two of the largest fit at the same time.
+        memory: smtp_server::Limits::default().memory.max(config.max_message_bytes.saturating_mul(2)),
         ..smtp_server::Limits::default()
     }
 }

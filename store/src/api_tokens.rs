@@ -102,16 +102,17 @@ pub async fn list(
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<ApiToken>> {
-    let (after_at, after_id) = after.unzip();
+    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
     let rows = sqlx::query!(
         "select id, user_id, name, token_prefix, created_at, expires_at, last_used_at, revoked_at from api_tokens
-         where ($1::uuid is null or user_id = $1)
+         where organization_id = $5 and ($1::uuid is null or user_id = $1)
            and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
          order by created_at desc, id desc limit $4",
         user.map(|u| u.0),
         after_at,
         after_id,
-        limit
+        limit,
+        organization.0,
     )
     .fetch_all(&mut **tx)
     .await?;

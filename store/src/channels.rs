@@ -109,7 +109,36 @@ pub async fn update(tx: &mut Tx, channel: &Channel) -> Result<()> {
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
 }
 
-/// Its rules go with it; its deliveries stay.
+/// What would no longer find it: the names of escalation chains and of rules. Nobody can name it anew until the
+/// transaction ends.
+pub async fn lock_uses(tx: &mut Tx, id: ChannelId) -> Result<(Vec<String>, Vec<String>)> {
+    sqlx::query_scalar!("select id from notification_channels where id = $1 for update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    let chains = sqlx::query_scalar!(
+        "select name from escalation_chains
+          where steps @> jsonb_build_array(jsonb_build_object('channel', $1::text)) order by name",
+        id.to_string(),
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let rules =
+        sqlx::query_scalar!("select name from notification_rules where channel_id = $1 order by name", id.0)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok((chains, rules))
+}
+
+/// Whether it is there; nobody can delete it until the transaction ends.
+pub async fn hold(tx: &mut Tx, id: ChannelId) -> Result<bool> {
+    let found = sqlx::query_scalar!("select id from notification_channels where id = $1 for key share", id.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// Its deliveries stay.
 pub async fn delete(tx: &mut Tx, id: ChannelId) -> Result<()> {
     let done =
         sqlx::query!("delete from notification_channels where id = $1", id.0).execute(&mut **tx).await?;

@@ -258,6 +258,14 @@ pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
     select_whole!("", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
+/// How many bytes were kept; none for a row that is not there.
+pub async fn size(tx: &mut Tx, id: InboxId) -> Result<usize> {
+    let size = sqlx::query_scalar!(r#"select octet_length(raw) as "size!" from inbox where id = $1"#, id.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(size.and_then(|size| usize::try_from(size).ok()).unwrap_or_default())
+}
+
 /// Holds the row until the end of the transaction, so that two runs for one row work one after the other; says where
 /// it stands now.
 pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {

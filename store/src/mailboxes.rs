@@ -129,7 +129,8 @@ pub async fn list(
     sqlx::query_as!(
         Row,
         "select id, address, name, team_id, hook_token_prefix, is_active, created_at, updated_at from mailboxes
-         where ($1::timestamptz is null or (created_at, id) > ($1, $2::uuid))
+         where organization_id = (select current_organization())
+           and ($1::timestamptz is null or (created_at, id) > ($1, $2::uuid))
            and ($4::text is null or position(lower($4) in lower(name || ' ' || address)) > 0)
          order by created_at, id limit $3",
         after.map(|(at, _)| at),
@@ -162,7 +163,7 @@ pub async fn for_ticket(tx: &mut Tx, ticket: TicketId) -> Result<Option<Mailbox>
         Row,
         "select b.id, b.address, b.name, b.team_id, b.hook_token_prefix, b.is_active, b.created_at, b.updated_at
          from mailboxes b
-         where b.is_active
+         where b.organization_id = (select current_organization()) and b.is_active
          order by b.id = (select i.channel_id from mail_messages m join inbox i on i.id = m.inbox_id
                           where m.ticket_id = $1 and m.direction = 'in' order by m.created_at limit 1) desc nulls last,
                   b.created_at, b.id

@@ -213,6 +213,23 @@ pub async fn fail(tx: &mut Tx, id: ReportExecutionId, error: &str, last: bool) -
     Ok(())
 }
 
+/// Executions from before `before` that are not over. Needs a system transaction.
+pub async fn unfinished(
+    tx: &mut Tx,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, ReportExecutionId)>> {
+    let rows = sqlx::query!(
+        "select organization_id, id from report_executions
+          where status = 'queued' and created_at < $1 order by created_at limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.organization_id.into(), row.id.into())).collect())
+}
+
 /// The file of an execution that is done.
 #[derive(Clone, Debug)]
 pub struct Csv {
@@ -278,9 +295,9 @@ pub async fn list(
     after: Option<(DateTime<Utc>, Uuid)>,
     limit: i64,
 ) -> Result<Vec<Execution>> {
-    let (after_at, after_id) = after.unzip();
+    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
     select!(
-        "where ($1::uuid is null or schedule_id = $1)
+        "where organization_id = $6 and ($1::uuid is null or schedule_id = $1)
            and ($2::text is null or status = $2)
            and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
          order by created_at desc, id desc limit $5",
@@ -288,7 +305,8 @@ pub async fn list(
         status.map(Status::as_str),
         after_at,
         after_id,
-        limit
+        limit,
+        organization.0
     )
     .fetch_all(&mut **tx)
     .await?

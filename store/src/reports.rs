@@ -173,7 +173,8 @@ async fn sla(tx: &mut Tx, range: Range) -> Result<Vec<SlaLine>> {
         r#"select policy as "policy!", metric as "metric!", sum(met)::bigint as "met!", sum(breached)::bigint as "breached!"
              from (select coalesce(p.name, '') as policy, c.metric, count(*) as met, 0::bigint as breached
                      from sla_clocks c join tickets t on t.id = c.ticket_id left join sla_policies p on p.id = c.policy_id
-                    where t.kind = 'incident' and sla_outcome(c) = 'met'
+                    where c.organization_id = (select current_organization())
+                      and t.kind = 'incident' and sla_outcome(c) = 'met'
                       and c.phase_since >= $1 and c.phase_since < $2
                     group by 1, 2
                    union all

@@ -225,9 +225,12 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
 
 /// To be asked after [`lock_with_admins`], so that of two last admins who leave at once one stays.
 pub async fn has_other_active_admin(tx: &mut Tx, than: UserId) -> Result<bool> {
+    let organization = tx.organization();
     let found = sqlx::query_scalar!(
-        r#"select exists (select from users where role = 'admin' and is_active and id <> $1) as "found!""#,
-        than.0
+        r#"select exists (select from users where organization_id = $2 and role = 'admin' and is_active and id <> $1)
+                  as "found!""#,
+        than.0,
+        organization.0,
     )
     .fetch_one(&mut **tx)
     .await?;
@@ -255,8 +258,9 @@ pub async fn list(
     let mut query = QueryBuilder::new(
         "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, last_login_at,
                 created_at, updated_at
-         from users where true",
+         from users where organization_id = ",
     );
+    query.push_bind(tx.organization().0);
     if let Some(role) = filter.role {
         query.push(" and role = ").push_bind(role.as_str());
     }

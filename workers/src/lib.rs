@@ -3,6 +3,7 @@
 mod delivering;
 mod event_message;
 pub mod jobs;
+mod large;
 mod patience;
 pub mod reactions;
 mod registry;

@@ -54,7 +54,8 @@ impl Reception {
     }
 
     /// One transaction for all recipients: kept for every one of them, or for none.
-    async fn keep(&self, envelope: &Envelope, message: &[u8]) -> Result<usize, actions::Error> {
+    async fn keep(&self, envelope: &Envelope, mut message: Vec<u8>) -> Result<usize, actions::Error> {
+        let _room = crate::large::room(message.len()).await;
         let mut mailboxes = Vec::new();
         for recipient in &envelope.recipients {
             // One that was deleted since RCPT is no longer there to keep anything for.
@@ -82,7 +83,8 @@ impl Reception {
         };
         let mut tx = self.db.begin(first).await?;
         let trace = envelope.trace(&self.hostname, &InboxId::new().to_string(), tx.now());
-        let raw = [trace.as_bytes(), message].concat();
+        message.splice(0..0, trace.into_bytes());
+        let raw = message;
         let mut count = 0;
         let all = std::iter::once((first, rest)).chain(organizations);
         for (i, (organization, mailboxes)) in all.enumerate() {
@@ -112,10 +114,11 @@ impl Deliver for Reception {
     }
 
     async fn deliver(&self, envelope: &Envelope, message: Vec<u8>) -> Verdict {
-        match self.keep(envelope, &message).await {
+        let bytes = message.len();
+        match self.keep(envelope, message).await {
             Ok(0) => Verdict::Never("there is no such mailbox here".into()),
             Ok(mailboxes) => {
-                tracing::debug!(mailboxes, bytes = message.len(), "mail kept");
+                tracing::debug!(mailboxes, bytes, "mail kept");
                 Verdict::Yes
             }
             Err(error) => {

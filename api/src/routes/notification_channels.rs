@@ -165,9 +165,9 @@ async fn change(
 
 /// Delete a notification channel
 ///
-/// Its rules are deleted with it; what it was sent stays in the ledger.
+/// Refused (409) while rules or escalation chains name it. What it was sent stays in the ledger.
 #[utoipa::path(delete, path = "/notification-channels/{id}", tag = "notifications", params(("id" = Uuid, Path)),
-    responses((status = 204), (status = 404, body = Problem)))]
+    responses((status = 204), (status = 404, body = Problem), (status = 409, body = Problem)))]
 async fn remove(
     State(state): State<AppState>,
     caller: Caller,

@@ -1,7 +1,7 @@
 //! Raw bytes to a `domain::mail::Mail`. Whatever the bytes are, the answer is a mail or a reason; the caller keeps the
 //! raw message anyhow.
 //!
-//! Limits, because anybody can send us anything: 30 MB a message, 256 KB of headers, 500 parts, 30 messages inside each
+//! Limits, because anybody can send us anything: 256 KB of headers, 500 parts, 30 messages inside each
 //! other, 200 recipients that are looked at. Archives are never unpacked.
 
 use super::{html, report};
@@ -11,7 +11,11 @@ use mail_parser::decoders::base64::base64_decode;
 use mail_parser::decoders::quoted_printable::quoted_printable_decode;
 use mail_parser::{Address, Encoding, Header, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 
-pub const MAX_MESSAGE: usize = 30 * 1024 * 1024;
+/// The most that `RELAYDESK_MAX_MESSAGE_BYTES` can allow. What is let in is decided at the door by that setting; what was
+/// let in is read, also after somebody has lowered it.
+pub const MAX_MESSAGE: usize = 256 * 1024 * 1024;
+/// Our own trace headers, put before a message that came by SMTP.
+const TRACE: usize = 16 * 1024;
 pub const MAX_HEADER: usize = 256 * 1024;
 pub const MAX_PARTS: usize = 500;
 pub const MAX_NESTED_MESSAGES: usize = 30;
@@ -25,7 +29,7 @@ const MAX_TEXT: usize = 1024 * 1024;
 pub enum Unreadable {
     #[error("the message is empty")]
     Empty,
-    #[error("the message is larger than 30 MB")]
+    #[error("the message is larger than 256 MB")]
     TooLarge,
     #[error("the headers are larger than 256 KB")]
     HeadersTooLarge,
@@ -53,7 +57,10 @@ pub fn parse(raw: &[u8]) -> Result<Mail, Unreadable> {
         return Err(Unreadable::NoHeaders);
     }
     let from = sender(&message).ok_or(Unreadable::NoSender)?;
-    let (text, html) = bodies(&message);
+    let (mut text, html) = bodies(&message);
+    if text.trim().is_empty() && html.is_none() {
+        text = undivided(raw, &message).unwrap_or_default();
+    }
     let ids = |name: &str| -> Vec<String> {
         headers.iter().filter(|(n, _)| n == name).flat_map(|(_, value)| message_id::all_in(value)).collect()
     };
@@ -79,7 +86,7 @@ fn check_limits(raw: &[u8]) -> Result<(), Unreadable> {
     if raw.trim_ascii().is_empty() {
         return Err(Unreadable::Empty);
     }
-    if raw.len() > MAX_MESSAGE {
+    if raw.len() > MAX_MESSAGE + TRACE {
         return Err(Unreadable::TooLarge);
     }
     let (header, _) = identity::split(raw);
@@ -158,6 +165,23 @@ fn bodies(message: &Message<'_>) -> (String, Option<String>) {
         })
         .collect();
     (text, (!html.is_empty()).then(|| html.join("\n<hr>\n")))
+}
+
+/// The text of a mail that says it has parts, and not what divides them: shown as it came.
+fn undivided(raw: &[u8], message: &Message<'_>) -> Option<String> {
+    let root = message.parts.first()?;
+    let content_type = root.content_type().filter(|found| found.ctype().eq_ignore_ascii_case("multipart"))?;
+    let body = raw.get(root.offset_body as usize..)?;
+    let boundary = content_type.attribute("boundary").filter(|boundary| !boundary.is_empty());
+    if boundary.is_some_and(|boundary| contains(body, format!("--{boundary}").as_bytes())) {
+        return None;
+    }
+    let shown = &body[..body.len().min(MAX_TEXT)];
+    Some(clean(&String::from_utf8_lossy(shown)).trim_end().to_owned())
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// Without what PostgreSQL cannot store (NUL) and what only confuses terminals and eyes.

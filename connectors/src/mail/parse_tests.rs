@@ -118,7 +118,7 @@ fn garbage_has_a_reason() {
     ] {
         assert!(matches!(parse(junk), Err(Unreadable::NoHeaders | Unreadable::NoSender)), "{junk:?}");
     }
-    assert_eq!(parse(&vec![b'x'; MAX_MESSAGE + 1]).unwrap_err(), Unreadable::TooLarge);
+    assert_eq!(parse(&vec![b'x'; MAX_MESSAGE + TRACE + 1]).unwrap_err(), Unreadable::TooLarge);
 }
 
 #[test]
@@ -211,4 +211,20 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn a_multipart_mail_without_a_boundary_shows_its_text() {
+    for content_type in
+        ["multipart/mixed", "multipart/mixed; boundary=\"\"", "multipart/alternative; boundary=never"]
+    {
+        let raw = format!(
+            "From: a@b.example\r\nSubject: s\r\nContent-Type: {content_type}\r\n\r\nThe printer burns.\r\nHurry!\r\n"
+        );
+        let mail = parse(raw.as_bytes()).unwrap();
+        assert_eq!(mail.text, "The printer burns.\nHurry!", "{content_type}");
+    }
+    let divided =
+        "From: a@b.example\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\n\r\n--x--\r\n";
+    assert_eq!(parse(divided.as_bytes()).unwrap().text, "", "an empty part is no text");
 }

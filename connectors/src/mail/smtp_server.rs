@@ -89,7 +89,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             hostname: "localhost".into(),
-            message: super::parse::MAX_MESSAGE,
+            message: 30 * 1024 * 1024,
             recipients: 100,
             connections: 200,
             connections_per_peer: 50,

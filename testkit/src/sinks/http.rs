@@ -100,8 +100,13 @@ struct Shared {
 
 impl HttpSink {
     pub async fn start() -> HttpSink {
+        HttpSink::start_at((Ipv4Addr::LOCALHOST, 0).into()).await
+    }
+
+    /// At an address that was free a moment ago: a peer that comes back.
+    pub async fn start_at(address: SocketAddr) -> HttpSink {
         install_crypto();
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+        let listener = TcpListener::bind(address).await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Shared {
             record: Record::new(),

@@ -4,7 +4,7 @@
 //! failing for reasons of its own is set aside as `failed` after three tries, so that it stops nobody else.
 
 use crate::patience::{TRIES, is_passing};
-use crate::{Shared, organization_of};
+use crate::{Shared, large, organization_of};
 use actions::inbox::MailEnvelope;
 use actions::jobs::IngestMail;
 use actions::mail::{Incoming, Outcome as Done, Words, take_in};
@@ -16,6 +16,7 @@ use domain::{Actor, InboxId, OrganizationId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use queue::{JobError, JobResult, Outcome, Run, Running};
 use std::sync::LazyLock;
+use std::time::Duration;
 use store::Tx;
 use store::inbox::{Entry, Status};
 use store::mailboxes::Mailbox;
@@ -27,9 +28,16 @@ static INGESTED: LazyLock<IntCounterVec> = LazyLock::new(|| {
         .expect("a metric that can be registered")
 });
 
+/// For room for a large mail; much shorter than the job may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
+
 impl Run<Shared> for IngestMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
+        let size = size(shared, organization, self.inbox).await?;
+        let Ok(_room) = large::room_within(size, LONGEST_WAIT).await else {
+            return Ok(Outcome::Snooze(LONGEST_WAIT));
+        };
         let (entry, raw, mailbox) = match open(shared, organization, self.inbox).await? {
             Ok(found) => found,
             Err(why) => return Ok(Outcome::Cancelled(why)),
@@ -54,6 +62,14 @@ impl Run<Shared> for IngestMail {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What a row that is gone holds is nothing; [`open`] says so.
+async fn size(shared: &Shared, organization: OrganizationId, id: InboxId) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin(organization).await?;
+    let size = store::inbox::size(&mut tx, id).await?;
+    tx.rollback().await?;
+    Ok(size)
 }
 
 type Found = (Entry, Vec<u8>, Mailbox);

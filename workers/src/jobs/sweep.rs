@@ -12,6 +12,8 @@ use std::collections::HashMap;
 const GRACE: TimeDelta = TimeDelta::seconds(20);
 /// Longer than the longest backoff of a delivery.
 const DELIVERY_GRACE: TimeDelta = TimeDelta::minutes(15);
+/// Longer than it takes to enqueue a report's job.
+const REPORT_GRACE: TimeDelta = TimeDelta::minutes(1);
 /// The rest comes in the next sweep.
 const MOST: i64 = 1000;
 /// No upload takes this long: what is still half written was abandoned.
@@ -21,12 +23,19 @@ impl Run<Shared> for Sweep {
     async fn run(self, _job: &Running, shared: &Shared) -> JobResult {
         let (clocks, escalations) = (clocks(shared).await?, self::escalations(shared).await?);
         let deliveries = self::deliveries(shared).await?;
-        if clocks + escalations + deliveries > 0 {
-            tracing::warn!(clocks, escalations, deliveries, "the sweep found work whose jobs were lost");
+        let reports = self::reports(shared).await?;
+        if clocks + escalations + deliveries + reports > 0 {
+            tracing::warn!(
+                clocks,
+                escalations,
+                deliveries,
+                reports,
+                "the sweep found work whose jobs were lost"
+            );
         }
         let files = shared.blobs.remove_leftovers(LEFTOVER).await?;
         Ok(Outcome::DoneWith(json!({
-            "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "files": files
+            "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "reports": reports, "files": files
         })))
     }
 }
@@ -69,6 +78,21 @@ async fn deliveries(shared: &Shared) -> anyhow::Result<usize> {
         tx.commit().await?;
     }
     Ok(stranded.len())
+}
+
+/// A report whose job ended without it, by a timeout for example, has failed, and says so.
+async fn reports(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - REPORT_GRACE;
+    let unfinished = store::report_executions::unfinished(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    let mut ended = 0;
+    for (organization, execution) in unfinished {
+        let mut tx = shared.db.begin(organization).await?;
+        ended += usize::from(actions::reports::end_if_stopped(&mut tx, organization, execution).await?);
+        tx.commit().await?;
+    }
+    Ok(ended)
 }
 
 /// Rows are found over all organizations, but written in one at a time.

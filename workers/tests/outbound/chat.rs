@@ -19,7 +19,7 @@ async fn a_message_survives_429_and_500_and_arrives_once() {
         Answer::status(200).body("ok"),
     ]);
     let ticket = world.incident("Printer <!channel> & \"friends\"").await;
-    world.drain().await.unwrap();
+    world.drain_all().await.unwrap();
 
     let requests = sink.requests();
     assert_eq!(requests.iter().map(|r| r.answered.as_u16()).collect::<Vec<_>>(), [429, 500, 200]);
@@ -52,8 +52,7 @@ async fn retry_after_is_waited_for() {
     world.rule("incident.opened", channel, json!({})).await;
     sink.script([Answer::status(429).header("retry-after", 300)]);
     world.incident("Slow").await;
-    let drain = queue::Drain::new(workers::registry(), world.shared.clone());
-    drain.run(world.test.db.pool()).await.unwrap();
+    world.drain_once().await.unwrap();
 
     let delivery = world.delivery().await;
     let wait = delivery.next_attempt_at.unwrap() - delivery.last_attempt_at.unwrap();
@@ -101,7 +100,7 @@ async fn a_bot_posts_to_its_channel_and_slacks_errors_are_understood() {
         Answer::status(200).json(&json!({"ok": false, "error": "channel_not_found"})),
     ]);
     world.incident("One").await;
-    world.drain().await.unwrap();
+    world.drain_all().await.unwrap();
     let requests = sink.wait_for(2, Duration::from_secs(1)).await;
     assert_eq!(requests[1].uri.path(), "/api/chat.postMessage");
     assert_eq!(requests[1].header("authorization"), Some("Bearer xoxb-1"));
@@ -110,7 +109,7 @@ async fn a_bot_posts_to_its_channel_and_slacks_errors_are_understood() {
     assert_eq!(body["client_msg_id"], requests[0].json()["client_msg_id"]);
 
     world.incident("Two").await;
-    assert!(world.drain().await.is_err());
+    assert!(world.drain_all().await.is_err());
     let given_up = world.deliveries().await.remove(0);
     assert_eq!(given_up.status, Status::GivenUp);
     assert!(given_up.last_error.unwrap().starts_with("slack says channel_not_found"));

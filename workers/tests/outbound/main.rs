@@ -1,6 +1,8 @@
 //! What leaves the house, from the event to the peer: real PostgreSQL, real jobs, real sockets.
 
 mod chat;
+mod gate;
+mod ledger;
 mod mail;
 mod reports;
 mod world;

@@ -3,6 +3,7 @@
 use actions::channels::NewChannel;
 use actions::rules::NewRule;
 use actions::tickets::NewTicket;
+use chrono::TimeDelta;
 use connectors::http::{Client, Destinations};
 use connectors::mail::Mailer;
 use domain::ticket::Source;
@@ -10,7 +11,7 @@ use domain::{ChannelId, ChannelKind, DeliveryId};
 use queue::{Drain, DrainError, Drained};
 use serde_json::Value;
 use std::sync::Arc;
-use store::deliveries::{Delivery, Filter};
+use store::deliveries::{Delivery, Filter, Status};
 use store::tickets::Ticket;
 use store::{Tx, blobs::Blobs};
 use testkit::{Organization, TestDb};
@@ -80,6 +81,49 @@ impl World {
     /// Runs all that is pending; what failed and may be tried again is tried again at once.
     pub async fn drain(&self) -> Result<Drained, DrainError> {
         Drain::new(workers::registry(), self.shared.clone()).with_retries().run(self.test.db.pool()).await
+    }
+
+    /// Runs what is due now, and no more.
+    pub async fn drain_once(&self) -> Result<Drained, DrainError> {
+        Drain::new(workers::registry(), self.shared.clone()).run(self.test.db.pool()).await
+    }
+
+    /// Runs until no delivery waits any more, letting the time until the next attempt pass each time.
+    pub async fn drain_all(&self) -> Result<(), DrainError> {
+        for _ in 0..200 {
+            self.drain_once().await?;
+            let waits = self.deliveries().await;
+            let next = waits.iter().filter(|d| d.status == Status::Pending).filter_map(|d| d.next_attempt_at);
+            let Some(next) = next.min() else { return Ok(()) };
+            let now = self.begin().await.now();
+            self.pass((next - now).max(TimeDelta::zero()) + TimeDelta::milliseconds(20)).await;
+        }
+        panic!("no end: {:?}", self.deliveries().await);
+    }
+
+    /// Lets time pass, for whatever waits: all that is written down lies further in the past.
+    pub async fn pass(&self, time: TimeDelta) {
+        let mut owner = self.test.owner().await;
+        for (table, columns) in [
+            ("queue.jobs", vec!["due_at"]),
+            ("channel_gates", vec!["not_before", "line_end", "paced_until", "failing_since"]),
+            (
+                "deliveries",
+                vec![
+                    "turn_at",
+                    "give_up_at",
+                    "last_attempt_at",
+                    "next_attempt_at",
+                    "sent_at",
+                    "created_at",
+                    "updated_at",
+                ],
+            ),
+        ] {
+            let set: Vec<_> = columns.iter().map(|column| format!("{column} = {column} - $1")).collect();
+            let sql = format!("update {table} set {}", set.join(", "));
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(time).execute(&mut owner).await.unwrap();
+        }
     }
 
     pub async fn deliveries(&self) -> Vec<Delivery> {
