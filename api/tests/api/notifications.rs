@@ -131,3 +131,29 @@ async fn rules_and_the_ledger() {
     );
     api.delete(&path, &api.admin).await.expect(204);
 }
+
+#[tokio::test]
+async fn a_channel_in_use_is_not_deleted_and_says_by_whom() {
+    let api = Api::start().await;
+    let config = json!({"webhook_url": "https://hooks.slack.example/services/T/B/x"});
+    let channel = json!({"kind": "slack", "name": "#ops", "config": config});
+    let id = api.post(CHANNELS, &api.admin, channel).await.expect(201).json["id"].clone();
+    let path = format!("{CHANNELS}/{}", id.as_str().unwrap());
+    let rule = json!({"name": "loud ones", "event": "incident.opened", "channel": id});
+    let rule = api.post(RULES, &api.admin, rule).await.expect(201).json["id"].clone();
+    let steps = json!([{"action": "raise_priority"}, {"action": "notify_channel", "channel": id}]);
+    let chain = json!({"name": "Night shift", "steps": steps});
+    let chain = api.post("/api/v1/escalation-chains", &api.admin, chain).await.expect(201).json["id"].clone();
+
+    let refused = api.delete(&path, &api.admin).await.expect(409).json["detail"].clone();
+    assert_eq!(
+        refused,
+        "in use: escalation chains Night shift; rules loud ones: change or delete them first"
+    );
+    api.delete(&format!("{RULES}/{}", rule.as_str().unwrap()), &api.admin).await.expect(204);
+    let refused = api.delete(&path, &api.admin).await.expect(409).json["detail"].clone();
+    assert!(refused.as_str().unwrap().contains("Night shift"), "{refused}");
+    let chain = format!("/api/v1/escalation-chains/{}", chain.as_str().unwrap());
+    api.patch(&chain, &api.admin, json!({"steps": [{"action": "raise_priority"}]})).await.expect(200);
+    api.delete(&path, &api.admin).await.expect(204);
+}

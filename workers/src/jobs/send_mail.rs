@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use connectors::mail::outgoing::{File, Outgoing, Refused};
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::mail::message_id;
-use domain::mail::message_id;
 use domain::{DeliveryId, EmailAddress, OrganizationId};
 use queue::{JobResult, Outcome, Run, Running};
 use std::time::Duration;

@@ -162,9 +162,10 @@ async fn answers_to_what_staff_are_told_stay_among_staff() {
     let channel = desk.act(async |tx| channels::create(tx, &admin, channel).await).await.id;
     let event = "incident.opened".to_owned();
     let rule = NewRule { name: None, event, channel, conditions: json!({}), is_active: true };
-    desk.act(async |tx| rules::create(tx, &admin, rule).await).await;
+    let rule = desk.act(async |tx| rules::create(tx, &admin, rule).await).await.id;
     desk.receives(FIRST).await;
     let ticket = desk.tickets().await.remove(0);
+    desk.act(async |tx| rules::delete(tx, &admin, rule).await).await;
     desk.act(async |tx| channels::delete(tx, &admin, channel).await).await;
     // As escalations tell a manager: without a channel.
     let words = Words { subject: "late".into(), text: "late".into(), html: None };

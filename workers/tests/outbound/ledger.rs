@@ -121,3 +121,34 @@ async fn a_delivery_whose_job_waits_in_a_long_line_is_not_given_up() {
     let delivery = world.delivery().await;
     assert_eq!((delivery.status, delivery.rescues), (Status::Pending, 0));
 }
+
+#[tokio::test]
+async fn a_long_ledger_is_read_by_its_indexes() {
+    let world = World::open().await;
+    let other = testkit::organization(&world.test, "other").await;
+    let mut rows = world.test.owner().await;
+    sqlx::query(
+        "insert into deliveries (id, organization_id, unique_key, channel, message_kind, recipient, status, sent_at, created_at, updated_at)
+         select gen_random_uuid(), case n % 2 when 0 then $1 else $2 end, 'key:' || n, 'slack', 'test', 'somebody', 'sent', at, at, at
+           from generate_series(1, 100000) n, lateral (select now() - make_interval(secs => n)) t(at)",
+    )
+    .bind(world.organization.id.0)
+    .bind(other.id.0)
+    .execute(&mut rows)
+    .await
+    .unwrap();
+    sqlx::raw_sql("analyze deliveries; analyze users; analyze events").execute(&mut rows).await.unwrap();
+
+    let mut tx = world.begin().await;
+    let page = store::deliveries::list(&mut tx, &Default::default(), None, 50).await.unwrap();
+    let last = page.last().unwrap();
+    let after = Some((last.created_at, last.id.0));
+    assert_eq!(store::deliveries::list(&mut tx, &Default::default(), after, 50).await.unwrap().len(), 50);
+    assert!(store::deliveries::id_of_key(&mut tx, "key:50000").await.unwrap().is_some());
+    let scans: i64 =
+        sqlx::query_scalar("select seq_scan from pg_stat_xact_user_tables where relname = 'deliveries'")
+            .fetch_one(&mut *tx)
+            .await
+            .unwrap();
+    assert_eq!(scans, 0, "no walk over the ledger of all organizations");
+}

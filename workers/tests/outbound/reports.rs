@@ -215,3 +215,54 @@ async fn figures_and_lines_agree() {
     let resolution: Vec<_> = summary.sla.iter().filter(|line| line.metric == "resolution").collect();
     assert_eq!((resolution.len(), resolution[0].met, resolution[0].breached), (1, 1, 1), "{:?}", summary.sla);
 }
+
+/// Its job ended by a timeout, by crashes or by somebody's hand: nobody was there to say so.
+#[tokio::test]
+async fn a_report_whose_job_is_dead_has_failed() {
+    let world = World::open().await;
+    let range = range(&world).await;
+    let mut tx = world.begin().await;
+    let request = ReportRequest {
+        kind: ReportKind::IncidentsAndSla,
+        from: range.from,
+        to: range.to,
+        time_zone: "UTC".into(),
+        recipients: Vec::new(),
+    };
+    let dead = reports::request(&mut tx, &world.organization.admin, request.clone()).await.unwrap();
+    let alive = reports::request(&mut tx, &world.organization.admin, request).await.unwrap();
+    tx.commit().await.unwrap();
+    let mut owner = world.test.owner().await;
+    sqlx::raw_sql(
+        "update report_executions set created_at = created_at - interval '5 minutes'; \
+                   update queue.jobs set state = 'scheduled', due_at = now() + interval '1 hour'",
+    )
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    sqlx::query(
+        "update queue.jobs set state = 'dead', last_error = 'not finished within 600s' where id = $1",
+    )
+    .bind(dead.job.0)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    queue::enqueue(&mut owner, &[queue::NewJob::of(&actions::jobs::Sweep {})]).await.unwrap();
+    world.drain_once().await.unwrap();
+
+    let mut tx = world.begin().await;
+    let failed = report_executions::get(&mut tx, dead.execution).await.unwrap();
+    assert_eq!(
+        (failed.status, failed.error.as_deref()),
+        (Status::Failed, Some("given up: its job is dead: not finished within 600s"))
+    );
+    assert!(failed.finished_at.is_some());
+    assert_eq!(report_executions::get(&mut tx, alive.execution).await.unwrap().status, Status::Queued);
+    drop(tx);
+
+    // Somebody retries the dead job: the report is made after all.
+    queue::admin::retry(&mut owner, dead.job, None).await.unwrap();
+    world.drain_once().await.unwrap();
+    let mut tx = world.begin().await;
+    assert_eq!(report_executions::get(&mut tx, dead.execution).await.unwrap().status, Status::Done);
+}
