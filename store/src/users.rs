@@ -130,9 +130,12 @@ pub async fn lock(tx: &mut Tx, id: UserId) -> Result<User> {
 /// Like [`lock`], and no active admin changes either. All in one order, so that two admins who change each other at once
 /// wait for one another instead of blocking each other for ever.
 pub async fn lock_with_admins(tx: &mut Tx, id: UserId) -> Result<User> {
+    let organization = tx.organization();
     sqlx::query!(
-        "select id from users where id = $1 or (role = 'admin' and is_active) order by id for no key update",
-        id.0
+        "select id from users
+          where organization_id = $2 and (id = $1 or (role = 'admin' and is_active)) order by id for no key update",
+        id.0,
+        organization.0,
     )
     .fetch_all(&mut **tx)
     .await?;
