@@ -8,7 +8,9 @@ async fn one_command_and_again_on_the_same_data() {
     let folder = tempfile::tempdir().unwrap();
     let demo = Demo::start(folder.path(), &[]).await;
     let file = folder.path().join("data/demo.json");
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mails = folder.path().join("data/outbox");
+    assert_eq!((mode(&file), mode(&mails)), (0o600, 0o700));
     for pointer in [
         "/api",
         "/smtp",

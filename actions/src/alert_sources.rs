@@ -1,7 +1,7 @@
 //! Setting up where alerts come from.
 
 use crate::credentials::{hash_token, new_token};
-use crate::{Error, FieldError, Result, events};
+use crate::{Error, FieldError, Result, check, events};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::permission::{self, Permission};
 use domain::{Actor, AlertSourceId, TeamId};
@@ -67,11 +67,11 @@ fn prefix(token: &str) -> String {
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<WithToken> {
     permission::check(actor, Permission::AlertSourcesManage)?;
     let token = new_token(TOKEN_PREFIX).expose_secret().to_owned();
-    let source = AlertSource {
+    let mut source = AlertSource {
         id: AlertSourceId::new(),
         organization: actor.organization,
         kind: new.kind,
-        name: new.name.trim().to_owned(),
+        name: new.name,
         token_prefix: prefix(&token),
         team: new.team,
         severity_map: new.severity_map.unwrap_or_default(),
@@ -84,7 +84,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<W
         created_at: tx.now(),
         updated_at: tx.now(),
     };
-    check(&source)?;
+    checked(&mut source)?;
     store::alert_sources::insert(tx, &source, &hash_token(&token)).await.map_err(words)?;
     events::record(
         tx,
@@ -111,7 +111,7 @@ pub async fn update(
         return Err(Error::Stale);
     }
     if let Some(name) = patch.name {
-        source.name = name.trim().to_owned();
+        source.name = name;
     }
     source.team = patch.team.unwrap_or(source.team);
     source.severity_map = patch.severity_map.unwrap_or(source.severity_map);
@@ -120,7 +120,7 @@ pub async fn update(
     source.reopen_within_seconds = patch.reopen_within_seconds.unwrap_or(source.reopen_within_seconds);
     source.max_per_minute = patch.max_per_minute.unwrap_or(source.max_per_minute);
     source.is_active = patch.is_active.unwrap_or(source.is_active);
-    check(&source)?;
+    checked(&mut source)?;
     source.version = store::alert_sources::update(tx, &source).await.map_err(words)?;
     events::record(tx, actor, "alert_source.updated", None, json!({"alert_source": id, "name": source.name}))
         .await?;
@@ -144,14 +144,12 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: AlertSourceId) -> Result<()>
     Ok(())
 }
 
-fn check(source: &AlertSource) -> Result<()> {
+fn checked(source: &mut AlertSource) -> Result<()> {
     let mut wrong = Vec::new();
+    check::name_among(&mut wrong, &mut source.name);
     let mut field = |pointer: &str, detail: &str| {
         wrong.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     };
-    if !(1..=200).contains(&source.name.chars().count()) {
-        field("/name", "must have 1 to 200 characters");
-    }
     if !(0..=2_592_000).contains(&source.reopen_within_seconds) {
         field("/reopen_within_seconds", "must be between 0 and 2592000 (30 days)");
     }

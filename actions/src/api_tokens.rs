@@ -27,7 +27,7 @@ pub async fn create(
     if actor.user_id().is_some_and(|id| id != user) {
         return Err(Error::forbidden("a token can be made for oneself only"));
     }
-    let name = check::text("/name", name, 200)?;
+    let name = check::name(name)?;
     if expires_at.is_some_and(|at| at <= tx.now()) {
         return Err(Error::invalid("/expires_at", "must be in the future"));
     }

@@ -1,6 +1,6 @@
 //! Business calendars: who may edit them, and what an edit means for clocks that run.
 
-use crate::{Error, FieldError, Result, events, sla};
+use crate::{Error, FieldError, Result, check, events, sla};
 use chrono::Weekday;
 use domain::calendar::{Calendar, CalendarError, Window};
 use domain::permission::{self, Permission};
@@ -91,13 +91,10 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: CalendarId) -> Result<()> {
 
 fn checked(mut new: NewCalendar) -> Result<NewCalendar> {
     let mut wrong = Vec::new();
+    check::name_among(&mut wrong, &mut new.name);
     let mut field = |pointer: &str, detail: String| {
         wrong.push(FieldError { pointer: pointer.into(), detail });
     };
-    new.name = new.name.trim().to_owned();
-    if new.name.is_empty() || new.name.chars().count() > 200 {
-        field("/name", "must have 1 to 200 characters".into());
-    }
     if new.windows.is_empty() {
         field("/windows", "a calendar without any window never opens: add one".into());
     }
@@ -112,8 +109,9 @@ fn checked(mut new: NewCalendar) -> Result<NewCalendar> {
         if !days.insert(holiday.day) {
             field(&format!("/holidays/{index}/date"), format!("{} is there twice", holiday.day));
         }
-        if holiday.name.chars().count() > 200 {
-            field(&format!("/holidays/{index}/name"), "must have at most 200 characters".into());
+        if holiday.name.chars().count() > 200 || holiday.name.contains(char::is_control) {
+            let detail = "must be one line of at most 200 characters";
+            field(&format!("/holidays/{index}/name"), detail.into());
         }
     }
     if let Err(error) = Calendar::new(&new.time_zone, new.windows.iter().copied(), days) {

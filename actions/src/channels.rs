@@ -1,7 +1,7 @@
 //! Notification channels: create, change, delete, try out.
 
 use crate::deliveries::{NewChannelMessage, queue_channel};
-use crate::{Error, FieldError, Result, events};
+use crate::{Error, FieldError, Result, check, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChannelConfig, ChannelId, ChannelKind, InvalidField};
 use queue::JobId;
@@ -28,7 +28,7 @@ pub struct ChannelChange {
 
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewChannel) -> Result<Channel> {
     permission::check(actor, Permission::NotificationsManage)?;
-    let name = name(&new.name)?;
+    let name = check::name(&new.name)?;
     let config = ChannelConfig::parse(new.kind, &new.config).map_err(|errors| under("/config", errors))?;
     let id = ChannelId::new();
     store::channels::insert(tx, id, &name, &config, new.is_active).await.map_err(taken)?;
@@ -48,7 +48,7 @@ pub async fn update(
     let mut channel = store::channels::get(tx, id).await?;
     channel.version = version.unwrap_or(channel.version);
     if let Some(new) = change.name {
-        channel.name = name(&new)?;
+        channel.name = check::name(&new)?;
     }
     if let Some(new) = change.config {
         let new = channel.config.unmask(new);
@@ -92,14 +92,6 @@ pub async fn test(tx: &mut Tx, actor: &Actor, id: ChannelId) -> Result<JobId> {
     let queued = queue_channel(tx, actor.organization, message).await?;
     let job = queued.iter().find_map(|queued| queued.job);
     job.ok_or_else(|| Error::conflict("the channel is switched off: set is_active first"))
-}
-
-pub(crate) fn name(text: &str) -> Result<String> {
-    let name = text.trim();
-    if name.is_empty() || name.chars().count() > 200 || name.contains(char::is_control) {
-        return Err(Error::invalid("/name", "must have between 1 and 200 characters on one line"));
-    }
-    Ok(name.to_owned())
 }
 
 /// Puts the errors of a part under its place in the request body.

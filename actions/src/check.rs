@@ -1,23 +1,44 @@
 //! Checks of input that several verbs share. Each answers the cleaned value or says what is wrong, with a pointer.
 
 use crate::{Error, FieldError, Result};
+use domain::ticket::text::is_visible;
 use domain::{EmailAddress, TeamId, UserId};
 use std::collections::HashMap;
 use store::Tx;
 
-/// Trimmed, not empty, at most `longest` characters.
+/// Longest name of anything, in characters.
+const LONGEST_NAME: usize = 200;
+
+/// Trimmed, not empty, one line of at most `longest` characters.
 pub(crate) fn text(pointer: &str, value: &str, longest: usize) -> Result<String> {
-    let value = value.trim();
-    match value.chars().count() {
-        0 => Err(Error::invalid(pointer, "must not be empty")),
-        n if n > longest => {
-            Err(Error::invalid(pointer, format!("must be at most {longest} characters long")))
-        }
-        _ if value.chars().any(|c| c.is_control()) => {
-            Err(Error::invalid(pointer, "must not contain control characters"))
-        }
-        _ => Ok(value.to_owned()),
+    line(value, longest).map_err(|detail| Error::invalid(pointer, detail))
+}
+
+/// The rule for the names of things.
+pub(crate) fn name(value: &str) -> Result<String> {
+    text("/name", value, LONGEST_NAME)
+}
+
+/// The same for verbs that tell all wrong fields at once: cleans `value`, or adds what is wrong with it.
+pub(crate) fn name_among(wrong: &mut Vec<FieldError>, value: &mut String) {
+    match line(value, LONGEST_NAME) {
+        Ok(name) => *value = name,
+        Err(detail) => wrong.push(FieldError { pointer: "/name".into(), detail }),
     }
+}
+
+fn line(value: &str, longest: usize) -> std::result::Result<String, String> {
+    let value = value.trim();
+    if !is_visible(value) {
+        return Err("must not be empty".into());
+    }
+    if value.chars().count() > longest {
+        return Err(format!("must be at most {longest} characters long"));
+    }
+    if value.chars().any(char::is_control) {
+        return Err("must not contain control characters".into());
+    }
+    Ok(value.to_owned())
 }
 
 /// For optional fields: empty means "none".
@@ -74,13 +95,38 @@ fn missing<T>(
     wrong.extend(unknown.map(|(index, _)| FieldError { pointer: pointer(index), detail: detail.to_owned() }));
 }
 
-/// Maps violated constraints to wrong fields: `[("teams_manager_fkey", "/manager", "there is no such user")]`.
+/// In place of a pointer: no field is wrong, but there is one like it already.
+pub(crate) const CONFLICT: &str = "";
+
+/// Maps violated constraints to wrong fields: `[("teams_manager_fkey", "/manager", "there is no such user")]`, or to a
+/// [`CONFLICT`].
 pub(crate) fn constraints<T>(result: store::Result<T>, words: &[(&str, &str, &str)]) -> Result<T> {
     result.map_err(|error| {
         let violated = error.constraint().and_then(|name| words.iter().find(|(known, ..)| *known == name));
         match violated {
+            Some((_, CONFLICT, detail)) => Error::conflict(*detail),
             Some((_, pointer, detail)) => Error::invalid(*pointer, *detail),
             None => error.into(),
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_one_visible_line() {
+        assert_eq!(name("  Office hours ").unwrap(), "Office hours");
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for wrong in ["", " ", "\u{200b}\u{feff}", "a\r\nb", "a\u{7}b", &long] {
+            assert!(
+                matches!(name(wrong), Err(Error::Invalid(fields)) if fields[0].pointer == "/name"),
+                "{wrong:?}"
+            );
+            let (mut among, mut value) = (Vec::new(), wrong.to_owned());
+            name_among(&mut among, &mut value);
+            assert_eq!((among.len(), &*value), (1, wrong));
+        }
+    }
 }

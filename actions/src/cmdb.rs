@@ -141,7 +141,7 @@ async fn tell(tx: &mut Tx, actor: &Actor, kind: &str, ci: &ConfigurationItem) ->
 }
 
 const CATEGORY_WORDS: [(&str, &str, &str); 2] = [
-    ("ci_categories_name_key", "/name", "is taken"),
+    ("ci_categories_name_key", check::CONFLICT, "there is a category of that name already"),
     ("ci_categories_parent_fkey", "/parent", "there is no such category"),
 ];
 
@@ -157,7 +157,7 @@ pub async fn create_category(tx: &mut Tx, actor: &Actor, fields: CategoryFields)
     let now = tx.now();
     let category = CiCategory {
         id: CiCategoryId::new(),
-        name: check::text("/name", &fields.name, 200)?,
+        name: check::name(&fields.name)?,
         description: check::optional_text("/description", Some(&fields.description), 2000)?
             .unwrap_or_default(),
         parent: fields.parent,
@@ -189,7 +189,7 @@ pub async fn update_category(
         return Err(Error::invalid("/parent", "must not be the category itself or one below it"));
     }
     let category = CiCategory {
-        name: check::text("/name", &fields.name, 200)?,
+        name: check::name(&fields.name)?,
         description: check::optional_text("/description", Some(&fields.description), 2000)?
             .unwrap_or_default(),
         parent: fields.parent,

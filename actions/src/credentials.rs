@@ -46,6 +46,9 @@ pub async fn hash_password(password: &SecretString, pointer: &str) -> Result<Str
         let (least, most) = (PASSWORD_LENGTH.start(), PASSWORD_LENGTH.end());
         return Err(Error::invalid(pointer, format!("must be {least} to {most} characters long")));
     }
+    if !domain::ticket::text::is_visible(password.expose_secret()) {
+        return Err(Error::invalid(pointer, "must not be of spaces alone"));
+    }
     let password = password.clone();
     let hashed = in_turn(move || {
         Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
@@ -95,9 +98,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn short_passwords_are_refused_with_a_pointer() {
-        let error = hash_password(&SecretString::from("short"), "/new_password").await.unwrap_err();
-        assert!(matches!(error, Error::Invalid(fields) if fields[0].pointer == "/new_password"));
+    async fn short_and_blank_passwords_are_refused_with_a_pointer() {
+        for wrong in ["short", "            ", "\u{200b} \u{200b} \u{200b} \u{200b} \u{200b} \u{200b}"] {
+            let error = hash_password(&SecretString::from(wrong), "/new_password").await.unwrap_err();
+            assert!(
+                matches!(error, Error::Invalid(fields) if fields[0].pointer == "/new_password"),
+                "{wrong:?}"
+            );
+        }
     }
 
     #[test]

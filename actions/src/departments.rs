@@ -14,7 +14,7 @@ pub struct DepartmentFields {
 }
 
 const WORDS: [(&str, &str, &str); 3] = [
-    ("departments_name_key", "/name", "is taken"),
+    ("departments_name_key", check::CONFLICT, "there is a department of that name already"),
     ("departments_parent_fkey", "/parent", "there is no such department"),
     ("departments_manager_fkey", "/manager", "there is no such user"),
 ];
@@ -22,7 +22,7 @@ const WORDS: [(&str, &str, &str); 3] = [
 pub async fn create(tx: &mut Tx, actor: &Actor, fields: DepartmentFields) -> Result<Department> {
     permission::check(actor, Permission::TeamsManage)?;
     let (id, now) = (DepartmentId::new(), tx.now());
-    let name = check::text("/name", &fields.name, 200)?;
+    let name = check::name(&fields.name)?;
     let (parent, manager) = (fields.parent, fields.manager);
     let department = Department { id, name, parent, manager, created_at: now, updated_at: now };
     check::constraints(store::departments::insert(tx, &department).await, &WORDS)?;
@@ -43,7 +43,7 @@ pub async fn update(
     {
         return Err(Error::invalid("/parent", "must not be the department itself or one below it"));
     }
-    let name = check::text("/name", &fields.name, 200)?;
+    let name = check::name(&fields.name)?;
     let department = Department { name, parent: fields.parent, manager: fields.manager, ..before };
     check::constraints(store::departments::update(tx, &department).await, &WORDS)?;
     events::record(tx, actor, "department.updated", None, json!({"department": department.id})).await?;

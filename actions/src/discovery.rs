@@ -32,7 +32,8 @@ pub struct DiscoveryFields {
     pub is_active: bool,
 }
 
-const WORDS: [(&str, &str, &str); 1] = [("discovery_sources_name_key", "/name", "is taken")];
+const WORDS: [(&str, &str, &str); 1] =
+    [("discovery_sources_name_key", check::CONFLICT, "there is a discovery source of that name already")];
 
 pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Result<DiscoverySource> {
     permission::check(actor, Permission::DiscoveryManage)?;
@@ -156,13 +157,7 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     }
     let time_zone = check::time_zone("/time_zone", &source.time_zone)?;
     let schedule = check::optional_text("/schedule", source.schedule.as_deref(), 200)?;
-    Ok(DiscoverySource {
-        name: check::text("/name", &source.name, 200)?,
-        location,
-        time_zone,
-        schedule,
-        ..source
-    })
+    Ok(DiscoverySource { name: check::name(&source.name)?, location, time_zone, schedule, ..source })
 }
 
 fn schedule_key(id: DiscoverySourceId) -> String {

@@ -1,6 +1,6 @@
 //! Escalation chains: who may edit them. A chain that runs keeps the steps it was started with.
 
-use crate::{Error, FieldError, Result, events};
+use crate::{Error, FieldError, Result, check, events};
 use domain::escalation::{Action, MOST_STEPS, Step};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChainId};
@@ -76,11 +76,8 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: ChainId) -> Result<()> {
 
 async fn checked(tx: &mut Tx, mut new: NewChain) -> Result<NewChain> {
     let mut wrong = Vec::new();
+    check::name_among(&mut wrong, &mut new.name);
     let mut field = |pointer: String, detail: String| wrong.push(FieldError { pointer, detail });
-    new.name = new.name.trim().to_owned();
-    if new.name.is_empty() || new.name.chars().count() > 200 {
-        field("/name".into(), "must have 1 to 200 characters".into());
-    }
     if new.steps.is_empty() || new.steps.len() > MOST_STEPS {
         field("/steps".into(), format!("must have 1 to {MOST_STEPS} entries"));
     }

@@ -1,7 +1,7 @@
 //! The addresses under which an organization takes mail.
 
 use crate::credentials::{hash_token, new_token};
-use crate::{Error, Result, events};
+use crate::{Error, Result, check, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, EmailAddress, MailboxId, TeamId};
 use secrecy::ExposeSecret;
@@ -32,7 +32,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewMailbox) -> Result<(Mail
     let mailbox = Mailbox {
         id: MailboxId::new(),
         address: new.address,
-        name: name(&new.name)?,
+        name: check::name(&new.name)?,
         team: new.team,
         hook_token_prefix: prefix(&token),
         is_active: true,
@@ -52,7 +52,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: MailboxId, patch: MailboxPat
         mailbox.address = address;
     }
     if let Some(text) = patch.name {
-        mailbox.name = name(&text)?;
+        mailbox.name = check::name(&text)?;
     }
     if let Some(team) = patch.team {
         mailbox.team = team;
@@ -80,12 +80,6 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: MailboxId) -> Result<()> {
     store::mailboxes::delete(tx, id).await?;
     events::record(tx, actor, "mailbox.deleted", None, json!({"mailbox": id})).await?;
     Ok(())
-}
-
-fn name(text: &str) -> Result<String> {
-    let name = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let fits = !name.is_empty() && name.chars().count() <= 200 && !name.contains(char::is_control);
-    if fits { Ok(name) } else { Err(Error::invalid("/name", "must have 1 to 200 characters")) }
 }
 
 fn explain(error: store::Error) -> Error {

@@ -17,13 +17,13 @@ pub struct NewTenant {
 /// Makes an organization with the default priority matrix. `tx` is a system transaction and goes on in the new
 /// organization. The first one of an installation is its operator's.
 pub async fn create(tx: &mut Tx, new: &NewTenant) -> Result<OrganizationId> {
-    let name = check::text("/name", &new.name, 200)?;
+    let name = check::name(&new.name)?;
     let time_zone = check::time_zone("/time_zone", &new.time_zone)?;
     let row = NewOrganization { slug: &new.slug, name: &name, time_zone: &time_zone };
     let id = check::constraints(
         store::organizations::insert(tx, &row).await,
         &[
-            ("organizations_slug_key", "/slug", "is taken"),
+            ("organizations_slug_key", check::CONFLICT, "there is an organization with that slug already"),
             (
                 "organizations_slug_check",
                 "/slug",
@@ -44,7 +44,7 @@ pub struct TenantChanges {
 /// Changes the actor's own organization.
 pub async fn update(tx: &mut Tx, actor: &Actor, changes: &TenantChanges) -> Result<Organization> {
     permission::check(actor, Permission::OrganizationManage)?;
-    let name = changes.name.as_deref().map(|name| check::text("/name", name, 200)).transpose()?;
+    let name = changes.name.as_deref().map(|name| check::name(name)).transpose()?;
     let time_zone =
         changes.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
     let row = Changes { name: name.as_deref(), time_zone: time_zone.as_deref() };

@@ -1,6 +1,6 @@
 //! Reports: run one now, or by the clock.
 
-use crate::channels::name;
+use crate::check::name;
 use crate::credentials::{hash_token, new_token};
 use crate::jobs::{RunReport, StartScheduledReport};
 use crate::{Error, Result, events};

@@ -1,6 +1,7 @@
 //! Notification rules: create, change, delete.
 
-use crate::channels::{name, under};
+use crate::channels::under;
+use crate::check::name;
 use crate::{Error, Result, check, events};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChannelId, Conditions, RuleId, TeamId, UserId, check_event};
@@ -32,6 +33,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewRule) -> Result<Rule> {
     permission::check(actor, Permission::NotificationsManage)?;
     check_event(&new.event).map_err(|detail| Error::invalid("/event", detail))?;
     let conditions = self::conditions(tx, &new.conditions).await?;
+    can_match(tx, &new.event, &conditions).await?;
     let channel = channel(tx, new.channel).await?;
     let name = match new.name {
         Some(text) => name(&text)?,
@@ -68,6 +70,7 @@ pub async fn update(
     if let Some(new) = change.name {
         rule.name = name(&new)?;
     }
+    let (new_event, new_conditions) = (change.event.is_some(), change.conditions.is_some());
     if let Some(event) = change.event {
         check_event(&event).map_err(|detail| Error::invalid("/event", detail))?;
         rule.event = event;
@@ -78,6 +81,10 @@ pub async fn update(
     }
     if let Some(conditions) = change.conditions {
         rule.conditions = self::conditions(tx, &conditions).await?;
+    }
+    // Not when something else changes: a rule whose team was renamed can still be switched off.
+    if new_event || new_conditions {
+        can_match(tx, &rule.event, &rule.conditions).await?;
     }
     rule.is_active = change.is_active.unwrap_or(rule.is_active);
     store::rules::update(tx, &rule).await?;
@@ -103,6 +110,65 @@ async fn conditions(tx: &mut Tx, value: &Value) -> Result<Conditions> {
         check::users(tx, &people, |_| format!("/conditions/{field}"), &mut wrong).await?;
     }
     if wrong.is_empty() { Ok(conditions) } else { Err(Error::Invalid(wrong)) }
+}
+
+/// Refuses conditions that no ticket can meet: a field that the event does not have, a team or an assignee that nobody
+/// knows. Requesters and tags may come later: by mail, or from whoever works on a ticket.
+async fn can_match(tx: &mut Tx, event: &str, conditions: &Conditions) -> Result<()> {
+    conditions.fits(event).map_err(|errors| under("/conditions", errors))?;
+    for team in conditions.of("team") {
+        if !is_team(tx, team).await? {
+            return Err(Error::invalid("/conditions/team", format!("there is no team {team:?}")));
+        }
+    }
+    for person in conditions.of("assignee") {
+        if !is_user(tx, person).await? {
+            return Err(Error::invalid("/conditions/assignee", format!("there is no user {person:?}")));
+        }
+    }
+    Ok(())
+}
+
+const PAGE: i64 = 200;
+
+fn equal(a: &str, b: &str) -> bool {
+    a.to_lowercase() == b.to_lowercase()
+}
+
+/// By id or name, as rules compare them.
+async fn is_team(tx: &mut Tx, wanted: &str) -> Result<bool> {
+    let mut after = None;
+    loop {
+        let teams = store::teams::list(tx, after, PAGE).await?;
+        if teams.iter().any(|team| equal(&team.name, wanted) || equal(&team.id.to_string(), wanted)) {
+            return Ok(true);
+        }
+        match teams.last() {
+            Some(last) if teams.len() as i64 == PAGE => after = Some((last.name.clone(), last.id.0)),
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// By id, name or address.
+async fn is_user(tx: &mut Tx, wanted: &str) -> Result<bool> {
+    if let Ok(id) = wanted.parse()
+        && store::users::find(tx, id).await?.is_some_and(|user| equal(&user.id.to_string(), wanted))
+    {
+        return Ok(true);
+    }
+    let filter = store::users::Filter { q: Some(wanted.to_owned()), ..Default::default() };
+    let mut after = None;
+    loop {
+        let users = store::users::list(tx, &filter, after, PAGE).await?;
+        if users.iter().any(|user| equal(&user.name, wanted) || equal(user.email.as_ref(), wanted)) {
+            return Ok(true);
+        }
+        match users.last() {
+            Some(last) if users.len() as i64 == PAGE => after = Some((last.created_at, last.id.0)),
+            _ => return Ok(false),
+        }
+    }
 }
 
 /// The channel's name; a channel that is not there is the caller's mistake.

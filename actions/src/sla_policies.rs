@@ -128,11 +128,8 @@ pub async fn delete(tx: &mut Tx, actor: &Actor, id: SlaPolicyId) -> Result<()> {
 
 fn checked(mut new: NewPolicy) -> Result<NewPolicy> {
     let mut wrong = Vec::new();
+    check::name_among(&mut wrong, &mut new.name);
     let mut field = |pointer: String, detail: String| wrong.push(FieldError { pointer, detail });
-    new.name = new.name.trim().to_owned();
-    if new.name.is_empty() || new.name.chars().count() > 200 {
-        field("/name".into(), "must have 1 to 200 characters".into());
-    }
     if new.description.chars().count() > 10_000 {
         field("/description".into(), "must have at most 10000 characters".into());
     }

@@ -15,7 +15,7 @@ pub struct TeamFields {
 }
 
 const WORDS: [(&str, &str, &str); 3] = [
-    ("teams_name_key", "/name", "is taken"),
+    ("teams_name_key", check::CONFLICT, "there is a team of that name already"),
     ("teams_manager_fkey", "/manager", "there is no such user"),
     ("teams_department_fkey", "/department", "there is no such department"),
 ];
@@ -30,7 +30,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: TeamFields) -> Result<Te
     let now = tx.now();
     let team = Team {
         id: TeamId::new(),
-        name: check::text("/name", &fields.name, 200)?,
+        name: check::name(&fields.name)?,
         email: checked_email(fields.email.as_deref())?,
         manager: fields.manager,
         department: fields.department,
@@ -46,7 +46,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: TeamFields) -> Result<Te
 pub async fn update(tx: &mut Tx, actor: &Actor, before: Team, fields: TeamFields) -> Result<Team> {
     permission::check(actor, Permission::TeamsManage)?;
     let team = Team {
-        name: check::text("/name", &fields.name, 200)?,
+        name: check::name(&fields.name)?,
         email: checked_email(fields.email.as_deref())?,
         manager: fields.manager,
         department: fields.department,

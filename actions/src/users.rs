@@ -29,7 +29,7 @@ const WORDS: [(&str, &str, &str); 2] = [
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> {
     permission::check(actor, Permission::PeopleManage)?;
     let email = check::email("/email", &new.email)?;
-    let name = check::text("/name", &new.name, 200)?;
+    let name = check::name(&new.name)?;
     let time_zone = new.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
     let locale = check::optional_text("/locale", new.locale.as_deref(), 35)?;
     let phone = check::optional_text("/phone", new.phone.as_deref(), 50)?;
@@ -94,7 +94,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     let was_admin = before.role == Role::Admin && before.is_active;
     let mut user = before;
     if let Some(name) = changes.name {
-        user.name = check::text("/name", &name, 200)?;
+        user.name = check::name(&name)?;
     }
     user.role = changes.role.unwrap_or(user.role);
     user.is_active = changes.is_active.unwrap_or(user.is_active);

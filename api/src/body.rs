@@ -112,6 +112,17 @@ where
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
+/// For fields of a PATCH that cannot be cleared: absent is `None`, null is refused.
+/// `#[serde(default, deserialize_with = "crate::body::not_null")]`
+pub(crate) fn not_null<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: serde::Deserialize<'de>,
+    D: serde::Deserializer<'de>,
+{
+    let value = Option::<T>::deserialize(deserializer)?;
+    value.map(Some).ok_or_else(|| serde::de::Error::custom("is required: null does not empty it"))
+}
+
 fn pointer(path: &serde_path_to_error::Path) -> String {
     let mut pointer = String::new();
     for segment in path {

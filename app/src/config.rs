@@ -3,7 +3,7 @@
 
 use ipnet::IpNet;
 use secrecy::SecretString;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -102,7 +102,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "RELAYDESK_DISCOVERY_DIR",
         Some(""),
-        "a folder, or empty",
+        "a folder that is there, or empty",
         "The only folder from which discovery sources may read files; empty: none.",
     ),
     secret(
@@ -249,7 +249,8 @@ impl Values {
         let text = |v: &str| Some(v.to_owned());
         Ok(Config {
             database_url: self.optional("DATABASE_URL", |v| {
-                v.parse::<sqlx::postgres::PgConnectOptions>().ok().map(|_| v.into())
+                let is_ours = v.starts_with("postgresql://") || v.starts_with("postgres://");
+                v.parse::<sqlx::postgres::PgConnectOptions>().ok().filter(|_| is_ours).map(|_| v.into())
             })?,
             database_connections: self.number("RELAYDESK_DATABASE_CONNECTIONS", 2, 500)? as u32,
             http_listen: self.parse("RELAYDESK_HTTP_LISTEN", |v| v.parse().ok())?,
@@ -268,17 +269,24 @@ impl Values {
             )? as usize,
             mail_url: self.optional("RELAYDESK_MAIL_URL", |v| {
                 let url: Url = v.parse().ok()?;
-                matches!(url.scheme(), "smtp" | "smtps" | "file").then(|| v.into())
+                let leads_somewhere = match url.scheme() {
+                    "smtp" | "smtps" => url.host_str().is_some_and(|host| !host.is_empty()),
+                    "file" => url.to_file_path().is_ok_and(|path| path.parent().is_some()),
+                    _ => false,
+                };
+                leads_somewhere.then(|| v.into())
             })?,
-            mail_from: self.parse("RELAYDESK_MAIL_FROM", |v| v.contains('@').then(|| v.to_owned()))?,
+            mail_from: self.parse("RELAYDESK_MAIL_FROM", |v| is_sender(v).then(|| v.to_owned()))?,
             data_dir: self.parse("RELAYDESK_DATA_DIR", |v| (!v.is_empty()).then(|| PathBuf::from(v)))?,
-            discovery_dir: self.optional("RELAYDESK_DISCOVERY_DIR", |v| Some(PathBuf::from(v)))?,
+            discovery_dir: self
+                .optional("RELAYDESK_DISCOVERY_DIR", |v| Some(PathBuf::from(v)).filter(|dir| dir.is_dir()))?,
             jwt_secret: self.optional("RELAYDESK_JWT_SECRET", |v| (v.len() >= 32).then(|| v.into()))?,
             allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
             lanes: self.parse("RELAYDESK_LANES", lanes)?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
             log: self.parse("RELAYDESK_LOG", |v| {
-                v.parse::<tracing_subscriber::EnvFilter>().ok().map(|_| v.to_owned())
+                let filter = v.parse::<tracing_subscriber::EnvFilter>().ok();
+                filter.filter(|_| is_filter(v)).map(|_| v.to_owned())
             })?,
             log_json: self.parse("RELAYDESK_LOG_FORMAT", |v| match v {
                 "text" => Some(false),
@@ -313,14 +321,36 @@ fn networks(list: &str) -> Option<Vec<IpNet>> {
 }
 
 fn lanes(list: &str) -> Option<BTreeMap<String, usize>> {
+    let mut named = BTreeSet::new();
     words(list)
         .map(|word| {
             let (lane, size) = word.split_once('=')?;
             let size: usize = size.trim().parse().ok().filter(|n| (1..=1000).contains(n))?;
             let lane = actions::jobs::lane::ALL.into_iter().find(|known| *known == lane.trim())?;
-            Some((lane.to_owned(), size))
+            named.insert(lane).then(|| (lane.to_owned(), size))
         })
         .collect()
+}
+
+/// `name@host`, or `Name <name@host>`, on one line.
+fn is_sender(text: &str) -> bool {
+    let address = match text.trim().strip_suffix('>').map(|rest| rest.rsplit_once('<')) {
+        Some(Some((_, address))) => address,
+        Some(None) => return false,
+        None => text,
+    };
+    !text.contains(char::is_control) && domain::EmailAddress::parse(address).is_ok()
+}
+
+/// A word alone is a level: as a target it would switch everything else off without a word.
+fn is_filter(text: &str) -> bool {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let is_level = |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level));
+    text.contains('[')
+        || words(text).all(|word| match word.rsplit_once('=') {
+            Some((_, level)) => is_level(level),
+            None => is_level(word),
+        })
 }
 
 fn words(list: &str) -> impl Iterator<Item = &str> {
@@ -395,6 +425,12 @@ mod tests {
             ("RELAYDESK_HTTP_LISTEN", "8080"),
             ("RELAYDESK_LANES", "ingest=0"),
             ("RELAYDESK_LANES", "nosuch=3"),
+            ("RELAYDESK_LANES", "ingest=1,ingest=2"),
+            ("RELAYDESK_LOG", "nonsense"),
+            ("RELAYDESK_LOG", "queue=loud"),
+            ("RELAYDESK_DISCOVERY_DIR", "/no/such/folder"),
+            ("RELAYDESK_MAIL_FROM", "nobody"),
+            ("RELAYDESK_MAIL_FROM", "Desk <desk@x.example"),
             ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
             ("RELAYDESK_BASE_URL", "ftp://x"),
             ("RELAYDESK_LOG_FORMAT", "xml"),
@@ -402,6 +438,41 @@ mod tests {
         ] {
             let error = with(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(name) && error.contains(value) && error.contains("expected"), "{error}");
+        }
+    }
+
+    #[test]
+    fn no_sender_has_two_lines() {
+        for value in ["desk@x.example\r\nBcc: all@x.example", "Des\nk <desk@x.example>"] {
+            assert!(with(&[("RELAYDESK_MAIL_FROM", value)]).is_err(), "{value:?}");
+        }
+        for value in ["desk@x.example", "Help, Desk <desk@x.example>"] {
+            assert_eq!(with(&[("RELAYDESK_MAIL_FROM", value)]).unwrap().mail_from, value);
+        }
+    }
+
+    #[test]
+    fn an_address_leads_somewhere() {
+        for (name, value) in [
+            ("RELAYDESK_MAIL_URL", "smtp://"),
+            ("RELAYDESK_MAIL_URL", "smtps://:465"),
+            ("RELAYDESK_MAIL_URL", "smtp:relay"),
+            ("RELAYDESK_MAIL_URL", "file:///"),
+            ("RELAYDESK_MAIL_URL", "file://folder/below"),
+            ("DATABASE_URL", "mysql://x"),
+        ] {
+            let error = with(&[(name, value)]).err().map(|error| error.to_string()).unwrap_or_default();
+            assert!(error.contains(name) && !error.contains(value), "{value}: {error}");
+        }
+        for (name, value) in [
+            ("RELAYDESK_MAIL_URL", "smtp://user:password@relay.example:587?tls=required"),
+            ("RELAYDESK_MAIL_URL", "smtps://[::1]"),
+            ("RELAYDESK_MAIL_URL", "file:///tmp/outbox"),
+            ("DATABASE_URL", "postgres://desk@localhost/desk?host=/run/postgresql"),
+            ("RELAYDESK_LOG", "warn,queue=debug"),
+            ("RELAYDESK_LOG", "api[request{http.method}]=debug,info"),
+        ] {
+            with(&[(name, value)]).unwrap();
         }
     }
 

@@ -7,6 +7,7 @@ use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
 use queue::{EngineConfig, LaneConfig};
 use secrecy::ExposeSecret;
+use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,8 @@ pub async fn fit_database(db: &Db) -> anyhow::Result<()> {
             Ok(Some(unfit)) => return Err(unfit.into()),
             Err(error) if error.is_unavailable() => {
                 if waits.is_multiple_of(10) {
-                    warn!(%error, "waiting for the database");
+                    let cause = reach(db).await.err().unwrap_or_else(|| error.to_string());
+                    warn!(error = cause, "waiting for the database");
                 }
                 waits += 1;
                 tokio::time::sleep(Duration::from_millis(500)).await;
@@ -40,9 +42,29 @@ pub async fn fit_database(db: &Db) -> anyhow::Result<()> {
     }
 }
 
+/// One connection without the pool, which waits and then says only that it has waited. `Err`: the address and the cause.
+pub async fn reach(db: &Db) -> Result<(), String> {
+    let options = db.pool().connect_options();
+    let connected = tokio::time::timeout(Duration::from_secs(5), PgConnection::connect_with(&options)).await;
+    let cause = match connected {
+        Ok(Ok(connection)) => {
+            let _ = connection.close().await;
+            return Ok(());
+        }
+        Ok(Err(sqlx::Error::Io(error))) => error.to_string(),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer within 5 s".to_owned(),
+    };
+    Err(match options.get_socket() {
+        Some(folder) => format!("{}, port {}: {cause}", folder.display(), options.get_port()),
+        None => format!("{}:{}: {cause}", options.get_host(), options.get_port()),
+    })
+}
+
 /// For a single command: the database, as a role that row level security holds for. Does not wait for one that is away.
 pub async fn fit(config: &Config) -> anyhow::Result<Db> {
     let db = database(config)?;
+    reach(&db).await.map_err(|cause| anyhow::anyhow!("the database cannot be used: {cause}"))?;
     match store::guard::unfit(&db).await {
         Ok(None) => Ok(db),
         Ok(Some(unfit)) => Err(unfit.into()),

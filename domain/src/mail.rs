@@ -8,6 +8,7 @@ pub mod quote;
 pub mod thread;
 
 use crate::EmailAddress;
+use crate::ticket::text::is_visible;
 pub use automatic::{Automatic, may_answer};
 pub use thread::{Decision, Facts, Hit, Ignored, decide};
 
@@ -87,10 +88,10 @@ impl Mail {
     /// The title of a ticket made of this mail: the subject without answer prefixes, or the first words of the text.
     pub fn title(&self) -> String {
         let subject = strip_prefixes(&self.subject);
-        let title = if subject.is_empty() {
-            self.text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("(no subject)")
-        } else {
+        let title = if is_visible(subject) {
             subject
+        } else {
+            self.text.lines().map(str::trim).find(|line| is_visible(line)).unwrap_or("(no subject)")
         };
         title.chars().filter(|c| !c.is_control()).take(300).collect()
     }
@@ -147,6 +148,7 @@ pub(crate) mod tests {
             ("RE : Printer", "Printer"),
             ("", "printer on fire"),
             ("Re:", "printer on fire"),
+            ("\u{200b}\u{feff}", "printer on fire"),
         ] {
             assert_eq!(mail(&[("Subject", subject)]).title(), title, "{subject:?}");
         }

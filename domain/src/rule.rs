@@ -97,6 +97,40 @@ impl Conditions {
         if errors.is_empty() { Ok(Conditions(conditions)) } else { Err(errors) }
     }
 
+    /// Refuses fields that `event` never has: a rule with one of them would never match.
+    pub fn fits(&self, event: &str) -> Result<(), Vec<InvalidField>> {
+        let only = |field: &str| match field {
+            "metric" => Some(("SLA events", event.starts_with("sla."))),
+            "visibility" => Some(("comments", event.ends_with(".commented"))),
+            _ => None,
+        };
+        let mut errors = Vec::new();
+        for field in self.0.keys() {
+            if let Some((of, false)) = only(field) {
+                errors.push(InvalidField::new(
+                    format!("/{field}"),
+                    format!("{event} has none: only {of} have"),
+                ));
+            }
+        }
+        // `incident.opened` is told of incidents only; an event of the SLA does not say of which kind its ticket is.
+        if let (Some(kinds), Some((kind, _))) = (self.0.get("kind"), event.split_once('.'))
+            && kind != "sla"
+            && !kinds.iter().any(|accepted| accepted == kind)
+        {
+            errors.push(InvalidField::new(
+                "/kind",
+                format!("{event} is never told of another kind than {kind}"),
+            ));
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// What a field has to be, any of these; nothing when it may be anything.
+    pub fn of(&self, field: &str) -> &[String] {
+        self.0.get(field).map(Vec::as_slice).unwrap_or_default()
+    }
+
     pub fn to_value(&self) -> Value {
         let field = |(name, values): (&String, &Vec<String>)| match values.as_slice() {
             [one] => (name.clone(), Value::from(one.as_str())),
@@ -174,6 +208,28 @@ mod tests {
             (json!({"a/b": 1}), "/a~1b"),
         ] {
             assert_eq!(Conditions::parse(&conditions).unwrap_err()[0].pointer, pointer, "{conditions}");
+        }
+    }
+
+    #[test]
+    fn refuses_fields_that_the_event_never_has() {
+        for (event, conditions, pointers) in [
+            ("incident.opened", json!({"metric": "resolution", "priority": "high"}), vec!["/metric"]),
+            (
+                "incident.opened",
+                json!({"visibility": "public", "kind": "change"}),
+                vec!["/visibility", "/kind"],
+            ),
+            ("sla.breached", json!({"visibility": "public"}), vec!["/visibility"]),
+            ("sla.breached", json!({"metric": "resolution", "kind": "change"}), vec![]),
+            ("incident.commented", json!({"visibility": "public", "kind": ["incident", "change"]}), vec![]),
+        ] {
+            let refused = Conditions::parse(&conditions).unwrap().fits(event).err().unwrap_or_default();
+            assert_eq!(
+                refused.iter().map(|error| &*error.pointer).collect::<Vec<_>>(),
+                pointers,
+                "{event} {conditions}"
+            );
         }
     }
 

@@ -209,7 +209,7 @@ fn title(mail: &Mail, follows: bool) -> String {
             let number = number.to_string();
             let bare = title.replace(&format!("[{number}]"), "").replace(&number, "");
             let bare = bare.split_whitespace().collect::<Vec<_>>().join(" ");
-            if bare.is_empty() { title } else { bare }
+            if domain::ticket::text::is_visible(&bare) { bare } else { title }
         }
         _ => title,
     }

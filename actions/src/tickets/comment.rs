@@ -91,7 +91,7 @@ pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) 
 fn body(actor: &Actor, new: &NewComment) -> Result<String> {
     let body = text::body(&new.body);
     let is_person = matches!(actor.who, Who::User { .. });
-    if is_person && body.trim().is_empty() {
+    if is_person && !text::is_visible(&body) {
         return Err(Error::invalid("/body", "must not be empty"));
     }
     if is_person && body.chars().count() > text::MAX_TEXT {

@@ -110,7 +110,7 @@ fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)
     let mut wrong = Vec::new();
     let mut field =
         |pointer: &str, detail: String| wrong.push(FieldError { pointer: pointer.into(), detail });
-    if new.title.trim().is_empty() {
+    if !text::is_visible(&new.title) {
         field("/title", "must not be empty".into());
     } else if is_person && new.title.chars().count() > text::MAX_TITLE {
         field("/title", format!("must have at most {} characters", text::MAX_TITLE));
@@ -122,19 +122,18 @@ fn texts(actor: &Actor, new: &NewTicket) -> Result<(String, String, Vec<String>)
         );
     }
     let mut tags = Vec::new();
-    for (index, raw) in new.tags.iter().enumerate() {
+    if is_person && new.tags.len() > text::MAX_TAGS {
+        field("/tags", super::tags::TOO_MANY.into());
+    }
+    for (index, raw) in new.tags.iter().take(text::MAX_TAGS).enumerate() {
         match text::tag(raw) {
             Some(tag) if tags.contains(&tag) => {}
             Some(tag) => tags.push(tag),
             None => field(&format!("/tags/{index}"), super::tags::RULE.into()),
         }
     }
-    let title = text::title(&new.title);
-    if wrong.is_empty() && title.is_empty() {
-        wrong.push(FieldError { pointer: "/title".into(), detail: "must not be empty".into() });
-    }
     if wrong.is_empty() {
-        Ok((title, text::truncated(&text::body(&new.description), text::MAX_TEXT), tags))
+        Ok((text::title(&new.title), text::truncated(&text::body(&new.description), text::MAX_TEXT), tags))
     } else {
         Err(Error::Invalid(wrong))
     }

@@ -94,7 +94,7 @@ pub(super) fn set(ticket: &mut Ticket, to: Status, now: chrono::DateTime<chrono:
 
 pub(super) fn clean_resolution(resolution: &str) -> Result<String> {
     let resolution = text::body(resolution).trim().to_owned();
-    if resolution.is_empty() {
+    if !text::is_visible(&resolution) {
         return Err(Error::invalid("/resolution", "say how it was resolved"));
     }
     if resolution.chars().count() > text::MAX_TEXT {

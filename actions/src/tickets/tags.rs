@@ -9,6 +9,8 @@ use domain::{Actor, TicketId};
 use serde_json::Value;
 use store::Tx;
 
+pub(super) const TOO_MANY: &str = "a ticket has at most 50 tags";
+const _: () = assert!(text::MAX_TAGS == 50, "the text above says how many");
 pub(super) const RULE: &str = "a tag is one line of 1 to 64 characters without commas";
 
 /// False when the ticket had it already.
@@ -16,6 +18,10 @@ pub async fn add_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> Res
     permission::check(actor, Permission::TicketsUpdate)?;
     let tag = text::tag(tag).ok_or_else(|| Error::invalid("/tag", RULE))?;
     let ticket = see::lock(tx, actor, id).await?;
+    let had = store::ticket_tags::of(tx, id).await?;
+    if had.len() >= text::MAX_TAGS && !had.contains(&tag) {
+        return Err(Error::invalid("/tag", TOO_MANY));
+    }
     let is_new = store::ticket_tags::add(tx, id, &tag).await?;
     if is_new {
         store::tickets::touch(tx, id, true).await?;
@@ -38,6 +44,9 @@ pub async fn remove_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> 
 /// Exactly these tags, from now on.
 pub async fn set_tags(tx: &mut Tx, actor: &Actor, id: TicketId, tags: &[String]) -> Result<()> {
     permission::check(actor, Permission::TicketsUpdate)?;
+    if tags.len() > text::MAX_TAGS {
+        return Err(Error::invalid("/tags", TOO_MANY));
+    }
     let mut wanted = Vec::new();
     for (index, raw) in tags.iter().enumerate() {
         wanted.push(text::tag(raw).ok_or_else(|| Error::invalid(format!("/tags/{index}"), RULE))?);

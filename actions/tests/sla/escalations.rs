@@ -108,6 +108,25 @@ async fn every_step_is_done_once_by_however_many_workers() {
 }
 
 #[tokio::test]
+async fn a_step_without_a_wait_is_ready_and_needs_no_timer() {
+    let (db, acme) = house().await;
+    let steps = vec![
+        after(0, Action::RaisePriority),
+        after(0, Action::RaisePriority),
+        after(900, Action::RaisePriority),
+    ];
+    let (_, escalation) = breached(&db, &acme, steps).await;
+    let ready = "select count(*) from queue.jobs where kind = 'escalate' and state = 'ready'";
+    let scheduled = "select count(*) from queue.jobs where kind = 'escalate' and state = 'scheduled'";
+    let timers = async || (count(&db, ready).await, count(&db, scheduled).await);
+    assert_eq!(timers().await, (1, 0));
+    next(&db.db, &acme, &escalation, 0).await;
+    assert_eq!(timers().await, (2, 0));
+    next(&db.db, &acme, &escalation, 1).await;
+    assert_eq!(timers().await, (2, 1));
+}
+
+#[tokio::test]
 async fn the_next_step_waits_for_its_delay() {
     let (db, acme) = house().await;
     let steps = vec![after(0, Action::RaisePriority), after(900, Action::RaisePriority)];

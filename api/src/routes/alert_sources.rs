@@ -174,19 +174,25 @@ async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AlertSourceChange {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]
     team: Option<Option<TeamId>>,
     #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     severity_map: Option<SeverityMap>,
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     grouping: Option<Grouping>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     auto_resolve: Option<bool>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     reopen_within_seconds: Option<i32>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<i32>)]
     max_per_minute: Option<Option<i32>>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

@@ -104,13 +104,13 @@ struct NewCalendarBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CalendarPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     time_zone: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     windows: Option<Vec<WindowBody>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     holidays: Option<Vec<HolidayBody>>,
 }
 

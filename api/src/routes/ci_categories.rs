@@ -108,7 +108,9 @@ async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CiCategoryChange {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     description: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]

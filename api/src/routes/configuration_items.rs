@@ -175,16 +175,22 @@ async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct CiChange {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     class: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]
     category: Option<Option<CiCategoryId>>,
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     status: Option<CiStatus>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     description: Option<String>,
     #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     attributes: Option<Map<String, Value>>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     identifiers: Option<BTreeMap<String, String>>,
 }
 

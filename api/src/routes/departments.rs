@@ -62,7 +62,7 @@ struct NewDepartment {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DepartmentPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]

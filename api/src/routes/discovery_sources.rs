@@ -175,12 +175,17 @@ async fn show(
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct DiscoverySourceChange {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     format: Option<InventoryFormat>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     location: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     identification_keys: Option<Vec<String>>,
     #[schema(value_type = Option<Object>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     options: Option<InventoryOptions>,
     /// With the mask as value, the stored value stays.
     #[serde(default, deserialize_with = "nullable")]
@@ -189,7 +194,9 @@ struct DiscoverySourceChange {
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
     schedule: Option<Option<String>>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     time_zone: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

@@ -75,10 +75,10 @@ struct NewChainBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChainPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
-    #[serde(default)]
     #[schema(value_type = Option<Vec<StepSchema>>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     steps: Option<Vec<Step>>,
 }
 

@@ -261,16 +261,22 @@ async fn show(
 #[serde(deny_unknown_fields)]
 struct IncidentPatch {
     #[schema(min_length = 1, max_length = 500)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     title: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     description: Option<String>,
     /// Named anew, impact and urgency compute the priority anew.
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     impact: Option<Level>,
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     urgency: Option<Level>,
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     status: Option<Status>,
     /// With the status resolved, or to correct it later.
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     resolution: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]
@@ -282,8 +288,10 @@ struct IncidentPatch {
     #[schema(value_type = Option<uuid::Uuid>)]
     team: Option<Option<TeamId>>,
     /// Exactly these from now on.
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     tags: Option<Vec<String>>,
     #[schema(value_type = Option<Vec<uuid::Uuid>>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     configuration_items: Option<Vec<CiId>>,
 }
 

@@ -134,12 +134,15 @@ async fn show(
 #[serde(deny_unknown_fields)]
 struct MailboxChange {
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     address: Option<EmailAddress>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]
     team: Option<Option<TeamId>>,
     /// An inactive mailbox takes nothing: its senders get 550.
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

@@ -72,10 +72,12 @@ struct ChannelInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ChannelPatch {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     /// The whole configuration; a field that is sent back masked keeps its secret.
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

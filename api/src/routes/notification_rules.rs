@@ -71,12 +71,16 @@ struct RuleInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RulePatch {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     event: Option<String>,
     #[schema(value_type = Option<Uuid>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     channel: Option<ChannelId>,
     #[schema(value_type = Option<Object>)]
     conditions: Option<Value>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

@@ -78,9 +78,9 @@ async fn show_organization(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct OrganizationPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     time_zone: Option<String>,
 }
 

@@ -86,11 +86,17 @@ struct ScheduleInput {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SchedulePatch {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     cron: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     time_zone: Option<String>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     period: Option<PeriodView>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     recipients: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
 }
 

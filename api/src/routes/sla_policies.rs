@@ -119,10 +119,15 @@ impl From<Policy> for PolicyView {
 #[serde(deny_unknown_fields, default)]
 #[schema(as = SlaPolicyFields)]
 struct PolicyBody {
+    #[serde(deserialize_with = "crate::body::not_null")]
     name: Option<String>,
+    #[serde(deserialize_with = "crate::body::not_null")]
     description: Option<String>,
+    #[serde(deserialize_with = "crate::body::not_null")]
     position: Option<i32>,
+    #[serde(deserialize_with = "crate::body::not_null")]
     is_default: Option<bool>,
+    #[serde(deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
     #[schema(value_type = Option<ConditionsSchema>)]
     conditions: Option<Conditions>,
@@ -138,6 +143,7 @@ struct PolicyBody {
     #[serde(deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]
     breach_chain: Option<Option<ChainId>>,
+    #[serde(deserialize_with = "crate::body::not_null")]
     targets: Option<Vec<TargetBody>>,
 }
 

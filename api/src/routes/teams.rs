@@ -92,7 +92,7 @@ struct NewTeam {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TeamPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<String>)]

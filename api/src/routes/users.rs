@@ -185,13 +185,13 @@ async fn show(state: &AppState, caller: &Caller, id: UserId) -> ApiResult<Respon
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct UserPatch {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     name: Option<String>,
-    #[serde(default)]
     #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     role: Option<Role>,
     /// False ends all logins and tokens of the person at once.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     is_active: Option<bool>,
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<Uuid>)]

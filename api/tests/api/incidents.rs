@@ -338,3 +338,30 @@ async fn the_priority_matrix_decides() {
     let body = json!({"title": "x", "impact": "low", "urgency": "low"});
     assert_eq!(api.post(INCIDENTS, &api.agent, body).await.expect(201).json["priority"], "critical");
 }
+
+#[tokio::test]
+async fn invisible_titles_too_many_tags_and_nulls_are_refused() {
+    let api = Api::start().await;
+    let tags = |count: usize| (0..count).map(|n| format!("t{n}")).collect::<Vec<_>>();
+    for (body, wrong) in [
+        (json!({"title": "\u{200b}\u{feff} \u{2060}"}), "/title"),
+        (json!({"title": "x", "tags": tags(51)}), "/tags"),
+        (json!({"title": "x", "tags": tags(5000)}), "/tags"),
+    ] {
+        assert_eq!(pointer(&api.post(INCIDENTS, &api.agent, body).await.expect(422)), wrong);
+    }
+    let full =
+        api.post(INCIDENTS, &api.agent, json!({"title": "x", "tags": tags(50)})).await.expect(201).json;
+    let path = format!("{INCIDENTS}/{}", full["id"].as_str().unwrap());
+    api.act(&api.agent, &full["number"], "tags", json!({"tag": "T7"})).await.expect(200);
+    let one_more = api.act(&api.agent, &full["number"], "tags", json!({"tag": "one more"})).await;
+    assert_eq!(pointer(&one_more.expect(422)), "/tag");
+    for field in ["title", "description", "impact", "status", "tags", "configuration_items"] {
+        let mut body = json!({});
+        body[field] = Value::Null;
+        let refused = api.patch(&path, &api.agent, body).await.expect(422);
+        assert_eq!(pointer(&refused), format!("/{field}"));
+    }
+    api.patch(&path, &api.agent, json!({"tags": tags(51)})).await.expect(422);
+    api.patch(&path, &api.agent, json!({"team": null, "assignee": null})).await.expect(200);
+}

@@ -98,6 +98,18 @@ async fn rules_and_the_ledger() {
             json!({"event": "incident.opened", "channel": channel, "conditions": {"mood": "x"}}),
             "/conditions/mood",
         ),
+        (
+            json!({"event": "incident.opened", "channel": channel, "conditions": {"team": "Ghost"}}),
+            "/conditions/team",
+        ),
+        (
+            json!({"event": "incident.opened", "channel": channel, "conditions": {"assignee": ["agent", "Ghost"]}}),
+            "/conditions/assignee",
+        ),
+        (
+            json!({"event": "incident.opened", "channel": channel, "conditions": {"metric": "resolution"}}),
+            "/conditions/metric",
+        ),
     ] {
         assert_eq!(pointers(&api.post(RULES, &api.admin, body).await.expect(422)), [pointer]);
     }

@@ -140,8 +140,8 @@ async fn teams_have_members() {
     assert_eq!(list.json["items"][0]["user"], agent.to_string());
     api.delete(&format!("{members}/{agent}"), &api.admin).await.expect(204);
     api.delete(&format!("{members}/{agent}"), &api.admin).await.expect(404);
-    let answer = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(422);
-    assert_eq!(answer.json["errors"][0], json!({"pointer": "/name", "detail": "is taken"}));
+    let answer = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(409);
+    assert_eq!(answer.json["detail"], "there is a team of that name already");
     api.delete(&path, &api.admin).await.expect(204);
     api.get(&path, &api.admin).await.expect(404);
 }
@@ -251,10 +251,10 @@ async fn a_repeated_write_gets_the_first_answer() {
     let other = api.send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"}))).await.expect(422);
     assert_eq!(other.json["type"], "https://relaydesk.dev/problems/idempotency-key-reused");
     // Refusals are answers too.
-    let refused = api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(422);
+    let refused = api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(409);
     assert_eq!(
         refused.json["detail"],
-        api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(422).json["detail"]
+        api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(409).json["detail"]
     );
     // Secrets are not kept.
     api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"}))).await.expect(201);
@@ -310,4 +310,40 @@ async fn an_effect_whose_answer_was_lost_is_not_repeated() {
     scope(key.clone(), commit()).await.unwrap_err();
     db.clock().shift(chrono::TimeDelta::minutes(3));
     assert!(matches!(attempt(uuid::Uuid::now_v7()).await, Begun::Lost));
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_is_a_conflict_and_one_of_two_lines_is_none() {
+    let api = Api::start().await;
+    let windows = json!([{"weekday": "monday", "opens": "08:00", "closes": "12:00"}]);
+    let targets = json!([{"priority": "high", "resolution_seconds": 60}]);
+    let file = json!({"format": "csv", "location": "x.csv", "identification_keys": ["serial"]});
+    for (noun, body) in [
+        ("teams", json!({})),
+        ("departments", json!({})),
+        ("ci-categories", json!({})),
+        ("discovery-sources", file),
+        ("alert-sources", json!({"kind": "generic"})),
+        ("notification-channels", json!({"kind": "email", "config": {"to": ["a@b.example"]}})),
+        ("business-calendars", json!({"time_zone": "UTC", "windows": windows})),
+        ("escalation-chains", json!({"steps": [{"action": "raise_priority"}]})),
+        ("sla-policies", json!({"targets": targets})),
+    ] {
+        let path = format!("/api/v1/{noun}");
+        let named = |name: &str| {
+            let mut body = body.clone();
+            body["name"] = json!(name);
+            body
+        };
+        for wrong in ["one\r\ntwo", "\u{200b}"] {
+            let refused = api.post(&path, &api.admin, named(wrong)).await.expect(422);
+            assert_eq!(refused.json["errors"][0]["pointer"], "/name", "{noun} {wrong:?}");
+        }
+        let made = api.post(&path, &api.admin, named("One")).await.expect(201);
+        let taken = api.post(&path, &api.admin, named("One")).await.expect(409);
+        assert_eq!(taken.json["type"], "https://relaydesk.dev/problems/conflict", "{noun}");
+        let id = made.json["id"].as_str().or(made.json["source"]["id"].as_str()).unwrap();
+        let emptied = api.patch(&format!("{path}/{id}"), &api.admin, json!({"name": null})).await.expect(422);
+        assert_eq!(emptied.json["errors"][0]["pointer"], "/name", "{noun}");
+    }
 }

@@ -9,7 +9,7 @@ use anyhow::Context;
 use embedded::{Cluster, Options};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Before the runtime: settings, and the database server.
@@ -47,7 +47,11 @@ pub fn prepare(demo: &cli::Demo, mut values: Values) -> anyhow::Result<Prepared>
         values.set("RELAYDESK_BASE_URL", format!("http://{}", demo.http));
     }
     let (outbox, discovery) = (folder.join("outbox"), folder.join("discovery"));
-    fs::create_dir_all(&outbox)?;
+    // What people write to each other is for the owner's eyes, as demo.json is.
+    for private in [&outbox, &folder.join("attachments")] {
+        fs::create_dir_all(private)?;
+        fs::set_permissions(private, fs::Permissions::from_mode(0o700))?;
+    }
     fs::create_dir_all(&discovery)?;
     values.set_default("RELAYDESK_MAIL_URL", format!("file://{}", outbox.display()));
     values.set_default("RELAYDESK_DISCOVERY_DIR", discovery.to_string_lossy());

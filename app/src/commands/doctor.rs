@@ -2,7 +2,7 @@
 
 use crate::cli::Json;
 use crate::config::Config;
-use crate::say;
+use crate::{say, wiring};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::path::Path;
@@ -27,7 +27,10 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
                 match fit {
                     Ok(Ok(None)) => Ok("reachable, role and schema are right".to_owned()),
                     Ok(Ok(Some(wrong))) => Err(wrong.to_string()),
-                    Ok(Err(error)) => Err(format!("cannot be asked: {error}")),
+                    Ok(Err(error)) => {
+                        let cause = wiring::reach(&db).await.err().unwrap_or_else(|| error.to_string());
+                        Err(format!("cannot be asked: {cause}"))
+                    }
                     Err(_) => Err("did not answer within 10 s".to_owned()),
                 },
             );

@@ -6,10 +6,31 @@ pub const MAX_TITLE: usize = 500;
 pub const MAX_TEXT: usize = 500_000;
 /// Longest tag, in characters.
 pub const MAX_TAG: usize = 64;
+/// Most tags of one ticket.
+pub const MAX_TAGS: usize = 50;
 const MAX_FILE_NAME: usize = 255;
 
-/// One line without control characters, cut to [`MAX_TITLE`]: what a mail's subject becomes. May be empty.
+/// Whether there is anything to see in it: spaces, control characters and those that Unicode draws as nothing
+/// (Default_Ignorable_Code_Point, and the blank Braille pattern) alone are no text.
+pub fn is_visible(text: &str) -> bool {
+    text.chars().any(|c| !(c.is_whitespace() || c.is_control() || is_ignorable(c)))
+}
+
+/// Unicode 17, DerivedCoreProperties.txt.
+fn is_ignorable(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// One line without control characters, cut to [`MAX_TITLE`]: what a mail's subject becomes. Empty when there is
+/// nothing to see in it.
 pub fn title(raw: &str) -> String {
+    if !is_visible(raw) {
+        return String::new();
+    }
     let line = raw.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
     truncated(&line.collect::<Vec<_>>().join(" "), MAX_TITLE)
 }
@@ -19,11 +40,12 @@ pub fn body(raw: &str) -> String {
     raw.replace("\r\n", "\n").replace('\0', "")
 }
 
-/// A tag as it is stored: lower case. `None` when it is empty, too long, or more than one line.
+/// A tag as it is stored: lower case. `None` when it is empty, too long, invisible, or more than one line.
 pub fn tag(raw: &str) -> Option<String> {
     let tag = raw.trim().to_lowercase();
-    let fits =
-        !tag.is_empty() && tag.chars().count() <= MAX_TAG && !tag.chars().any(|c| c.is_control() || c == ',');
+    let fits = is_visible(&tag)
+        && tag.chars().count() <= MAX_TAG
+        && !tag.chars().any(|c| c.is_control() || c == ',');
     fits.then_some(tag)
 }
 
@@ -101,6 +123,20 @@ mod tests {
         assert_eq!(tag("  VPN ").as_deref(), Some("vpn"));
         assert_eq!(tag("a,b"), None);
         assert_eq!(tag(" "), None);
+        assert_eq!(tag("\u{200b}"), None);
+    }
+
+    #[test]
+    fn what_nobody_can_see_is_no_text() {
+        for nothing in
+            ["", " \t\u{a0}\u{3000}", "\u{200b}\u{200d}\u{feff}", "\u{2800}\u{3164}", "\u{ad}\u{e0041}\u{1}"]
+        {
+            assert!(!is_visible(nothing) && title(nothing).is_empty(), "{nothing:?}");
+        }
+        // Joiners and variation selectors belong to words and pictures.
+        for text in ["a", "\u{200b}a", "\u{1f468}\u{200d}\u{1f4bb}", "می\u{200c}خواهم"] {
+            assert!(is_visible(text) && !title(text).is_empty(), "{text:?}");
+        }
     }
 
     proptest! {
