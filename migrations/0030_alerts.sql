@@ -29,6 +29,7 @@ create table alert_groups (
     source_id        uuid        not null,
     group_key        text        not null constraint alert_groups_group_key_check check (length(group_key) between 1 and 1000),
     incident_id      uuid,       -- the latest one
+    has_unnamed      boolean     not null default false, -- the last payload said or suggested that more fires than it named
     last_received_at timestamptz not null,
     created_at       timestamptz not null,
     constraint alert_groups_group_key_key unique (source_id, group_key),
@@ -52,13 +53,17 @@ create table alerts (
     source_url        text,
     starts_at         timestamptz not null, -- start of the episode
     latest_start_at   timestamptz not null, -- newest start that a firing told us; a resolve older than it is late
+    firing_received_at timestamptz,         -- when the newest firing arrived
     ends_at           timestamptz,          -- set while resolved
+    latest_end_at     timestamptz,          -- newest end that a resolve told us, of this episode or of one before
+    latest_end_received_at timestamptz,     -- when it did
     received_count    bigint      not null default 1,
     first_received_at timestamptz not null,
     last_received_at  timestamptz not null,
     incident_id       uuid,
     constraint alerts_tenant_key unique (organization_id, id),
     constraint alerts_ends_at_check check ((status = 'resolved') = (ends_at is not null)),
+    constraint alerts_latest_end_check check ((latest_end_at is null) = (latest_end_received_at is null)),
     constraint alerts_source_fkey foreign key (organization_id, source_id) references alert_sources (organization_id, id) on delete cascade,
     constraint alerts_group_fkey foreign key (organization_id, group_id) references alert_groups (organization_id, id) on delete cascade,
     constraint alerts_incident_fkey foreign key (organization_id, incident_id) references tickets (organization_id, id) on delete set null (incident_id)

@@ -8,7 +8,8 @@ mod incident;
 use crate::Result;
 use chrono::{DateTime, Utc};
 use domain::alert::{
-    AlertSourceKind, AlertStatus, Decision, Grading, GroupChange, Notification, Signal, Why, decide,
+    AlertSourceKind, AlertStatus, Decision, Episode, Grading, GroupChange, Grouping, Notification, Signal,
+    Why, decide,
 };
 use domain::{Actor, AlertId, TicketId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
@@ -52,7 +53,7 @@ impl Outcome {
         match self {
             Outcome::Ignored(Why::UnknownResolve) => Some("the end of an alert that was never known to fire"),
             Outcome::Ignored(Why::OlderThanResolve) => {
-                Some("it fired before it was last resolved: too late to matter")
+                Some("it fired before it was last resolved, and was overtaken by that")
             }
             Outcome::Ignored(Why::OlderThanFiring) => {
                 Some("the end of an earlier episode: it fires again since")
@@ -120,6 +121,14 @@ struct Working<'a> {
     changed: Vec<bool>,
 }
 
+/// What is left of a group after the payload.
+#[derive(Clone, Copy)]
+struct Rest {
+    firing: usize,
+    /// More may fire than we are told of.
+    unnamed: bool,
+}
+
 struct Concern<'a> {
     group: Group,
     graded: Option<Grading>,
@@ -163,14 +172,14 @@ impl<'a> Working<'a> {
     fn apply(&mut self, source: &AlertSource, signal: &'a Signal, received_at: DateTime<Utc>) {
         let index = self.latest.get(&signal.fingerprint).copied();
         let known = index.map(|index| self.alerts[index].episode());
-        let decision = decide(known.as_ref(), signal);
+        let decision = decide(known.as_ref(), signal, received_at);
         // A resolved episode of a group that is not ours says nothing about that group any more.
         let home =
             index.map(|index| self.alerts[index].group).filter(|group| self.groups.contains_key(group));
-        let home = if decision == Decision::Start { self.own } else { home.unwrap_or(self.own) };
+        let home = if matches!(decision, Decision::Start(_)) { self.own } else { home.unwrap_or(self.own) };
         match (decision, index) {
-            (Decision::Start, _) => {
-                let id = self.begin(source, signal, received_at, None);
+            (Decision::Start(episode), _) => {
+                let id = self.begin(source, signal, received_at, episode);
                 self.groups.entry(home).and_modify(|concern| {
                     concern.change.started += 1;
                     concern.started.push((id, signal));
@@ -193,7 +202,6 @@ impl<'a> Working<'a> {
                 });
             }
             (Decision::Resolve(episode), Some(index)) => {
-                self.alerts[index].status = AlertStatus::Resolved;
                 self.touch(index, received_at, episode);
                 self.groups.entry(home).and_modify(|concern| {
                     concern.change.ended += 1;
@@ -202,16 +210,8 @@ impl<'a> Working<'a> {
             }
             (Decision::Ignore(why, episode), index) => {
                 match index {
-                    None => drop(self.begin(
-                        source,
-                        signal,
-                        received_at,
-                        episode.and_then(|episode| episode.ends_at),
-                    )),
-                    Some(index) => {
-                        let episode = episode.unwrap_or_else(|| self.alerts[index].episode());
-                        self.touch(index, received_at, episode);
-                    }
+                    None => drop(self.begin(source, signal, received_at, episode)),
+                    Some(index) => self.touch(index, received_at, episode),
                 }
                 self.groups.entry(home).and_modify(|concern| concern.ignored = Some(why));
             }
@@ -225,9 +225,10 @@ impl<'a> Working<'a> {
         source: &AlertSource,
         signal: &Signal,
         received_at: DateTime<Utc>,
-        ends_at: Option<DateTime<Utc>>,
+        episode: Episode,
     ) -> AlertId {
         let id = AlertId::new();
+        let (status, ends_at) = status(&episode);
         self.latest.insert(signal.fingerprint.clone(), self.alerts.len());
         self.changed.push(true);
         self.alerts.push(Alert {
@@ -235,15 +236,17 @@ impl<'a> Working<'a> {
             source: source.id,
             group: self.own,
             fingerprint: signal.fingerprint.clone(),
-            status: if ends_at.is_some() { AlertStatus::Resolved } else { AlertStatus::Firing },
+            status,
             severity: signal.severity.clone(),
             title: signal.title.clone(),
             description: signal.description.clone(),
             labels: signal.labels.clone(),
             source_url: signal.source_url.clone(),
             starts_at: signal.starts_at,
-            latest_start_at: signal.starts_at,
+            latest_start_at: episode.latest_start_at,
+            firing_received_at: episode.firing_received_at,
             ends_at,
+            latest_end: episode.end,
             received_count: 1,
             first_received_at: received_at,
             last_received_at: received_at,
@@ -252,10 +255,12 @@ impl<'a> Working<'a> {
         id
     }
 
-    fn touch(&mut self, index: usize, received_at: DateTime<Utc>, episode: domain::alert::Episode) {
+    fn touch(&mut self, index: usize, received_at: DateTime<Utc>, episode: Episode) {
         let alert = &mut self.alerts[index];
+        (alert.status, alert.ends_at) = status(&episode);
         alert.latest_start_at = episode.latest_start_at;
-        alert.ends_at = episode.ends_at;
+        alert.firing_received_at = episode.firing_received_at;
+        alert.latest_end = episode.end;
         alert.received_count += 1;
         alert.last_received_at = alert.last_received_at.max(received_at);
         self.changed[index] = true;
@@ -274,7 +279,17 @@ impl<'a> Working<'a> {
             let group = concern.group.id;
             let firing =
                 self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
-            let moved = incident::settle(tx, actor, source, notification, concern, firing).await?;
+            // What a payload leaves out belongs to the group that it is about.
+            let unnamed = if group == self.own && source.grouping == Grouping::Group {
+                notification.has_unnamed()
+            } else {
+                concern.group.has_unnamed
+            };
+            let rest = Rest { firing, unnamed };
+            let moved = incident::settle(tx, actor, source, notification, concern, rest).await?;
+            if unnamed != concern.group.has_unnamed {
+                store::alerts::set_unnamed(tx, group, unnamed).await?;
+            }
             let started: Vec<AlertId> = concern.started.iter().map(|(id, _)| *id).collect();
             // What began and was over in one payload belongs to no incident.
             if matches!(moved.outcome, Outcome::Opened | Outcome::Reopened | Outcome::Joined) {
@@ -311,6 +326,13 @@ impl Concern<'_> {
     /// The payload named this group, or an alert in it.
     fn is_concerned(&self) -> bool {
         self.repeated || self.ignored.is_some() || !self.started.is_empty() || !self.ended.is_empty()
+    }
+}
+
+fn status(episode: &Episode) -> (AlertStatus, Option<DateTime<Utc>>) {
+    match episode.end.filter(|_| !episode.fires()) {
+        Some(end) => (AlertStatus::Resolved, Some(end.at)),
+        None => (AlertStatus::Firing, None),
     }
 }
 

@@ -25,6 +25,9 @@ static LAST_MAIL: LazyLock<IntGauge> = LazyLock::new(|| {
     .expect("a metric is registered once")
 });
 
+/// What a row whose body was too large has beside it: how many bytes it had. The row is there to be seen.
+pub const NOT_KEPT: &str = "not_kept_bytes";
+
 /// What was said around a message; kept beside it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MailEnvelope {
@@ -80,6 +83,11 @@ pub async fn replay(tx: &mut Tx, actor: &Actor, id: InboxId) -> Result<(Entry, q
     let entry = store::inbox::get_for_update(tx, id).await?.entry;
     if entry.status == Status::Processed {
         return Err(Error::conflict("it was processed: replaying it would do the same again"));
+    }
+    if entry.headers.get(NOT_KEPT).is_some() {
+        return Err(Error::conflict(
+            "it was too large, and its body was not kept: there is nothing to replay",
+        ));
     }
     store::inbox::reset(tx, id).await?;
     let job = enqueue(tx, &entry.source, id).await?;

@@ -92,14 +92,26 @@ async fn send(
     group: &str,
     signals: Vec<Signal>,
 ) -> Result<Vec<Ingested>, actions::Error> {
-    let mut tx = db.begin(source.organization).await?;
-    let notification = Notification {
+    notify(db, source, notification(group, signals)).await
+}
+
+fn notification(group: &str, signals: Vec<Signal>) -> Notification {
+    Notification {
         group_key: Some(group.into()),
         title: None,
         url: Some("http://alertmanager".into()),
         truncated: 0,
+        group_status: None,
         signals,
-    };
+    }
+}
+
+async fn notify(
+    db: &store::Db,
+    source: &AlertSource,
+    notification: Notification,
+) -> Result<Vec<Ingested>, actions::Error> {
+    let mut tx = db.begin(source.organization).await?;
     let actor = Actor::system(source.organization, "ingest_alert");
     let received_at = tx.now();
     let done = ingest(&mut tx, &actor, source, &notification, received_at, 0).await?;
@@ -250,6 +262,82 @@ async fn repetitions_do_not_argue_with_people() {
     let news =
         world.one("g", vec![world.fires("db1", "critical", 0), world.fires("db2", "critical", 9)]).await;
     assert_eq!(news.outcome, Outcome::Opened);
+}
+
+/// Prometheus could not reach Alertmanager, which let the alert time out; then it fires on with the start it always had.
+#[tokio::test]
+async fn an_alert_that_timed_out_at_the_sender_opens_anew() {
+    let world = World::new().await;
+    let opened = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
+    let resolved = world.one("g", vec![world.ends("db1", 0, 240)]).await;
+    assert_eq!(resolved.outcome, Outcome::Resolved);
+    let clock = world.test.db.clock();
+    clock.shift(TimeDelta::minutes(1));
+    let overtaken = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
+    assert_eq!(overtaken.outcome, Outcome::Ignored(Why::OlderThanResolve));
+    clock.shift(TimeDelta::minutes(2));
+    let again = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
+    assert_eq!(again.outcome, Outcome::Opened);
+    assert_ne!(again.incident, opened.incident);
+    let repeated = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
+    assert_eq!((repeated.outcome, repeated.incident), (Outcome::Repeated, again.incident));
+    let stale = world.one("g", vec![world.ends("db1", 0, 240)]).await;
+    assert_eq!(stale.outcome, Outcome::Ignored(Why::OlderThanFiring));
+    let over = world.one("g", vec![world.ends("db1", 0, 480)]).await;
+    assert_eq!((over.outcome, over.incident), (Outcome::Resolved, again.incident));
+    assert_eq!(world.incidents().await, 2);
+}
+
+#[tokio::test]
+async fn nothing_is_resolved_while_more_fires_than_is_named() {
+    let world = World::new().await;
+    let one = async |notification| notify(&world.test.db, &world.source, notification).await.unwrap()[0];
+    let cut = |signals| Notification {
+        truncated: 2,
+        group_status: Some(AlertStatus::Firing),
+        ..notification("g", signals)
+    };
+    let opened = one(cut(vec![world.fires("db1", "critical", 0)])).await;
+    let noted = one(cut(vec![world.ends("db1", 0, 10)])).await;
+    assert_eq!((noted.outcome, noted.incident), (Outcome::Noted, opened.incident));
+    let comments = world.comments(opened.incident).await;
+    assert!(comments[0].contains("does not name all of them"), "{comments:?}");
+    let said = Notification {
+        group_status: Some(AlertStatus::Firing),
+        ..notification("g", vec![world.ends("db1", 0, 10)])
+    };
+    one(said).await;
+    assert!(world.ticket(opened.incident).await.status.is_open());
+
+    // All that is left is named, and over; what was cut off before is unknown here.
+    let all = vec![world.ends("db1", 0, 10), world.ends("db2", 0, 20)];
+    let whole = Notification { group_status: Some(AlertStatus::Resolved), ..notification("g", all) };
+    let resolved = one(whole).await;
+    assert_eq!((resolved.outcome, resolved.incident), (Outcome::Resolved, opened.incident));
+    assert_eq!(world.ticket(opened.incident).await.status, Status::Resolved);
+    assert_eq!(world.incidents().await, 1);
+}
+
+#[tokio::test]
+async fn a_worse_alert_never_lowers_what_an_escalation_has_raised() {
+    let world = World::new().await;
+    let opened = world.one("g", vec![world.fires("db1", "warning", 0)]).await;
+    let actor = Actor::system(world.organization.id, "test");
+    let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
+    let id = opened.incident.unwrap();
+    let critical =
+        actions::tickets::set_priority(&mut tx, &actor, id, Priority::Critical, Some("nobody reacts"));
+    critical.await.unwrap();
+    tx.commit().await.unwrap();
+    let ticket = world.ticket(opened.incident).await;
+    assert_eq!((ticket.priority, ticket.impact), (Priority::Critical, domain::ticket::Level::Medium));
+
+    // high/medium is `high` by the matrix.
+    world.one("g", vec![world.fires("db1", "warning", 0), world.fires("db2", "error", 5)]).await;
+    let ticket = world.ticket(opened.incident).await;
+    assert_eq!((ticket.priority, ticket.impact), (Priority::Critical, domain::ticket::Level::High));
+    let comments = world.comments(opened.incident).await;
+    assert!(comments.last().unwrap().contains("the priority stays critical"), "{comments:?}");
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ mod group;
 mod severity;
 mod words;
 
-pub use episode::{Decision, Episode, Why, decide};
+pub use episode::{Decision, End, Episode, OVERTAKEN_BY_AT_MOST, Why, decide};
 pub use group::{GroupChange, GroupState, IncidentMove, judge_group};
 pub use severity::{Grading, InvalidSeverityMap, SeverityMap};
 pub use words::{description, group_comment, group_title, note_of_resolution};
@@ -72,10 +72,19 @@ pub struct Notification {
     pub url: Option<String>,
     /// How many alerts the sender left out.
     pub truncated: u64,
+    /// What the sender says of the whole group, if it does.
+    pub group_status: Option<AlertStatus>,
     pub signals: Vec<Signal>,
 }
 
 impl Notification {
+    /// More fires in the group than the payload names, or may do so: alerts were left out, or the group is said to fire while
+    /// none of the named ones does. Their end cannot be told from what is here.
+    pub fn has_unnamed(&self) -> bool {
+        let names_a_firing = || self.signals.iter().any(|signal| signal.status == AlertStatus::Firing);
+        self.truncated > 0 || (self.group_status == Some(AlertStatus::Firing) && !names_a_firing())
+    }
+
     /// The signals by the incident they belong to, each with its key.
     pub fn groups(&self, grouping: Grouping) -> BTreeMap<String, Vec<&Signal>> {
         let mut groups: BTreeMap<String, Vec<&Signal>> = BTreeMap::new();

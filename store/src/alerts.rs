@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
-use domain::alert::{AlertStatus, Episode};
+use domain::alert::{AlertStatus, End, Episode};
 use domain::{AlertId, AlertSourceId, TicketId};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -13,6 +13,8 @@ pub struct Group {
     pub id: Uuid,
     /// The latest one; may be closed.
     pub incident: Option<TicketId>,
+    /// More may have fired than the last payload named.
+    pub has_unnamed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -29,7 +31,9 @@ pub struct Alert {
     pub source_url: Option<String>,
     pub starts_at: DateTime<Utc>,
     pub latest_start_at: DateTime<Utc>,
+    pub firing_received_at: Option<DateTime<Utc>>,
     pub ends_at: Option<DateTime<Utc>>,
+    pub latest_end: Option<End>,
     pub received_count: i64,
     pub first_received_at: DateTime<Utc>,
     pub last_received_at: DateTime<Utc>,
@@ -38,7 +42,11 @@ pub struct Alert {
 
 impl Alert {
     pub fn episode(&self) -> Episode {
-        Episode { latest_start_at: self.latest_start_at, ends_at: self.ends_at }
+        Episode {
+            latest_start_at: self.latest_start_at,
+            firing_received_at: self.firing_received_at,
+            end: self.latest_end,
+        }
     }
 }
 
@@ -55,7 +63,10 @@ struct Row {
     source_url: Option<String>,
     starts_at: DateTime<Utc>,
     latest_start_at: DateTime<Utc>,
+    firing_received_at: Option<DateTime<Utc>>,
     ends_at: Option<DateTime<Utc>>,
+    latest_end_at: Option<DateTime<Utc>>,
+    latest_end_received_at: Option<DateTime<Utc>>,
     received_count: i64,
     first_received_at: DateTime<Utc>,
     last_received_at: DateTime<Utc>,
@@ -79,7 +90,12 @@ impl TryFrom<Row> for Alert {
             source_url: row.source_url,
             starts_at: row.starts_at,
             latest_start_at: row.latest_start_at,
+            firing_received_at: row.firing_received_at,
             ends_at: row.ends_at,
+            latest_end: row
+                .latest_end_at
+                .zip(row.latest_end_received_at)
+                .map(|(at, received_at)| End { at, received_at }),
             received_count: row.received_count,
             first_received_at: row.first_received_at,
             last_received_at: row.last_received_at,
@@ -96,7 +112,7 @@ pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Resul
          values ($1, $2, $3, $4, $5, $5)
          on conflict on constraint alert_groups_group_key_key
          do update set last_received_at = greatest(alert_groups.last_received_at, excluded.last_received_at)
-         returning id, incident_id",
+         returning id, incident_id, has_unnamed",
         Uuid::now_v7(),
         organization.0,
         source.0,
@@ -105,18 +121,31 @@ pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Resul
     )
     .fetch_one(&mut **tx)
     .await?;
-    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into) })
+    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into), has_unnamed: row.has_unnamed })
+}
+
+/// Remembers whether more may fire in the group than its last payload named.
+pub async fn set_unnamed(tx: &mut Tx, group: Uuid, has_unnamed: bool) -> Result<()> {
+    sqlx::query!("update alert_groups set has_unnamed = $2 where id = $1", group, has_unnamed)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Locks further groups, in one order for everybody.
 pub async fn lock_groups(tx: &mut Tx, ids: &[Uuid]) -> Result<Vec<Group>> {
     let rows = sqlx::query!(
-        "select id, incident_id from alert_groups where id = any($1) order by id for update",
+        "select id, incident_id, has_unnamed from alert_groups where id = any($1) order by id for update",
         ids
     )
     .fetch_all(&mut **tx)
     .await?;
-    Ok(rows.into_iter().map(|row| Group { id: row.id, incident: row.incident_id.map(Into::into) }).collect())
+    let group = |incident: Option<Uuid>, id, has_unnamed| Group {
+        id,
+        incident: incident.map(Into::into),
+        has_unnamed,
+    };
+    Ok(rows.into_iter().map(|row| group(row.incident_id, row.id, row.has_unnamed)).collect())
 }
 
 /// The latest episode of each fingerprint, and all that fires in the groups.
@@ -129,8 +158,8 @@ pub async fn current(
     sqlx::query_as!(
         Row,
         r#"select a.id, a.source_id, a.group_id, a.fingerprint, a.status, a.severity, a.title, a.description, a.labels,
-                  a.source_url, a.starts_at, a.latest_start_at, a.ends_at, a.received_count, a.first_received_at,
-                  a.last_received_at, a.incident_id
+                  a.source_url, a.starts_at, a.latest_start_at, a.firing_received_at, a.ends_at, a.latest_end_at,
+                  a.latest_end_received_at, a.received_count, a.first_received_at, a.last_received_at, a.incident_id
              from alerts a
             where a.id in (
                       select latest.id
@@ -166,24 +195,27 @@ pub async fn save(tx: &mut Tx, alerts: &[Alert], incidents: &[(Uuid, TicketId)])
     sqlx::query!(
         "with moved as (
              update alert_groups g set incident_id = u.incident_id
-               from unnest($19::uuid[], $20::uuid[]) as u(group_id, incident_id) where g.id = u.group_id)
+               from unnest($22::uuid[], $23::uuid[]) as u(group_id, incident_id) where g.id = u.group_id)
          insert into alerts (id, organization_id, source_id, group_id, fingerprint, status, severity, title, description,
                              labels, source_url, starts_at, latest_start_at, ends_at, received_count, first_received_at,
-                             last_received_at, incident_id)
+                             last_received_at, incident_id, firing_received_at, latest_end_at, latest_end_received_at)
          select u.id, $1, u.source_id, u.group_id, u.fingerprint, u.status, u.severity, u.title, u.description, u.labels,
                 u.source_url, u.starts_at, u.latest_start_at, u.ends_at, u.received_count, u.first_received_at,
-                u.last_received_at, u.incident_id
+                u.last_received_at, u.incident_id, u.firing_received_at, u.latest_end_at, u.latest_end_received_at
            from unnest($2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
                        $10::jsonb[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::timestamptz[], $15::int8[],
-                       $16::timestamptz[], $17::timestamptz[], $18::uuid[])
+                       $16::timestamptz[], $17::timestamptz[], $18::uuid[], $19::timestamptz[], $20::timestamptz[],
+                       $21::timestamptz[])
              as u(id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
-                  latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id)
+                  latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id,
+                  firing_received_at, latest_end_at, latest_end_received_at)
          on conflict on constraint alerts_pkey do update
             set status = excluded.status, severity = excluded.severity, title = excluded.title,
                 description = excluded.description, labels = excluded.labels, source_url = excluded.source_url,
                 latest_start_at = excluded.latest_start_at, ends_at = excluded.ends_at,
                 received_count = excluded.received_count, last_received_at = excluded.last_received_at,
-                incident_id = excluded.incident_id",
+                incident_id = excluded.incident_id, firing_received_at = excluded.firing_received_at,
+                latest_end_at = excluded.latest_end_at, latest_end_received_at = excluded.latest_end_received_at",
         organization.0,
         &column(alerts, |a| a.id.0),
         &column(alerts, |a| a.source.0),
@@ -202,6 +234,9 @@ pub async fn save(tx: &mut Tx, alerts: &[Alert], incidents: &[(Uuid, TicketId)])
         &column(alerts, |a| a.first_received_at),
         &column(alerts, |a| a.last_received_at),
         &column(alerts, |a| a.incident.map(|id| id.0)) as &[Option<Uuid>],
+        &column(alerts, |a| a.firing_received_at) as &[Option<DateTime<Utc>>],
+        &column(alerts, |a| a.latest_end.map(|end| end.at)) as &[Option<DateTime<Utc>>],
+        &column(alerts, |a| a.latest_end.map(|end| end.received_at)) as &[Option<DateTime<Utc>>],
         &groups,
         &incidents,
     )
@@ -232,7 +267,8 @@ pub async fn list(
     sqlx::query_as!(
         Row,
         "select id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
-                latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id
+                latest_start_at, firing_received_at, ends_at, latest_end_at, latest_end_received_at, received_count,
+                first_received_at, last_received_at, incident_id
            from alerts
           where organization_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or status = $3)
             and ($4::text is null or severity = $4) and ($5::text is null or fingerprint = $5)
@@ -260,7 +296,8 @@ pub async fn get(tx: &mut Tx, id: AlertId) -> Result<Alert> {
     sqlx::query_as!(
         Row,
         "select id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
-                latest_start_at, ends_at, received_count, first_received_at, last_received_at, incident_id
+                latest_start_at, firing_received_at, ends_at, latest_end_at, latest_end_received_at, received_count,
+                first_received_at, last_received_at, incident_id
            from alerts where id = $1",
         id.0
     )

@@ -90,11 +90,12 @@ pub async fn get(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
 
 /// Reads it and keeps others from changing it until the transaction ends.
 pub async fn lock(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
-    select!("where id = $1 for no key update", id.0)
+    // Two statements: one that waited for the lock would see the new row with the windows and holidays of before.
+    sqlx::query_scalar!("select id from business_calendars where id = $1 for no key update", id.0)
         .fetch_optional(&mut **tx)
         .await?
-        .ok_or(Error::NotFound)?
-        .try_into()
+        .ok_or(Error::NotFound)?;
+    get(tx, id).await
 }
 
 /// Newest first, at most `limit`, after the position `(created_at, id)`.

@@ -1,6 +1,6 @@
 //! What the rules decided for a group, done to its incident.
 
-use super::{Concern, Ingested, Outcome};
+use super::{Concern, Ingested, Outcome, Rest};
 use crate::tickets::{self, NewComment, NewTicket, TicketPatch};
 use crate::{Result, alerts::incident::IncidentMove::*};
 use chrono::TimeDelta;
@@ -20,10 +20,12 @@ pub(super) async fn settle(
     source: &AlertSource,
     notification: &Notification,
     concern: &Concern<'_>,
-    firing: usize,
+    rest: Rest,
 ) -> Result<Ingested> {
+    let Rest { firing, unnamed } = rest;
+    let unnamed_ended = concern.group.has_unnamed && !unnamed;
     // Repetitions are the bulk of what arrives, and need no look at the ticket.
-    let may_move = concern.change.started + concern.change.ended > 0 || rises(concern);
+    let may_move = concern.change.started + concern.change.ended > 0 || rises(concern) || unnamed_ended;
     let ticket = match concern.group.incident {
         Some(id) if may_move => Some(store::tickets::lock(tx, id).await?),
         _ => None,
@@ -33,6 +35,8 @@ pub(super) async fn settle(
         resolved_at: ticket.as_ref().and_then(|ticket| ticket.resolved_at),
         graded: concern.graded,
         firing,
+        unnamed,
+        was_unnamed: concern.group.has_unnamed,
     };
     let reopen_within = TimeDelta::seconds(source.reopen_within_seconds.into());
     let judged = judge_group(&state, &concern.change, source.auto_resolve, reopen_within, tx.now());
@@ -46,12 +50,13 @@ pub(super) async fn settle(
         (Reopen, Some(ticket)) => {
             tickets::reopen(tx, actor, ticket.id, Some("the alert fires again")).await?;
             raise(tx, actor, &ticket, concern.change.worst).await?;
-            comment(tx, actor, &ticket, &group_comment(&started, &concern.ended, firing, None)).await?;
+            comment(tx, actor, &ticket, &group_comment(&started, &concern.ended, firing, unnamed, None))
+                .await?;
             (Outcome::Reopened, Some(ticket.id))
         }
         (Join { raise: raised }, Some(ticket)) => {
             let raised = raise(tx, actor, &ticket, raised).await?;
-            let text = group_comment(&started, &concern.ended, firing, raised.as_deref());
+            let text = group_comment(&started, &concern.ended, firing, unnamed, raised.as_deref());
             comment(tx, actor, &ticket, &text).await?;
             (Outcome::Joined, Some(ticket.id))
         }
@@ -60,7 +65,7 @@ pub(super) async fn settle(
             (Outcome::Resolved, Some(ticket.id))
         }
         (NoteEnd, Some(ticket)) => {
-            comment(tx, actor, &ticket, &group_comment(&[], &concern.ended, firing, None)).await?;
+            comment(tx, actor, &ticket, &group_comment(&[], &concern.ended, firing, unnamed, None)).await?;
             (Outcome::Noted, Some(ticket.id))
         }
         (_, _) => (unmoved(concern), concern.group.incident),
@@ -99,7 +104,8 @@ fn new_incident(
     }
 }
 
-/// Raises impact and urgency, never lowers them: what a person has set higher stays. Answers what it did, in words.
+/// Raises impact and urgency, and never lowers them or the priority: what a person or an escalation has set higher stays.
+/// Answers what it did, in words.
 async fn raise(tx: &mut Tx, actor: &Actor, ticket: &Ticket, to: Option<Grading>) -> Result<Option<String>> {
     let Some(to) = to else { return Ok(None) };
     let now = Grading { impact: ticket.impact, urgency: ticket.urgency };
@@ -107,10 +113,18 @@ async fn raise(tx: &mut Tx, actor: &Actor, ticket: &Ticket, to: Option<Grading>)
     if raised == now {
         return Ok(None);
     }
-    let patch =
-        TicketPatch { impact: Some(raised.impact), urgency: Some(raised.urgency), ..TicketPatch::default() };
+    let patch = TicketPatch {
+        impact: Some(raised.impact),
+        urgency: Some(raised.urgency),
+        priority_at_least: Some(ticket.priority),
+        ..TicketPatch::default()
+    };
     let after = tickets::update(tx, actor, ticket.id, patch).await?;
-    Ok(Some(format!("more severe now: priority raised from {} to {}", ticket.priority, after.priority)))
+    Ok(Some(if after.priority == ticket.priority {
+        format!("more severe now: the priority stays {}", after.priority)
+    } else {
+        format!("more severe now: priority raised from {} to {}", ticket.priority, after.priority)
+    }))
 }
 
 async fn comment(tx: &mut Tx, actor: &Actor, ticket: &Ticket, text: &str) -> Result<()> {

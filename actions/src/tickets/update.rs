@@ -5,7 +5,7 @@ use super::change::{self, Note};
 use super::{people, see, status};
 use crate::{Error, Result};
 use domain::permission::{self, Permission};
-use domain::ticket::{Level, Status, text};
+use domain::ticket::{Level, Priority, Status, text};
 use domain::{Actor, TeamId, TicketId, UserId};
 use store::Tx;
 use store::tickets::Ticket;
@@ -17,6 +17,8 @@ pub struct TicketPatch {
     pub description: Option<String>,
     pub impact: Option<Level>,
     pub urgency: Option<Level>,
+    /// With `impact` or `urgency`: the priority that follows from them must not be lower than this.
+    pub priority_at_least: Option<Priority>,
     pub status: Option<Status>,
     pub resolution: Option<String>,
     pub requester: Option<Option<UserId>>,
@@ -42,7 +44,8 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: TicketId, patch: TicketPatch
     if patch.impact.is_some() || patch.urgency.is_some() {
         after.impact = patch.impact.unwrap_or(after.impact);
         after.urgency = patch.urgency.unwrap_or(after.urgency);
-        after.priority = store::priority_matrix::get(tx).await?.priority(after.impact, after.urgency);
+        let priority = store::priority_matrix::get(tx).await?.priority(after.impact, after.urgency);
+        after.priority = patch.priority_at_least.map_or(priority, |least| least.higher(priority));
     }
     if patch.assignee.is_some() || patch.team.is_some() {
         permission::check(actor, Permission::TicketsAssign)?;

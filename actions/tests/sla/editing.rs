@@ -70,6 +70,34 @@ async fn an_edited_policy_reaches_tickets_that_are_open() {
     assert_eq!((stored.clock.due_at, stored.policy), (None, None));
 }
 
+/// Who waited for the calendar sees all of what the other one wrote, and cannot write old hours over it.
+#[tokio::test]
+async fn two_edits_of_a_calendar_follow_each_other() {
+    let (db, acme) = house().await;
+    let mut tx = db.db.begin(acme.id).await.unwrap();
+    let hours = calendars::create(&mut tx, &acme.admin, calendar(&WEEK)).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let mut first = db.db.begin(acme.id).await.unwrap();
+    let monday = calendar(&[Weekday::Mon]);
+    calendars::replace(&mut first, &acme.admin, hours.id, None, monday).await.unwrap();
+    let second = tokio::spawn({
+        let (db, id) = (db.db.clone(), acme.id);
+        async move {
+            let mut tx = db.begin(id).await.unwrap();
+            store::calendars::lock(&mut tx, hours.id).await.unwrap()
+        }
+    });
+    let mut owner = db.owner().await;
+    let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')";
+    while !sqlx::query_scalar::<_, bool>(waits).fetch_one(&mut owner).await.unwrap() {
+        tokio::task::yield_now().await;
+    }
+    first.commit().await.unwrap();
+    let seen = second.await.unwrap();
+    assert_eq!((seen.version, seen.windows), (2, vec![(Weekday::Mon, Window::WHOLE_DAY)]));
+}
+
 #[tokio::test]
 async fn a_policy_that_comes_later_knows_of_pauses_before() {
     let (db, acme) = house().await;

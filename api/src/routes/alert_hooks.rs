@@ -7,13 +7,14 @@ use actions::alerts::count;
 use actions::credentials::hash_token;
 use actions::jobs::IngestAlert;
 use axum::Json;
-use axum::body::Bytes;
+use axum::body::{Body, BodyDataStream, Bytes};
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, StatusCode, header};
+use chrono::{DateTime, Utc};
 use connectors::monitoring::InvalidPayload;
 use domain::InboxId;
-use domain::alert::AlertSourceKind;
+use domain::alert::{AlertSourceKind, Notification};
+use futures::TryStreamExt;
 use serde::Serialize;
 use serde_json::json;
 use std::collections::HashMap;
@@ -45,7 +46,8 @@ struct AlertAccepted {
 /// Receive alerts
 ///
 /// 202 after the payload is durable. A payload that cannot be used gets 400 with what is wrong, and is kept too, to be
-/// replayed after a fix. 503 with Retry-After when nothing can be kept.
+/// replayed after a fix. Of one that is too large (413) the inbox keeps that it came. 503 with Retry-After when nothing can be
+/// kept.
 #[utoipa::path(post, path = "/hooks/{kind}/{token}", tag = "hooks", request_body = serde_json::Value, security(()),
     params(("kind" = String, Path, description = "alertmanager or generic"), ("token" = String, Path)),
     responses((status = 202, body = AlertAccepted)))]
@@ -53,23 +55,30 @@ async fn receive(
     State(state): State<AppState>,
     ApiPath((kind, token)): ApiPath<(String, String)>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> ApiResult<(StatusCode, Json<AlertAccepted>)> {
     let kind = known(&kind)?;
-    let body = body.map_err(|error| Problem::of_status(error.status(), &error.body_text()))?;
-    let mut tx = state.db.begin_presenting(&hash_token(&token)).await?;
-    let source = match store::alert_sources::by_token_hash(&mut tx, &hash_token(&token)).await {
-        Ok(source) if source.kind == kind => source,
-        Ok(_) | Err(store::Error::NotFound) => return Err(nobody()),
-        Err(error) => return Err(error.into()),
-    };
-    if !source.is_active {
-        return Err(Problem::forbidden("this alert source is switched off"));
+    let limit = state.settings.upload_limit;
+    // A usual payload is here before the database is asked; more is taken only from senders that we know.
+    let mut body = Incoming::of(body);
+    body.read(state.settings.body_limit.min(limit)).await?;
+    let (mut tx, source) = identify(&state, kind, &token).await?;
+    let now = tx.now();
+    if body.is_whole {
+        tx.enter(source.organization).await?;
+    } else {
+        // Nothing is held while the rest comes in.
+        tx.rollback().await?;
+        body.read(limit).await?;
+        if !body.is_whole {
+            return Err(too_large(&state, &source, &headers, body.drain(limit).await?).await?);
+        }
+        tx = state.db.begin(source.organization).await?;
     }
-    within_rate(&source)?;
-    tx.enter(source.organization).await?;
+    let body = Bytes::from(body.kept);
+    let read = parse(kind, body.clone(), now).await?;
     let payload = Payload { source: &source, headers: &headers, body: &body };
-    if let Err(invalid) = connectors::monitoring::parse(kind, &body, tx.now()) {
+    if let Err(invalid) = read {
         return Err(refuse(tx, &payload, invalid).await?);
     }
     let id = keep(&mut tx, &payload).await?;
@@ -78,6 +87,79 @@ async fn receive(
     tx.commit().await?;
     let job = jobs.first().map_or_else(Uuid::nil, |job| job.0);
     Ok((StatusCode::ACCEPTED, Json(AlertAccepted { inbox: id.0, job })))
+}
+
+/// The source, in a transaction that has not entered its organization yet.
+async fn identify(state: &AppState, kind: AlertSourceKind, token: &str) -> ApiResult<(Tx, AlertSource)> {
+    let hash = hash_token(token);
+    let mut tx = state.db.begin_presenting(&hash).await?;
+    let source = match store::alert_sources::by_token_hash(&mut tx, &hash).await {
+        Ok(source) if source.kind == kind => source,
+        Ok(_) | Err(store::Error::NotFound) => return Err(nobody()),
+        Err(error) => return Err(error.into()),
+    };
+    if !source.is_active {
+        return Err(Problem::forbidden("this alert source is switched off"));
+    }
+    within_rate(&source)?;
+    Ok((tx, source))
+}
+
+/// A body as far as it has been read.
+struct Incoming {
+    stream: BodyDataStream,
+    kept: Vec<u8>,
+    is_whole: bool,
+}
+
+impl Incoming {
+    fn of(body: Body) -> Incoming {
+        Incoming { stream: body.into_data_stream(), kept: Vec::new(), is_whole: false }
+    }
+
+    async fn next(&mut self) -> ApiResult<Option<Bytes>> {
+        let broken = |_| Problem::bad_request("the body did not arrive completely");
+        self.stream.try_next().await.map_err(broken)
+    }
+
+    /// Until the end, or until there is more than `limit`.
+    async fn read(&mut self, limit: usize) -> ApiResult<()> {
+        while !self.is_whole && self.kept.len() <= limit {
+            match self.next().await? {
+                Some(piece) => self.kept.extend_from_slice(&piece),
+                None => self.is_whole = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// Throws the rest away, for a while: a sender that is cut off sees a broken connection and not our answer. Answers the
+    /// size.
+    async fn drain(mut self, limit: usize) -> ApiResult<usize> {
+        let mut size = self.kept.len();
+        self.kept = Vec::new();
+        while size <= limit.saturating_mul(4) {
+            match self.next().await? {
+                Some(piece) => size += piece.len(),
+                None => break,
+            }
+        }
+        Ok(size)
+    }
+}
+
+/// Large payloads take a while to parse; the runtime has other things to do.
+async fn parse(
+    kind: AlertSourceKind,
+    body: Bytes,
+    now: DateTime<Utc>,
+) -> ApiResult<Result<Notification, InvalidPayload>> {
+    if body.len() < 64 * 1024 {
+        return Ok(connectors::monitoring::parse(kind, &body, now));
+    }
+    tokio::task::spawn_blocking(move || connectors::monitoring::parse(kind, &body, now))
+        .await
+        .map_err(|error| Problem::internal(&error))
 }
 
 struct Payload<'a> {
@@ -120,6 +202,37 @@ async fn keep(tx: &mut Tx, payload: &Payload<'_>) -> ApiResult<InboxId> {
     };
     inbox::keep(tx, &new).await?;
     Ok(id)
+}
+
+/// The sender will not try again: that something came, and was not taken, is kept where people look.
+async fn too_large(
+    state: &AppState,
+    source: &AlertSource,
+    headers: &HeaderMap,
+    size: usize,
+) -> ApiResult<Problem> {
+    let limit = state.settings.upload_limit;
+    let mut tx = state.db.begin(source.organization).await?;
+    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let told = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    let size = told.unwrap_or(size as u64);
+    let id = InboxId::new();
+    let new = NewInbox {
+        id,
+        source: source.kind.as_str(),
+        channel_id: source.id.0,
+        unique_key: &id.to_string(),
+        content_type: text(header::CONTENT_TYPE).unwrap_or("application/json"),
+        raw: b"",
+        headers: json!({"user_agent": text(header::USER_AGENT), actions::inbox::NOT_KEPT: size}),
+    };
+    inbox::keep(&mut tx, &new).await?;
+    let reason = format!("the payload had {size} bytes, and at most {limit} are taken: it was not kept");
+    inbox::finish(&mut tx, id, Status::Failed, Some(&reason), None).await?;
+    tx.commit().await?;
+    count(source.kind, "invalid");
+    let detail = format!("a payload may have at most {limit} bytes (that it came is in the inbox as {id})");
+    Ok(Problem::payload_too_large(detail))
 }
 
 async fn refuse(mut tx: Tx, payload: &Payload<'_>, invalid: InvalidPayload) -> ApiResult<Problem> {

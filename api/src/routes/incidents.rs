@@ -326,6 +326,7 @@ async fn change(
         description: body.description,
         impact: body.impact,
         urgency: body.urgency,
+        priority_at_least: None,
         status: body.status,
         resolution: body.resolution,
         requester,

@@ -5,6 +5,7 @@ mod audit;
 mod auth;
 mod contract;
 mod foundation;
+mod hooks;
 mod incidents;
 mod live;
 mod notifications;

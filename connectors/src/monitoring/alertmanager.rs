@@ -32,6 +32,8 @@ pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, In
         None if document.is_object() => reader.fault("/alerts", "missing: expected an array of alerts"),
         None => {}
     }
+    // Not needed, and so no other word for it is a fault.
+    let group_status = payload.get("status").and_then(Value::as_str).and_then(|status| status.parse().ok());
     let annotations = reader.labels(payload, "", "commonAnnotations");
     let common = reader.labels(payload, "", "commonLabels");
     let title = first(&annotations, &["summary", "title"]).or_else(|| {
@@ -45,6 +47,7 @@ pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, In
         title: title.map(|title| one_line(&title, 500)),
         url: reader.text(payload, "", "externalURL"),
         truncated: payload.get("truncatedAlerts").and_then(Value::as_u64).unwrap_or(0),
+        group_status,
         signals,
     };
     reader.finish(notification)
@@ -159,8 +162,25 @@ mod tests {
     fn reads_a_mixed_group_that_was_cut() {
         let notification = parse(PARTLY, now()).unwrap();
         assert_eq!(notification.truncated, 7);
+        assert!(notification.has_unnamed());
         let statuses: Vec<_> = notification.signals.iter().map(|signal| signal.status).collect();
         assert_eq!(statuses, [AlertStatus::Firing, AlertStatus::Resolved]);
+    }
+
+    #[test]
+    fn a_group_that_fires_without_naming_what_does() {
+        let read = |group: &str, alert: &str, truncated: u64| {
+            let body = format!(
+                r#"{{"status": "{group}", "truncatedAlerts": {truncated},
+                     "alerts": [{{"status": "{alert}", "labels": {{"alertname": "A"}}}}]}}"#
+            );
+            parse(body.as_bytes(), now()).unwrap().has_unnamed()
+        };
+        assert!(read("firing", "resolved", 0));
+        assert!(read("firing", "firing", 2));
+        assert!(read("resolved", "resolved", 2));
+        assert!(!read("firing", "firing", 0));
+        assert!(!read("resolved", "resolved", 0));
     }
 
     #[test]

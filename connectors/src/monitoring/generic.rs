@@ -45,8 +45,14 @@ const RESOLVED: [&str; 11] = [
 pub fn parse(body: &[u8], received_at: DateTime<Utc>) -> Result<Notification, InvalidPayload> {
     let document = document(body)?;
     let mut reader = Reader::default();
-    let mut notification =
-        Notification { group_key: None, title: None, url: None, truncated: 0, signals: Vec::new() };
+    let mut notification = Notification {
+        group_key: None,
+        title: None,
+        url: None,
+        truncated: 0,
+        group_status: None,
+        signals: Vec::new(),
+    };
     let Value::Object(payload) = &document else {
         reader.fault("", format!("expected an object, got {}", kind_of(&document)));
         return reader.finish(notification);

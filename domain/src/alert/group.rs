@@ -15,6 +15,9 @@ pub struct GroupState {
     /// a repetition does not argue with that.
     pub graded: Option<Grading>,
     pub firing: usize,
+    /// More may fire than we are told of (`Notification::has_unnamed`): now, and after the payload before.
+    pub unnamed: bool,
+    pub was_unnamed: bool,
 }
 
 /// What the payload brought.
@@ -38,7 +41,7 @@ pub enum IncidentMove {
         raise: Option<Grading>,
     },
     Resolve,
-    /// Some, but not all, are over; or all are, and the source does not resolve.
+    /// Some, but not all, are over; or all that we know of; or all are, and the source does not resolve.
     NoteEnd,
     Nothing,
 }
@@ -70,8 +73,13 @@ pub fn judge_group(
     if !open {
         return IncidentMove::Nothing;
     }
+    // The end of what was never named shows only in that nothing is unnamed any more.
+    let unnamed_ended = state.was_unnamed && !state.unnamed;
+    if (change.ended > 0 || unnamed_ended) && state.firing == 0 && !state.unnamed && auto_resolve {
+        return IncidentMove::Resolve;
+    }
     if change.ended > 0 {
-        return if state.firing == 0 && auto_resolve { IncidentMove::Resolve } else { IncidentMove::NoteEnd };
+        return IncidentMove::NoteEnd;
     }
     match raise {
         Some(_) => IncidentMove::Join { raise },
@@ -100,7 +108,7 @@ mod tests {
     fn judge(incident: Option<Status>, firing: usize, change: GroupChange) -> IncidentMove {
         let resolved_at = (incident == Some(Status::Resolved)).then_some(DateTime::UNIX_EPOCH);
         let graded = incident.map(|_| LOW);
-        let state = GroupState { incident, resolved_at, graded, firing };
+        let state = GroupState { incident, resolved_at, graded, firing, unnamed: false, was_unnamed: false };
         let now = DateTime::UNIX_EPOCH + TimeDelta::minutes(10);
         judge_group(&state, &change, true, TimeDelta::minutes(5), now)
     }
@@ -135,11 +143,36 @@ mod tests {
             resolved_at: Some(DateTime::UNIX_EPOCH),
             graded: Some(LOW),
             firing: 1,
+            unnamed: false,
+            was_unnamed: false,
         };
         let judged = judge_group(&state, &STARTED, true, TimeDelta::minutes(11), now);
         assert_eq!(judged, IncidentMove::Reopen);
         let state = GroupState { incident: Some(Status::New), resolved_at: None, firing: 0, ..state };
         assert_eq!(judge_group(&state, &ENDED, false, TimeDelta::zero(), now), IncidentMove::NoteEnd);
+    }
+
+    #[test]
+    fn while_more_fires_than_is_named_nothing_is_resolved() {
+        let state = GroupState {
+            incident: Some(Status::New),
+            resolved_at: None,
+            graded: Some(LOW),
+            firing: 0,
+            unnamed: true,
+            was_unnamed: false,
+        };
+        let judge = |state: &GroupState, change| {
+            judge_group(state, &change, true, TimeDelta::zero(), DateTime::UNIX_EPOCH)
+        };
+        assert_eq!(judge(&state, ENDED), IncidentMove::NoteEnd);
+        // The next payload leaves nothing out: what it names was over before, and so is the rest.
+        let nothing = GroupChange::default();
+        let state = GroupState { unnamed: false, was_unnamed: true, ..state };
+        assert_eq!(judge(&state, nothing), IncidentMove::Resolve);
+        assert_eq!(judge(&GroupState { firing: 1, ..state }, nothing), IncidentMove::Nothing);
+        let state = GroupState { was_unnamed: false, ..state };
+        assert_eq!(judge(&state, nothing), IncidentMove::Nothing);
     }
 
     #[test]

@@ -60,6 +60,7 @@ pub fn group_comment(
     joined: &[&Signal],
     ended: &[&Signal],
     still_firing: usize,
+    unnamed: bool,
     raised: Option<&str>,
 ) -> String {
     let mut out = String::new();
@@ -78,6 +79,9 @@ pub fn group_comment(
         out,
         "{}",
         match still_firing {
+            0 if unnamed =>
+                "none of the alerts we know of fires any more, but the sender does not name all of them"
+                    .to_owned(),
             0 => "no alert of this incident fires any more".to_owned(),
             1 => "1 alert of this incident is firing".to_owned(),
             n => format!("{n} alerts of this incident are firing"),
@@ -124,7 +128,14 @@ mod tests {
     }
 
     fn notification() -> Notification {
-        Notification { group_key: None, title: None, url: None, truncated: 3, signals: vec![] }
+        Notification {
+            group_key: None,
+            title: None,
+            url: None,
+            truncated: 3,
+            group_status: None,
+            signals: vec![],
+        }
     }
 
     #[test]
@@ -149,7 +160,7 @@ mod tests {
         let signals: Vec<_> = (0..100).map(|n| signal(&format!("alert {n}"))).collect();
         let all: Vec<_> = signals.iter().collect();
         assert!(description(&notification(), &all).contains("and 80 more alerts"));
-        let comment = group_comment(&all, &[], 100, Some("impact raised to high"));
+        let comment = group_comment(&all, &[], 100, false, Some("impact raised to high"));
         assert!(comment.lines().count() < 30);
         assert!(comment.ends_with("100 alerts of this incident are firing"));
     }

@@ -31,6 +31,11 @@ impl Priority {
         }
     }
 
+    /// The more pressing of the two.
+    pub fn higher(self, other: Priority) -> Priority {
+        if self.rank() <= other.rank() { self } else { other }
+    }
+
     /// 1 (critical) to 4 (low): for sorting, and because people say "a P1".
     pub fn rank(self) -> u8 {
         match self {
@@ -101,6 +106,12 @@ mod tests {
     #[test]
     fn raising_ends_at_critical() {
         assert_eq!(Priority::Low.raised().raised().raised().raised(), Priority::Critical);
+    }
+
+    #[test]
+    fn the_higher_is_the_more_pressing() {
+        assert_eq!(Priority::Critical.higher(Priority::High), Priority::Critical);
+        assert_eq!(Priority::Low.higher(Priority::Medium), Priority::Medium);
     }
 
     #[test]
