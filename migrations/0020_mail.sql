@@ -15,6 +15,8 @@ create table inbox (
     ticket_id       uuid,       -- what became of it, or what it belongs to
     processed_at    timestamptz,
     replays         integer     not null default 0,
+    rescues         integer     not null default 0, -- how often it was pending without a job, and got another
+    rescued_at      timestamptz,
     constraint inbox_unique_key unique (organization_id, source, channel_id, unique_key),
     constraint inbox_tenant_key unique (organization_id, id),
     constraint inbox_ticket_fkey foreign key (organization_id, ticket_id) references tickets (organization_id, id)

@@ -50,10 +50,13 @@ create table configuration_items (
     version             bigint      not null default 1,
     created_at          timestamptz not null,
     updated_at          timestamptz not null,
+    -- A tsvector holds 1 MiB, and a text can need twelve bytes of it for each of its characters: only the beginning of long
+    -- texts can be found. Of short attributes the values alone, of long ones the names too.
     search              tsvector    generated always as (
         setweight(to_tsvector('simple', name), 'A') || setweight(to_tsvector('simple', class), 'B')
-        || setweight(to_tsvector('simple', left(description, 100000)), 'C')
-        || setweight(jsonb_to_tsvector('simple', attributes, '["string", "numeric"]'), 'D')) stored,
+        || setweight(to_tsvector('simple', left(description, 30000)), 'C')
+        || setweight(case when length(attributes::text) <= 30000 then jsonb_to_tsvector('simple', attributes, '["string", "numeric"]')
+                          else to_tsvector('simple', left(attributes::text, 30000)) end, 'D')) stored,
     constraint configuration_items_tenant_key unique (organization_id, id),
     constraint configuration_items_category_fkey foreign key (organization_id, category_id) references ci_categories (organization_id, id),
     constraint configuration_items_source_fkey foreign key (organization_id, discovery_source_id)

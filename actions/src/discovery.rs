@@ -5,7 +5,7 @@ use crate::{Error, FieldError, Result, check, events};
 use domain::cmdb::{InventoryFormat, RunMode};
 use domain::inventory::{self, InventoryOptions};
 use domain::permission::{self, Permission};
-use domain::reconcile::{Defaults, Item, Plan, reconcile};
+use domain::reconcile::{Defaults, Item, Known, Plan, RowError, reconcile, verdict};
 use domain::{Actor, DiscoveryRunId, DiscoverySourceId, MASK};
 use queue::schedules::{self, ScheduleError};
 use queue::{JobId, NewJob, Schedule};
@@ -15,8 +15,6 @@ use store::discovery_sources::{AuthHeader, DiscoverySource};
 
 /// The class of items for which neither the inventory nor the source names one.
 const UNCLASSIFIED: &str = "unclassified";
-/// More items than these do not go missing all at once: an inventory that lists nothing is broken.
-const ALL_AT_ONCE: usize = 10;
 
 #[derive(Clone, Debug)]
 pub struct DiscoveryFields {
@@ -124,7 +122,7 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     } else if !matches!(scheme.as_deref(), None | Some("http" | "https" | "file")) {
         field(
             "/location",
-            "must be an http or https address, or the path of a file below RELAYDESK_DISCOVERY_DIR",
+            "must be an http or https address, or the path of a file below the organization's folder in RELAYDESK_DISCOVERY_DIR",
         );
     }
     let keys = &source.identification_keys;
@@ -201,7 +199,7 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
         let Some(why) = crate::stopped::why(tx, actor.organization, job.map(JobId)).await? else {
             return Err(busy(Some(run)));
         };
-        store::discovery_runs::finish(tx, run, Err(&why)).await?;
+        store::discovery_runs::finish(tx, run, None, Some(&why)).await?;
     }
     let run = DiscoveryRunId::new();
     match store::discovery_runs::insert(tx, run, id, mode, actor.user_id()).await {
@@ -215,30 +213,54 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
     Ok(Started { run, job })
 }
 
-/// What the inventory means for the configuration items as they are now; nothing is changed.
-pub async fn plan(tx: &mut Tx, source: &DiscoverySource, items: &[Item]) -> Result<Plan> {
-    let known = store::reconciliation::known(tx, source.id, &source.identification_keys).await?;
-    let class = source.options.default_class.clone().unwrap_or_else(|| UNCLASSIFIED.to_owned());
-    Ok(reconcile(items, &known, &Defaults { class }))
+/// What was read from an inventory.
+#[derive(Clone, Copy, Debug)]
+pub struct Listing<'a> {
+    pub items: &'a [Item],
+    /// Rows that could not be used, and the identifiers that they name all the same.
+    pub refused: &'a [RowError],
+    pub seen: &'a [(String, String)],
 }
 
-/// Plans and carries out, one organization's run at a time.
-pub async fn synchronize(
+#[derive(Clone, Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    /// Why it must not be carried out.
+    pub objection: Option<String>,
+}
+
+/// The configuration items as they are now, as far as they concern the source.
+pub async fn known(tx: &mut Tx, source: &DiscoverySource) -> Result<Vec<Known>> {
+    Ok(store::reconciliation::known(tx, source.id, &source.identification_keys).await?)
+}
+
+/// What the inventory means for them. Takes its time with many items: not on a thread of the runtime, and not in a
+/// transaction.
+pub fn plan(source: &DiscoverySource, listing: Listing<'_>, known: &[Known]) -> Planned {
+    let class = source.options.default_class.clone().unwrap_or_else(|| UNCLASSIFIED.to_owned());
+    let plan = reconcile(listing.items, listing.seen, known, &Defaults { class });
+    let objection = verdict(&plan, listing.refused, known, source.options.max_missing_percent).err();
+    Planned { plan, objection }
+}
+
+/// Carries a plan out, one organization's run at a time. [`Error::Stale`]: items have changed since they were read, and the
+/// plan is to be made anew; the transaction is to be rolled back.
+pub async fn carry_out(
     tx: &mut Tx,
     actor: &Actor,
     source: &DiscoverySource,
-    items: &[Item],
-) -> Result<Plan> {
+    planned: &Planned,
+) -> Result<()> {
     permission::check(actor, Permission::DiscoveryRun)?;
-    store::reconciliation::lock(tx).await?;
-    let plan = plan(tx, source, items).await?;
-    if items.is_empty() && plan.missing.len() > ALL_AT_ONCE {
-        let missing = plan.missing.len();
-        return Err(Error::conflict(format!(
-            "the inventory lists nothing, and {missing} items would go missing: nothing was changed"
-        )));
+    if let Some(objection) = &planned.objection {
+        return Err(Error::conflict(objection.clone()));
     }
-    store::reconciliation::apply(tx, source.id, &plan).await?;
+    let plan = &planned.plan;
+    store::reconciliation::lock(tx).await?;
+    match store::reconciliation::apply(tx, source.id, plan).await {
+        Err(store::Error::Stale) => return Err(Error::Stale),
+        result => result?,
+    }
     let payload = json!({
         "discovery_source": source.id,
         "name": source.name,
@@ -248,5 +270,5 @@ pub async fn synchronize(
         "missing": plan.missing.len(),
     });
     events::record(tx, actor, "discovery.finished", None, payload).await?;
-    Ok(plan)
+    Ok(())
 }

@@ -28,6 +28,9 @@ static LAST_MAIL: LazyLock<IntGauge> = LazyLock::new(|| {
 /// What a row whose body was too large has beside it: how many bytes it had. The row is there to be seen.
 pub const NOT_KEPT: &str = "not_kept_bytes";
 
+/// Jobs that a row gets from the sweep before it is set aside.
+const RESCUES: i32 = 3;
+
 /// What was said around a message; kept beside it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct MailEnvelope {
@@ -92,6 +95,22 @@ pub async fn replay(tx: &mut Tx, actor: &Actor, id: InboxId) -> Result<(Entry, q
     store::inbox::reset(tx, id).await?;
     let job = enqueue(tx, &entry.source, id).await?;
     Ok((store::inbox::entry(tx, id).await?, job))
+}
+
+/// A pending row whose job was cancelled or given up gets another; after a few of them it fails, where people see it. `rescues`:
+/// how often it got one already.
+pub async fn rescue(tx: &mut Tx, id: InboxId, rescues: i32) -> Result<()> {
+    let entry = store::inbox::get_for_update(tx, id).await?.entry;
+    if entry.status != Status::Pending {
+        return Ok(());
+    }
+    if rescues >= RESCUES {
+        let why = "its jobs were cancelled or given up time and again: see the dead jobs, then replay it";
+        return Ok(store::inbox::finish(tx, id, Status::Failed, Some(why), None).await?);
+    }
+    store::inbox::count_rescue(tx, id).await?;
+    enqueue(tx, &entry.source, id).await?;
+    Ok(())
 }
 
 /// Enqueues the job of a kept row; for the sweep too, when one got lost.

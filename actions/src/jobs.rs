@@ -178,7 +178,8 @@ impl Job for RunDiscovery {
     const TIMEOUT: Duration = Duration::from_secs(1800);
 }
 
-/// Safety net: finds deadlines that no timer judged, events that nobody reacted to, deliveries without a job.
+/// Safety net: finds deadlines that no timer judged, deliveries and kept messages or payloads without a job. Events have none:
+/// an event and its job are written together, and a reaction that failed for good is a dead job, which a person can retry.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Sweep {}
 impl Job for Sweep {

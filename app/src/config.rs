@@ -103,7 +103,7 @@ pub const SETTINGS: &[Setting] = &[
         "RELAYDESK_DISCOVERY_DIR",
         Some(""),
         "a folder that is there, or empty",
-        "The only folder from which discovery sources may read files; empty: none.",
+        "Below it lies a folder for each organization, named like its slug: the only one from which its discovery sources may read files; empty: none.",
     ),
     secret(
         "RELAYDESK_JWT_SECRET",

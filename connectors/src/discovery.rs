@@ -8,7 +8,7 @@ mod source;
 pub use source::{Location, ReadError, Reader};
 
 use domain::cmdb::InventoryFormat;
-use domain::inventory::InventoryOptions;
+use domain::inventory::{InventoryOptions, Refused};
 use domain::reconcile::{Item, RowError};
 use encoding_rs::Encoding;
 
@@ -26,14 +26,23 @@ pub struct Unreadable(pub String);
 pub struct Inventory {
     pub items: Vec<Item>,
     pub errors: Vec<RowError>,
+    /// Identifiers of the rows in `errors`: their items are there, though nothing can be read from them.
+    pub seen: Vec<(String, String)>,
 }
 
 impl Inventory {
-    fn add(&mut self, item: Result<Item, RowError>) {
+    fn add(&mut self, item: Result<Item, Refused>) {
         match item {
             Ok(item) => self.items.push(item),
-            Err(error) => self.errors.push(error),
+            Err(refused) => {
+                self.errors.push(refused.error);
+                self.seen.extend(refused.identifiers.into_iter().filter(|(_, value)| !value.is_empty()));
+            }
         }
+    }
+
+    fn refuse(&mut self, row: usize, error: String, identifiers: Vec<(String, String)>) {
+        self.add(Err(Refused { error: RowError { row, error }, identifiers }));
     }
 
     fn len(&self) -> usize {

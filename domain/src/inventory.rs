@@ -7,8 +7,12 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
 const MAX_ATTRIBUTES: usize = 300;
-/// Characters of one value.
+/// Bytes of one value as JSON.
 const MAX_VALUE: usize = 20_000;
+/// Bytes of all values of a row together: less than a person may write into an item (256 KiB).
+const MAX_ROW: usize = 200_000;
+/// Characters.
+const MAX_DESCRIPTION: usize = 100_000;
 
 /// How a source is to be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,17 @@ pub struct InventoryOptions {
     pub charset: Option<String>,
     /// The class of items whose inventory names none. Default: `unclassified`.
     pub default_class: Option<String>,
+    /// A run in which more of the source's items than this would go missing fails and changes nothing, 0 to 100; fewer than
+    /// ten always may. Default: 50.
+    pub max_missing_percent: Option<u8>,
+}
+
+/// A record that cannot be used. Its item is there all the same, as far as something identifies it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub error: RowError,
+    /// Key and value.
+    pub identifiers: Vec<(String, String)>,
 }
 
 /// Checks a mapping and the keys; `Err` names the place below the options.
@@ -56,7 +71,28 @@ pub fn check_mapping(options: &InventoryOptions) -> Result<(), (String, String)>
     if options.default_class.as_ref().is_some_and(|class| !(1..=100).contains(&class.chars().count())) {
         return Err(("/default_class".into(), "must have 1 to 100 characters".into()));
     }
+    if options.max_missing_percent.is_some_and(|percent| percent > 100) {
+        return Err(("/max_missing_percent".into(), "must be 0 to 100".into()));
+    }
     Ok(())
+}
+
+/// By what a record is recognised: for each of the keys what it says, empty if nothing.
+pub fn identifiers(
+    record: &Map<String, Value>,
+    keys: &[String],
+    options: &InventoryOptions,
+) -> Vec<(String, String)> {
+    let name = || field(record, options.mapping.get("name").map_or("name", String::as_str)).and_then(text);
+    keys.iter()
+        .map(|key| {
+            let theirs = options.mapping.get(&format!("identifiers.{key}")).unwrap_or(key);
+            let value = field(record, theirs).and_then(text);
+            // An item can be known by its name, whatever the inventory calls that.
+            let value = if key == "name" { value.or_else(name) } else { value };
+            (key.clone(), value.unwrap_or_default())
+        })
+        .collect()
 }
 
 /// One record of an inventory as an item. `keys`: the identification keys, the most trusted first.
@@ -65,7 +101,7 @@ pub fn item(
     record: &Map<String, Value>,
     keys: &[String],
     options: &InventoryOptions,
-) -> Result<Item, RowError> {
+) -> Result<Item, Refused> {
     let theirs = |ours: &'static str| options.mapping.get(ours).map_or(ours, String::as_str);
     let value = |ours: &'static str| field(record, theirs(ours));
     let name = value("name").and_then(text);
@@ -75,23 +111,25 @@ pub fn item(
     } else {
         "type"
     };
-    let identifiers = keys
-        .iter()
-        .map(|key| {
-            let theirs = options.mapping.get(&format!("identifiers.{key}")).unwrap_or(key);
-            let value = field(record, theirs).and_then(text);
-            // An item can be known by its name, whatever the inventory calls that.
-            let value = if key == "name" { value.or_else(|| name.clone()) } else { value };
-            (key.clone(), value.unwrap_or_default())
-        })
-        .collect();
+    let identifiers = identifiers(record, keys, options);
     let used = [theirs("name"), class_field, theirs("status"), theirs("description")];
+    let description = value("description").map(|value| text(value).unwrap_or_default());
+    let attributes = match attributes(record, keys, options, &used) {
+        Ok(_) if description.as_ref().is_some_and(|text| text.chars().count() > MAX_DESCRIPTION) => {
+            Err(format!("the description is longer than {MAX_DESCRIPTION} characters"))
+        }
+        other => other,
+    };
+    let attributes = match attributes {
+        Ok(attributes) => attributes,
+        Err(error) => return Err(Refused { error: RowError { row, error }, identifiers }),
+    };
     Ok(Item {
         row,
         class: field(record, class_field).and_then(text),
         status: value("status").and_then(text).map(|word| CiStatus::from_inventory(&word)),
-        description: value("description").map(|value| text(value).unwrap_or_default()),
-        attributes: attributes(record, keys, options, &used).map_err(|error| RowError { row, error })?,
+        description,
+        attributes,
         name,
         identifiers,
     })
@@ -121,10 +159,18 @@ fn attributes(
     if attributes.len() > MAX_ATTRIBUTES {
         return Err(format!("more than {MAX_ATTRIBUTES} attributes"));
     }
-    match attributes.iter().find(|(_, value)| value.to_string().len() > MAX_VALUE) {
-        Some((name, _)) => Err(format!("attribute {name} is longer than {MAX_VALUE} characters")),
-        None => Ok(attributes),
+    let mut sum = 0;
+    for (name, value) in &attributes {
+        let size = value.to_string().len();
+        if size > MAX_VALUE {
+            return Err(format!("attribute {name} is longer than {MAX_VALUE} bytes"));
+        }
+        sum += name.len() + size;
     }
+    if sum > MAX_ROW {
+        return Err(format!("its attributes are together longer than {MAX_ROW} bytes"));
+    }
+    Ok(attributes)
 }
 
 /// Without NUL, which Postgres cannot keep.
@@ -206,6 +252,30 @@ mod tests {
         assert_eq!(item.status, Some(CiStatus::Retired));
         assert_eq!(item.identifiers, [("serial".into(), "7".into()), ("name".into(), "db1.example".into())]);
         assert_eq!(Value::Object(item.attributes), json!({"cpu": "x86"}));
+    }
+
+    #[test]
+    fn a_refused_record_still_says_which_item_it_is() {
+        let values = |count: usize, length: usize| {
+            let mut all = record(json!({"name": "db1", "serial": "S1"}));
+            all.extend((0..count).map(|n| (format!("a{n}"), "x".repeat(length).into())));
+            all
+        };
+        let read = |record: &Map<String, Value>| {
+            item(2, record, &["serial".into(), "name".into()], &InventoryOptions::default())
+        };
+        assert!(read(&values(299, 500)).is_ok());
+        let long = record(json!({"serial": "S1", "name": "db1", "description": "x".repeat(100_001)}));
+        for (record, why) in [
+            (values(301, 1), "more than 300 attributes"),
+            (values(1, 20_001), "attribute a0 is longer"),
+            (values(299, 19_000), "together longer than 200000 bytes"),
+            (long, "description is longer"),
+        ] {
+            let refused = read(&record).unwrap_err();
+            assert!(refused.error.error.contains(why), "{}", refused.error.error);
+            assert_eq!(refused.identifiers, [("serial".into(), "S1".into()), ("name".into(), "db1".into())]);
+        }
     }
 
     #[test]

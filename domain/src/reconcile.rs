@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+mod verdict;
+
+pub use verdict::verdict;
+
 /// One item of an inventory. What is `None` the inventory says nothing about, and it stays as it is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -42,6 +46,8 @@ pub struct Known {
     /// No source answers for it: kept by hand until an inventory lists it.
     pub is_unowned: bool,
     pub missing_since: Option<DateTime<Utc>>,
+    /// Counts changes: a plan holds only for the version that it was made on.
+    pub version: i64,
 }
 
 /// One field, before and after. Identifiers are named `identifiers.<key>`, attributes `attributes.<name>`.
@@ -86,8 +92,12 @@ pub struct Defaults {
     pub class: String,
 }
 
-pub fn reconcile(items: &[Item], known: &[Known], defaults: &Defaults) -> Plan {
+/// `seen`: identifiers of rows that could not be used; what they name is not missing.
+pub fn reconcile(items: &[Item], seen: &[(String, String)], known: &[Known], defaults: &Defaults) -> Plan {
     let mut matcher = Matcher::new(known, defaults);
+    for (key, value) in seen.iter().filter(|(_, value)| identifies(value)) {
+        matcher.seen.extend(matcher.owners.get(&(key.as_str(), value.as_str())));
+    }
     // Rows that say what is known already go first: they free nothing and need nothing freed, and so the next run, for
     // which all that was used is known, decides as this one did.
     let (exact, others): (Vec<_>, Vec<_>) = items.iter().partition(|item| matcher.is_exact(item));
@@ -260,6 +270,7 @@ fn new_item(item: &Item, identifiers: &[(&str, &str)], defaults: &Defaults) -> R
         is_ours: true,
         is_unowned: false,
         missing_since: None,
+        version: 1,
     };
     lengths(&ci)?;
     Ok(ci)

@@ -148,14 +148,11 @@ pub struct Found {
 pub async fn finish(
     tx: &mut Tx,
     id: DiscoveryRunId,
-    result: std::result::Result<&Found, &str>,
+    found: Option<&Found>,
+    error: Option<&str>,
 ) -> Result<bool> {
     let now = tx.now();
-    let (status, error) = match result {
-        Ok(_) => (RunStatus::Succeeded, None),
-        Err(error) => (RunStatus::Failed, Some(error)),
-    };
-    let found = result.ok();
+    let status = if error.is_some() { RunStatus::Failed } else { RunStatus::Succeeded };
     let done = sqlx::query!(
         "update discovery_runs
             set status = $2, error = $3, counts = coalesce($4, counts), sample = coalesce($5, sample),

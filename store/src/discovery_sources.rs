@@ -15,7 +15,7 @@ pub struct DiscoverySource {
     pub id: DiscoverySourceId,
     pub name: String,
     pub format: InventoryFormat,
-    /// An http(s) address, or a path below the folder that the operator allows.
+    /// An http(s) address, or a path below the organization's folder of inventories.
     pub location: String,
     /// The most trusted first.
     pub identification_keys: Vec<String>,

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::{InboxId, TicketId};
+use domain::{InboxId, OrganizationId, TicketId};
 use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
@@ -330,10 +330,43 @@ pub async fn finish(
     if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
+/// Pending since before `before`, and no job that will work on them: it was cancelled, or given up. Oldest first, at most
+/// `limit`, over all organizations: needs a system transaction. With the number of times they were found so before.
+pub async fn stranded(
+    tx: &mut Tx,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<(OrganizationId, InboxId, i32)>> {
+    // With statistics from quieter times a backlog would be compared row by row with the jobs that are to work it off.
+    sqlx::query("set local enable_nestloop = off").execute(&mut **tx).await?;
+    let rows = sqlx::query!(
+        "select i.organization_id, i.id, i.rescues from inbox i
+          where i.status = 'pending' and i.received_at < $1 and (i.rescued_at is null or i.rescued_at < $1)
+            and not exists (select from queue.jobs j
+                             where j.kind in ('ingest_mail', 'ingest_alert') and j.state <> 'dead'
+                               and j.args->>'inbox' = i.id::text)
+          order by i.received_at limit $2",
+        before,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.organization_id.into(), row.id.into(), row.rescues)).collect())
+}
+
+/// Counts that its job is enqueued once more because the last one was lost.
+pub async fn count_rescue(tx: &mut Tx, id: InboxId) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!("update inbox set rescues = rescues + 1, rescued_at = $2 where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 /// Makes the row pending again and counts it. The caller enqueues its job.
 pub async fn reset(tx: &mut Tx, id: InboxId) -> Result<()> {
     let done = sqlx::query!(
-        "update inbox set status = 'pending', reason = null, ticket_id = null, processed_at = null, replays = replays + 1
+        "update inbox set status = 'pending', reason = null, ticket_id = null, processed_at = null, replays = replays + 1, rescues = 0
          where id = $1",
         id.0,
     )

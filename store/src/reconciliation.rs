@@ -20,6 +20,7 @@ struct Row {
     identifiers: Value,
     discovery_source_id: Option<Uuid>,
     missing_since: Option<DateTime<Utc>>,
+    version: i64,
 }
 
 /// The items for which the source answers, and those that have an identifier of one of its keys.
@@ -31,7 +32,8 @@ pub async fn known(tx: &mut Tx, source: DiscoverySourceId, keys: &[String]) -> R
                select ci_id, jsonb_object_agg(key, value) as identifiers, bool_or(key = any($3)) as is_of_key
                  from ci_identifiers where organization_id = $1 group by ci_id)
            select c.id, c.name, c.class, c.status, c.description, c.attributes,
-                  coalesce(i.identifiers, '{}') as "identifiers!", c.discovery_source_id, c.missing_since
+                  coalesce(i.identifiers, '{}') as "identifiers!", c.discovery_source_id, c.missing_since,
+                  c.version
              from configuration_items c left join identified i on i.ci_id = c.id
             where c.organization_id = $1 and (c.discovery_source_id = $2 or i.is_of_key)
             order by c.id"#,
@@ -56,12 +58,13 @@ pub async fn known(tx: &mut Tx, source: DiscoverySourceId, keys: &[String]) -> R
                 is_ours: row.discovery_source_id == Some(source.0),
                 is_unowned: row.discovery_source_id.is_none(),
                 missing_since: row.missing_since,
+                version: row.version,
             })
         })
         .collect()
 }
 
-/// Keeps people and other sources from changing configuration items until the transaction ends.
+/// Keeps other sources from reconciling until the transaction ends.
 pub async fn lock(tx: &mut Tx) -> Result<()> {
     let organization = tx.organization();
     // One number for each organization; readers are not disturbed, and single edits meet the version check.
@@ -72,8 +75,10 @@ pub async fn lock(tx: &mut Tx) -> Result<()> {
     Ok(())
 }
 
-/// Carries out a plan.
+/// Carries out a plan. `Stale`: somebody has changed one of the items since they were read, or taken one of the
+/// identifiers; nothing may be committed then, and the plan is to be made anew.
 pub async fn apply(tx: &mut Tx, source: DiscoverySourceId, plan: &Plan) -> Result<()> {
+    hold(tx, plan).await?;
     free_identifiers(tx, plan).await?;
     let created: Vec<&Known> = plan.created.iter().map(|(_, ci)| ci).collect();
     for chunk in created.chunks(CHUNK) {
@@ -84,7 +89,10 @@ pub async fn apply(tx: &mut Tx, source: DiscoverySourceId, plan: &Plan) -> Resul
         update(tx, source, chunk).await?;
     }
     for chunk in created.iter().chain(&updated).copied().collect::<Vec<_>>().chunks(CHUNK) {
-        identify(tx, chunk).await?;
+        match identify(tx, chunk).await {
+            Err(error) if error.constraint() == Some("ci_identifiers_value_key") => return Err(Error::Stale),
+            result => result?,
+        }
     }
     let now = tx.now();
     let ids = |list: &[domain::CiId]| list.iter().map(|id| id.0).collect::<Vec<_>>();
@@ -102,6 +110,27 @@ pub async fn apply(tx: &mut Tx, source: DiscoverySourceId, plan: &Plan) -> Resul
     )
     .execute(&mut **tx)
     .await?;
+    Ok(())
+}
+
+/// Locks the items that will be written, provided that they are as the plan knows them.
+async fn hold(tx: &mut Tx, plan: &Plan) -> Result<()> {
+    for chunk in plan.updated.chunks(CHUNK) {
+        let ids: Vec<Uuid> = chunk.iter().map(|update| update.after.id.0).collect();
+        let versions: Vec<i64> = chunk.iter().map(|update| update.after.version).collect();
+        let held = sqlx::query_scalar!(
+            "select c.id from configuration_items c join unnest($1::uuid[], $2::int8[]) as u(id, version)
+                 on c.id = u.id and c.version = u.version
+              order by c.id for no key update of c",
+            &ids,
+            &versions
+        )
+        .fetch_all(&mut **tx)
+        .await?;
+        if held.len() != chunk.len() {
+            return Err(Error::Stale);
+        }
+    }
     Ok(())
 }
 
@@ -157,14 +186,14 @@ async fn insert(tx: &mut Tx, source: DiscoverySourceId, items: &[&Known]) -> Res
 
 async fn update(tx: &mut Tx, source: DiscoverySourceId, items: &[&Known]) -> Result<()> {
     let now = tx.now();
-    sqlx::query!(
+    let done = sqlx::query!(
         "update configuration_items c
             set name = u.name, class = u.class, status = u.status, description = u.description, attributes = u.attributes,
                 discovery_source_id = coalesce(c.discovery_source_id, $1), last_seen_at = $2, missing_since = null,
                 updated_at = $2, version = c.version + 1
-           from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[])
-             as u(id, name, class, status, description, attributes)
-          where c.id = u.id",
+           from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::jsonb[], $9::int8[])
+             as u(id, name, class, status, description, attributes, version)
+          where c.id = u.id and c.version = u.version",
         source.0,
         now,
         &column(items, |ci| ci.id.0),
@@ -173,10 +202,11 @@ async fn update(tx: &mut Tx, source: DiscoverySourceId, items: &[&Known]) -> Res
         &column(items, |ci| ci.status.as_str().to_owned()),
         &column(items, |ci| ci.description.clone()),
         &column(items, |ci| Value::Object(ci.attributes.clone())),
+        &column(items, |ci| ci.version),
     )
     .execute(&mut **tx)
     .await?;
-    Ok(())
+    if done.rows_affected() == items.len() as u64 { Ok(()) } else { Err(Error::Stale) }
 }
 
 async fn identify(tx: &mut Tx, items: &[&Known]) -> Result<()> {

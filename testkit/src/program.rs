@@ -147,7 +147,7 @@ pub struct App {
     pub smtp: SocketAddr,
     /// Where its outgoing mail ends up.
     pub outbox: SmtpSink,
-    /// The folder of `RELAYDESK_DISCOVERY_DIR`.
+    /// The organization's folder in `RELAYDESK_DISCOVERY_DIR`.
     pub discovery: PathBuf,
     pub folder: tempfile::TempDir,
     env: Vec<(String, String)>,
@@ -170,7 +170,7 @@ impl App {
         let folder = tempfile::tempdir().expect("a folder");
         let outbox = SmtpSink::start().await;
         let discovery = folder.path().join("discovery");
-        std::fs::create_dir(&discovery).expect("a folder");
+        std::fs::create_dir_all(discovery.join("acme")).expect("a folder");
         let smtp = format!("127.0.0.1:{}", crate::free_port());
         let mut settings: Vec<(String, String)> = [
             ("DATABASE_URL", db.app_url.as_str()),
@@ -199,7 +199,7 @@ impl App {
             end_user,
             smtp,
             outbox,
-            discovery,
+            discovery: discovery.join("acme"),
             folder,
             env: settings,
             db,

@@ -29,6 +29,6 @@ pub struct Settings {
     pub mail_domain: String,
     /// The sender of mail that belongs to no mailbox.
     pub mail_from: String,
-    /// The only folder from which discovery sources read files.
+    /// Discovery sources read files only from the folder below it that has the slug of their organization.
     pub discovery_dir: Option<PathBuf>,
 }

@@ -231,10 +231,11 @@ async fn reports_and_inventory(api: &Api, folder: &Path) -> anyhow::Result<()> {
         "period": {"kind": "previous_day"}, "recipients": ["edsger@demo.example"],
     });
     api.ensure_id("report-schedules", "name", schedule).await?;
-    let file = folder.join("discovery").join("inventory.csv");
-    tokio::fs::write(&file, include_str!("inventory.csv")).await?;
+    let inventories = folder.join("discovery").join(ORGANIZATION);
+    tokio::fs::create_dir_all(&inventories).await?;
+    tokio::fs::write(inventories.join("inventory.csv"), include_str!("inventory.csv")).await?;
     let source = json!({
-        "name": "Demo inventory", "format": "csv", "location": file, "identification_keys": ["serial_number", "hostname"],
+        "name": "Demo inventory", "format": "csv", "location": "inventory.csv", "identification_keys": ["serial_number", "hostname"],
     });
     let source = api.ensure_id("discovery-sources", "name", source).await?;
     api.post(&format!("discovery-sources/{source}/run"), &json!({})).await?;

@@ -1,8 +1,7 @@
 //! RFC 4180 with a header row, and what spreadsheets make of it.
 
 use super::{Inventory, Unreadable};
-use domain::inventory::{InventoryOptions, item};
-use domain::reconcile::RowError;
+use domain::inventory::{InventoryOptions, identifiers, item};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
 
@@ -29,17 +28,17 @@ pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<
             Ok(record) if record.iter().all(str::is_empty) => continue,
             Ok(record) => record,
             Err(error) => {
-                inventory.add(Err(RowError { row, error: error.to_string() }));
+                inventory.refuse(row, error.to_string(), Vec::new());
                 continue;
             }
         };
+        let fields: Map<_, _> = header.iter().cloned().zip(record.iter().map(Value::from)).collect();
         if record.len() != header.len() {
             let error = format!("has {} fields, the header has {}", record.len(), header.len());
-            inventory.add(Err(RowError { row, error }));
+            inventory.refuse(row, error, identifiers(&fields, keys, options));
             continue;
         }
-        let fields = header.iter().cloned().zip(record.iter().map(Value::from));
-        inventory.add(item(row, &fields.collect::<Map<_, _>>(), keys, options));
+        inventory.add(item(row, &fields, keys, options));
     }
     Ok(inventory)
 }

@@ -2,7 +2,6 @@
 
 use super::{Inventory, Unreadable};
 use domain::inventory::{InventoryOptions, item};
-use domain::reconcile::RowError;
 use serde_json::Value;
 
 pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<Inventory, Unreadable> {
@@ -11,10 +10,10 @@ pub fn parse(text: &str, keys: &[String], options: &InventoryOptions) -> Result<
     let mut inventory = Inventory::default();
     for (index, element) in elements(&document, options.items.as_deref())?.iter().enumerate() {
         let row = index + 1;
-        inventory.add(match element {
-            Value::Object(record) => item(row, record, keys, options),
-            _ => Err(RowError { row, error: "not an object".into() }),
-        });
+        match element {
+            Value::Object(record) => inventory.add(item(row, record, keys, options)),
+            _ => inventory.refuse(row, "not an object".into(), Vec::new()),
+        }
     }
     Ok(inventory)
 }

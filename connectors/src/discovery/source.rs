@@ -1,4 +1,4 @@
-//! Getting the bytes: over HTTP with checked destinations, or from a file below one allowed folder.
+//! Getting the bytes: over HTTP with checked destinations, or from a file below the one folder of the organization.
 
 use super::MAX_BYTES;
 use crate::http;
@@ -35,10 +35,9 @@ pub enum ReadError {
     Http(#[from] http::Error),
     #[error("files are read only below the folder of RELAYDESK_DISCOVERY_DIR, which is not set")]
     NoFolder,
-    #[error("{} is not below the folder of RELAYDESK_DISCOVERY_DIR", .0.display())]
-    Outside(PathBuf),
-    #[error("{} cannot be read: {reason}", path.display())]
-    File { path: PathBuf, reason: std::io::Error },
+    /// The same words whatever the reason: who names paths must not learn which files the host has. The log has the reason.
+    #[error("{} is no readable file below the folder of this organization in RELAYDESK_DISCOVERY_DIR", .0.display())]
+    File(PathBuf),
     #[error("the inventory is longer than {MAX_BYTES} bytes")]
     TooLong,
 }
@@ -65,7 +64,7 @@ impl ReadError {
 #[derive(Clone, Debug)]
 pub struct Reader {
     pub http: http::Client,
-    /// The one folder from which files may be read.
+    /// The one folder from which files may be read: that of the organization, never one that it shares with others.
     pub folder: Option<PathBuf>,
 }
 
@@ -90,23 +89,37 @@ impl Reader {
 
     async fn file(&self, path: &Path) -> Result<Vec<u8>, ReadError> {
         let folder = self.folder.as_ref().ok_or(ReadError::NoFolder)?;
-        if path.components().any(|part| part == Component::ParentDir) {
-            return Err(ReadError::Outside(path.to_owned()));
+        match below(folder, path).await {
+            Ok(bytes) if bytes.len() > MAX_BYTES => Err(ReadError::TooLong),
+            Ok(bytes) => Ok(bytes),
+            Err(reason) => {
+                tracing::warn!(folder = %folder.display(), path = %path.display(), %reason, "an inventory file was not read");
+                Err(ReadError::File(path.to_owned()))
+            }
         }
-        let unreadable = |reason| ReadError::File { path: path.to_owned(), reason };
-        // An absolute path replaces the folder here; links are followed, and what they lead to is judged.
-        let real = tokio::fs::canonicalize(folder.join(path)).await.map_err(unreadable)?;
-        let folder = tokio::fs::canonicalize(folder).await.map_err(unreadable)?;
-        if !real.starts_with(&folder) {
-            return Err(ReadError::Outside(path.to_owned()));
-        }
-        let file = tokio::fs::File::open(&real).await.map_err(unreadable)?;
-        // A pipe or a device would never end.
-        if !file.metadata().await.map_err(unreadable)?.is_file() {
-            return Err(unreadable(std::io::Error::other("not a file")));
-        }
-        let mut bytes = Vec::new();
-        file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await.map_err(unreadable)?;
-        if bytes.len() > MAX_BYTES { Err(ReadError::TooLong) } else { Ok(bytes) }
     }
+}
+
+/// The beginning of the file, one byte more than is allowed.
+async fn below(folder: &Path, path: &Path) -> std::io::Result<Vec<u8>> {
+    let outside = || std::io::Error::other("it is not below the folder");
+    let folder = tokio::fs::canonicalize(folder).await?;
+    // Before anything is asked of the file system.
+    let leads_up = path.components().any(|part| part == Component::ParentDir);
+    if leads_up || (path.is_absolute() && !path.starts_with(&folder)) {
+        return Err(outside());
+    }
+    // Links are followed, and what they lead to is judged.
+    let real = tokio::fs::canonicalize(folder.join(path)).await?;
+    if !real.starts_with(&folder) {
+        return Err(outside());
+    }
+    let file = tokio::fs::File::open(&real).await?;
+    // A pipe or a device would never end.
+    if !file.metadata().await?.is_file() {
+        return Err(std::io::Error::other("it is not a file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes).await?;
+    Ok(bytes)
 }

@@ -41,6 +41,17 @@ fn json_in_an_envelope() {
 }
 
 #[test]
+fn what_a_refused_row_names_is_there() {
+    let inventory = read(InventoryFormat::Csv, b"serial,name,rack\nS1,a,1\nS2,b\n,c\n", json!({})).unwrap();
+    assert_eq!((inventory.items.len(), inventory.errors.len()), (1, 2));
+    assert_eq!(inventory.seen, [("serial".to_owned(), "S2".to_owned())]);
+    let long = json!([{"serial": "S3", "note": "x".repeat(30_000)}, 7]).to_string();
+    let inventory = read(InventoryFormat::Json, long.as_bytes(), json!({})).unwrap();
+    assert_eq!((inventory.items.len(), inventory.errors.len()), (0, 2));
+    assert_eq!(inventory.seen, [("serial".to_owned(), "S3".to_owned())]);
+}
+
+#[test]
 fn charsets_and_marks() {
     let utf16: Vec<u8> = [0xff, 0xfe]
         .into_iter()
@@ -78,26 +89,41 @@ fn the_whole_can_be_unusable() {
 
 #[tokio::test]
 async fn files_are_read_only_below_the_folder() {
-    let (outer, secret) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
-    std::fs::write(outer.path().join("a.csv"), "serial\nS1\n").unwrap();
-    std::os::unix::fs::symlink(secret.path(), outer.path().join("link.csv")).unwrap();
+    let (all, secret) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap());
+    let (own, others) = (all.path().join("own"), all.path().join("others"));
+    for folder in [&own, &others] {
+        std::fs::create_dir(folder).unwrap();
+        std::fs::write(folder.join("a.csv"), "serial\nS1\n").unwrap();
+    }
+    std::fs::write(own.join("mine.csv"), "serial\nS1\n").unwrap();
+    std::os::unix::fs::symlink(secret.path(), own.join("link.csv")).unwrap();
+    std::os::unix::fs::symlink(&others, own.join("folder")).unwrap();
     let http = crate::http::Client::new(crate::http::Destinations::default()).unwrap();
-    let reader = Reader { http, folder: Some(outer.path().to_owned()) };
+    let reader = Reader { http, folder: Some(own.clone()) };
     let read = async |path: &str| reader.read(&Location::parse(path), None).await;
     assert_eq!(read("a.csv").await.unwrap(), b"serial\nS1\n");
-    assert_eq!(read(&format!("file://{}/a.csv", outer.path().display())).await.unwrap().len(), 10);
+    assert_eq!(read(&format!("file://{}/mine.csv", own.display())).await.unwrap().len(), 10);
+    // What is there and what is not get the same answer.
     for path in [
-        "../a.csv",
-        "x/../../a.csv",
+        "../others/a.csv",
+        "x/../../others/a.csv",
+        "folder/a.csv",
         "link.csv",
+        "none.csv",
+        ".",
         "/etc/passwd",
+        "/etc/no-such-file",
         "file:///etc/passwd",
+        others.join("a.csv").to_str().unwrap(),
         secret.path().to_str().unwrap(),
     ] {
-        assert!(matches!(read(path).await, Err(ReadError::Outside(_))), "{path}");
+        let error = read(path).await.unwrap_err().to_string();
+        let named = path.trim_start_matches("file://");
+        let expected = format!(
+            "{named} is no readable file below the folder of this organization in RELAYDESK_DISCOVERY_DIR"
+        );
+        assert_eq!(error, expected);
     }
-    assert!(matches!(read("none.csv").await, Err(ReadError::File { .. })));
-    assert!(matches!(read(".").await, Err(ReadError::File { .. })));
     let without = Reader { folder: None, ..reader };
     assert!(matches!(without.read(&Location::parse("a.csv"), None).await, Err(ReadError::NoFolder)));
 }

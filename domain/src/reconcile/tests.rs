@@ -17,6 +17,10 @@ fn defaults() -> Defaults {
     Defaults { class: "server".into() }
 }
 
+fn reconcile(items: &[Item], known: &[Known], defaults: &Defaults) -> Plan {
+    super::reconcile(items, &[], known, defaults)
+}
+
 /// The configuration items after the plan was carried out.
 fn after(known: &[Known], plan: &Plan, now: DateTime<Utc>) -> Vec<Known> {
     let updates: HashMap<CiId, &Known> =
@@ -81,6 +85,50 @@ fn a_conflict_is_reported_and_nothing_is_merged() {
     let plan = reconcile(&[item(1, &[("serial", "S1"), ("host", "b")])], &known, &defaults());
     assert!(plan.updated.is_empty() && plan.created.is_empty() && plan.missing.is_empty());
     assert!(plan.failed[0].error.starts_with("conflict: by serial it is host1"), "{}", plan.failed[0].error);
+}
+
+#[test]
+fn a_row_that_could_not_be_read_is_there() {
+    let rows: Vec<Item> = (1..=3).map(|row| item(row, &[("serial", &format!("S{row}"))])).collect();
+    let known = after(&[], &reconcile(&rows, &[], &defaults()), now());
+    let seen = [("serial".to_owned(), "S2".to_owned()), ("serial".to_owned(), String::new())];
+    let plan = super::reconcile(&rows[..1], &seen, &known, &defaults());
+    assert_eq!(plan.missing, [known[2].id]);
+}
+
+#[test]
+fn a_plan_in_which_too_much_goes_missing_is_not_believed() {
+    let rows: Vec<Item> = (1..=40).map(|row| item(row, &[("serial", &format!("S{row}"))])).collect();
+    let known = after(&[], &reconcile(&rows, &[], &defaults()), now());
+    let judge = |listed: usize, percent| {
+        let plan = reconcile(&rows[..listed], &known, &defaults());
+        verdict(&plan, &[], &known, percent)
+    };
+    assert_eq!(judge(20, None), Ok(()));
+    let why = judge(19, None).unwrap_err();
+    assert!(why.starts_with("21 items would go missing, of 40"), "{why}");
+    assert!(judge(0, None).is_err());
+    assert_eq!(judge(0, Some(100)), Ok(()));
+    assert!(judge(30, Some(20)).is_err());
+    assert_eq!(judge(31, Some(0)), Ok(()), "nine are few");
+    // What is missing already does not go missing once more.
+    let plan = reconcile(&rows[..20], &known, &defaults());
+    let known = after(&known, &plan, now());
+    let plan = reconcile(&rows[..9], &known, &defaults());
+    assert!(verdict(&plan, &[], &known, None).unwrap_err().starts_with("11 items would go missing, of 20"));
+}
+
+#[test]
+fn a_plan_of_which_no_row_can_be_used_is_not_believed() {
+    let known = after(&[], &reconcile(&[item(1, &[("serial", "S1")])], &[], &defaults()), now());
+    // The key has another name now.
+    let plan = reconcile(&[item(1, &[("serial", "")]), item(2, &[("serial", "")])], &known, &defaults());
+    let why = verdict(&plan, &[], &known, None).unwrap_err();
+    assert!(why.starts_with("none of the 2 rows can be used") && why.contains("row 1: nothing"), "{why}");
+    let refused = [RowError { row: 3, error: "not an object".into() }];
+    assert!(verdict(&Plan::default(), &refused, &known, Some(100)).is_err());
+    let plan = reconcile(&[item(1, &[("serial", "S1")])], &known, &defaults());
+    assert_eq!(verdict(&plan, &refused, &known, None), Ok(()));
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Reads an inventory and reconciles the configuration items with it, or says what that would do.
 //!
-//! `start → read → parse → reconcile → record`; only the last two hold a transaction.
+//! `start → read → parse → look → plan → carry out and record`; reading, parsing and planning hold no transaction, and the
+//! latter two no thread of the runtime. Whatever changes between the look and the end is looked at again.
 
-use crate::Shared;
+use crate::{Shared, organization_of};
+use actions::discovery::{Listing, Planned};
 use actions::jobs::RunDiscovery;
 use connectors::discovery::{Inventory, Location, ReadError, Reader, parse};
 use domain::cmdb::RunMode;
@@ -10,9 +12,13 @@ use domain::reconcile::Plan;
 use domain::{Actor, OrganizationId};
 use queue::{JobError, JobResult, Outcome, Run, Running};
 use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::sync::Arc;
 use store::discovery_runs::{DiscoveryRun, Found, RunCounts};
 use store::discovery_sources::DiscoverySource;
 
+/// How often a plan is made anew because somebody edited an item meanwhile; then the job is tried again later.
+const LOOKS: usize = 5;
 /// Items shown with their differences, and errors of rows, at most.
 const SAMPLE: usize = 100;
 const GIVEN_UP: &str = "the run was given up meanwhile: nothing was changed";
@@ -34,10 +40,13 @@ impl Run<Shared> for RunDiscovery {
         }
         let source = store::discovery_sources::get(&mut tx, run.source).await?;
         store::discovery_runs::start(&mut tx, self.run).await?;
+        // Each organization has a folder of its own, named like its slug, which never changes.
+        let slug = store::organizations::current(&mut tx).await?.slug;
+        let folder = shared.settings.discovery_dir.as_ref().map(|folder| folder.join(slug));
         tx.commit().await?;
 
-        match inventory(shared, &source).await {
-            Ok(inventory) => match work(job, shared, organization, &run, &source, &inventory).await {
+        match inventory(shared, &source, folder).await {
+            Ok(inventory) => match work(job, shared, &run, Arc::new(source), Arc::new(inventory)).await {
                 Err(JobError::GiveUp(error)) => {
                     fail(job, shared, organization, &run, &error.to_string()).await
                 }
@@ -61,8 +70,13 @@ enum Failure {
     ForGood(String),
 }
 
-async fn inventory(shared: &Shared, source: &DiscoverySource) -> Result<Inventory, Failure> {
-    let reader = Reader { http: shared.http.clone(), folder: shared.settings.discovery_dir.clone() };
+/// `folder`: that of the organization.
+async fn inventory(
+    shared: &Shared,
+    source: &DiscoverySource,
+    folder: Option<PathBuf>,
+) -> Result<Inventory, Failure> {
+    let reader = Reader { http: shared.http.clone(), folder };
     let header = source.auth_header.as_ref().map(|header| (header.name.as_str(), header.value.as_str()));
     let bytes = reader.read(&Location::parse(&source.location), header).await.map_err(|error| {
         if error.is_transient() { Failure::Later(error) } else { Failure::ForGood(error.to_string()) }
@@ -79,37 +93,55 @@ async fn inventory(shared: &Shared, source: &DiscoverySource) -> Result<Inventor
 async fn work(
     job: &Running,
     shared: &Shared,
-    organization: OrganizationId,
     run: &DiscoveryRun,
-    source: &DiscoverySource,
-    inventory: &Inventory,
+    source: Arc<DiscoverySource>,
+    inventory: Arc<Inventory>,
 ) -> JobResult {
+    let organization = organization_of(job)?;
     let actor = Actor::system(organization, "run_discovery");
-    let mut tx = shared.db.begin(organization).await?;
-    let plan = match run.mode {
-        RunMode::Run => {
-            match actions::discovery::synchronize(&mut tx, &actor, source, &inventory.items).await {
-                Err(error @ actions::Error::Conflict(_)) => return Err(JobError::GiveUp(error.into())),
+    for _ in 0..LOOKS {
+        let planned = plan(shared, organization, &source, &inventory).await?;
+        let mut tx = shared.db.begin(organization).await?;
+        if run.mode == RunMode::Run && planned.objection.is_none() {
+            match actions::discovery::carry_out(&mut tx, &actor, &source, &planned).await {
+                // Somebody edited one of the items meanwhile: their edit is part of the next look.
+                Err(actions::Error::Stale) => {
+                    tx.rollback().await?;
+                    continue;
+                }
                 result => result?,
             }
         }
-        RunMode::Preview => {
-            let plan = actions::discovery::plan(&mut tx, source, &inventory.items).await?;
-            // Whatever it did is undone: what a preview writes is its own record.
-            tx.rollback().await?;
-            tx = shared.db.begin(organization).await?;
-            plan
+        let (found, error) = (found(&inventory, &planned.plan), planned.objection.as_deref());
+        if !store::discovery_runs::finish(&mut tx, run.id, Some(&found), error).await? {
+            return Ok(Outcome::Cancelled(GIVEN_UP.into()));
         }
-    };
-    let found = found(inventory, &plan);
-    if !store::discovery_runs::finish(&mut tx, run.id, Ok(&found)).await? {
-        return Ok(Outcome::Cancelled(GIVEN_UP.into()));
+        let result = json!({"run": run.id, "counts": found.counts, "error": error});
+        job.complete_with(&mut tx, &result).await?;
+        tx.commit().await?;
+        let counts = found.counts;
+        tracing::info!(discovery.run = %run.id, mode = %run.mode, error, ?counts, "inventory reconciled");
+        return Ok(Outcome::Done);
     }
-    let result = json!({"run": run.id, "counts": found.counts});
-    job.complete_with(&mut tx, &result).await?;
-    tx.commit().await?;
-    tracing::info!(discovery.run = %run.id, mode = %run.mode, counts = ?found.counts, "inventory reconciled");
-    Ok(Outcome::Done)
+    Err(JobError::Retry(anyhow::anyhow!("configuration items changed each time they were to be written")))
+}
+
+/// Looks at the items as they are, and plans.
+async fn plan(
+    shared: &Shared,
+    organization: OrganizationId,
+    source: &Arc<DiscoverySource>,
+    inventory: &Arc<Inventory>,
+) -> anyhow::Result<Planned> {
+    let mut tx = shared.db.begin(organization).await?;
+    let known = actions::discovery::known(&mut tx, source).await?;
+    tx.rollback().await?;
+    let (source, inventory) = (source.clone(), inventory.clone());
+    let planned = tokio::task::spawn_blocking(move || {
+        let (items, refused, seen) = (&inventory.items, &inventory.errors, &inventory.seen);
+        actions::discovery::plan(&source, Listing { items, refused, seen }, &known)
+    });
+    Ok(planned.await?)
 }
 
 async fn fail(
@@ -120,7 +152,7 @@ async fn fail(
     reason: &str,
 ) -> JobResult {
     let mut tx = shared.db.begin(organization).await?;
-    if !store::discovery_runs::finish(&mut tx, run.id, Err(reason)).await? {
+    if !store::discovery_runs::finish(&mut tx, run.id, None, Some(reason)).await? {
         return Ok(Outcome::Cancelled(GIVEN_UP.into()));
     }
     job.complete_with(&mut tx, &json!({"run": run.id, "error": reason})).await?;

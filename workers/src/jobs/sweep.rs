@@ -14,6 +14,8 @@ const GRACE: TimeDelta = TimeDelta::seconds(20);
 const DELIVERY_GRACE: TimeDelta = TimeDelta::minutes(15);
 /// Longer than it takes to enqueue a report's job.
 const REPORT_GRACE: TimeDelta = TimeDelta::minutes(1);
+/// What was kept longer ago than this and has no job any more will get none by itself.
+const INBOX_GRACE: TimeDelta = TimeDelta::minutes(5);
 /// The rest comes in the next sweep.
 const MOST: i64 = 1000;
 /// No upload takes this long: what is still half written was abandoned.
@@ -24,18 +26,21 @@ impl Run<Shared> for Sweep {
         let (clocks, escalations) = (clocks(shared).await?, self::escalations(shared).await?);
         let deliveries = self::deliveries(shared).await?;
         let reports = self::reports(shared).await?;
-        if clocks + escalations + deliveries + reports > 0 {
+        let inbox = self::inbox(shared).await?;
+        if clocks + escalations + deliveries + reports + inbox > 0 {
             tracing::warn!(
                 clocks,
                 escalations,
                 deliveries,
                 reports,
+                inbox,
                 "the sweep found work whose jobs were lost"
             );
         }
         let files = shared.blobs.remove_leftovers(LEFTOVER).await?;
         Ok(Outcome::DoneWith(json!({
-            "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "reports": reports, "files": files
+            "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "reports": reports, "inbox": inbox,
+            "files": files
         })))
     }
 }
@@ -93,6 +98,20 @@ async fn reports(shared: &Shared) -> anyhow::Result<usize> {
         tx.commit().await?;
     }
     Ok(ended)
+}
+
+/// A message or payload that still waits though its job was cancelled or given up.
+async fn inbox(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - INBOX_GRACE;
+    let stranded = store::inbox::stranded(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    for (organization, id, rescues) in &stranded {
+        let mut tx = shared.db.begin(*organization).await?;
+        actions::inbox::rescue(&mut tx, *id, *rescues).await?;
+        tx.commit().await?;
+    }
+    Ok(stranded.len())
 }
 
 /// Rows are found over all organizations, but written in one at a time.

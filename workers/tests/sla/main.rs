@@ -169,3 +169,47 @@ async fn the_sweep_finds_what_lost_its_timer() {
     house.work().await;
     assert_eq!(house.found().await, (0, 1, 2));
 }
+
+/// A mail whose job was cancelled is still there, and gets another; a few times.
+#[tokio::test]
+async fn the_sweep_finds_what_was_kept_and_has_no_job() {
+    let house = house().await;
+    let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+    let kept = store::inbox::NewInbox {
+        id: domain::InboxId::new(),
+        source: "mail",
+        channel_id: uuid::Uuid::now_v7(),
+        unique_key: "1",
+        content_type: "message/rfc822",
+        raw: b"From: a@example.org\r\nSubject: hello\r\n\r\nhello",
+        headers: serde_json::json!({}),
+    };
+    let id = store::inbox::keep(&mut tx, &kept).await.unwrap().id();
+    tx.commit().await.unwrap();
+    let jobs = "select count(*) from queue.jobs where kind = 'ingest_mail'";
+    let swept = async || {
+        let mut tx = house.db.db.begin_system().await.unwrap();
+        let before = tx.now() - TimeDelta::minutes(5);
+        let found = store::inbox::stranded(&mut tx, before, 10).await.unwrap();
+        for (_, id, rescues) in &found {
+            let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+            actions::inbox::rescue(&mut tx, *id, *rescues).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        found.len()
+    };
+    assert_eq!(swept().await, 0, "its job may be on the way");
+    house.pass(6);
+    for _ in 0..3 {
+        assert_eq!((swept().await, house.count(jobs).await), (1, 1));
+        house.pass(6);
+        assert_eq!(swept().await, 0, "it waits for its turn");
+        sqlx::query("delete from queue.jobs").execute(&mut house.db.owner().await).await.unwrap();
+    }
+    house.sweep().await;
+    house.work().await;
+    let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+    let entry = store::inbox::entry(&mut tx, id).await.unwrap();
+    assert_eq!(entry.status, store::inbox::Status::Failed);
+    assert!(entry.reason.unwrap().contains("replay"));
+}
