@@ -80,8 +80,10 @@ pub enum Why {
 }
 
 pub fn decide(known: Option<&Episode>, signal: &Signal, received_at: DateTime<Utc>) -> Decision {
-    // The database keeps microseconds: a repetition must not look a few nanoseconds newer.
-    let start = signal.starts_at.trunc_subsecs(6);
+    // The database keeps microseconds: a repetition must not look a few nanoseconds newer. And nothing begins or ends after we
+    // were told: a sender whose clock is ahead could otherwise end no alert, and begin none after an end.
+    let told = |at: DateTime<Utc>| at.min(received_at).trunc_subsecs(6);
+    let start = told(signal.starts_at);
     let fired = known.is_some_and(Episode::fires);
     match signal.status {
         AlertStatus::Firing => {
@@ -98,7 +100,7 @@ pub fn decide(known: Option<&Episode>, signal: &Signal, received_at: DateTime<Ut
         }
         AlertStatus::Resolved => {
             // A sender whose end lies before its start has a broken clock; the start is the safer of the two.
-            let at = signal.ends_at.map_or(start, |end| end.trunc_subsecs(6).max(start));
+            let at = signal.ends_at.map_or(start, |end| told(end).max(start));
             let end = End { at, received_at };
             let Some(known) = known else {
                 let after = Episode { latest_start_at: start, firing_received_at: None, end: Some(end) };
