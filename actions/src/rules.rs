@@ -139,7 +139,7 @@ fn equal(a: &str, b: &str) -> bool {
 async fn is_team(tx: &mut Tx, wanted: &str) -> Result<bool> {
     let mut after = None;
     loop {
-        let teams = store::teams::list(tx, after, PAGE).await?;
+        let teams = store::teams::list(tx, None, after, PAGE).await?;
         if teams.iter().any(|team| equal(&team.name, wanted) || equal(&team.id.to_string(), wanted)) {
             return Ok(true);
         }

@@ -325,9 +325,13 @@ async fn a_worse_alert_never_lowers_what_an_escalation_has_raised() {
     let actor = Actor::system(world.organization.id, "test");
     let mut tx = world.test.db.begin(world.organization.id).await.unwrap();
     let id = opened.incident.unwrap();
-    let critical =
-        actions::tickets::set_priority(&mut tx, &actor, id, Priority::Critical, Some("nobody reacts"));
-    critical.await.unwrap();
+    let escalation = actions::tickets::Escalation {
+        reason: "nobody reacts".into(),
+        priority: Some(Priority::Critical),
+        team: None,
+        assignee: None,
+    };
+    actions::tickets::escalate(&mut tx, &actor, id, escalation).await.unwrap();
     tx.commit().await.unwrap();
     let ticket = world.ticket(opened.incident).await;
     assert_eq!((ticket.priority, ticket.impact), (Priority::Critical, domain::ticket::Level::Medium));

@@ -241,6 +241,21 @@ mod tests {
         assert!(matches!(decisions[2], Decision::Resolve(_)));
     }
 
+    /// A sender whose clock is three minutes ahead.
+    #[test]
+    fn a_start_in_the_future_can_be_ended_now() {
+        let decisions = run(&[
+            firing(180, 0),
+            firing(180, 5),
+            resolve(10, 10, 10),
+            firing(190, 20),
+            resolve(190, 205, 25),
+        ]);
+        assert!(matches!(decisions[2], Decision::Resolve(_)));
+        assert!(matches!(decisions[3], Decision::Start(_)));
+        assert!(matches!(decisions[4], Decision::Resolve(_)));
+    }
+
     #[test]
     fn nanoseconds_that_the_database_forgot_are_no_news() {
         let fine = at(10) + TimeDelta::nanoseconds(123_456_789);
