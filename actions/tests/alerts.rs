@@ -269,9 +269,10 @@ async fn repetitions_do_not_argue_with_people() {
 async fn an_alert_that_timed_out_at_the_sender_opens_anew() {
     let world = World::new().await;
     let opened = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
+    let clock = world.test.db.clock();
+    clock.shift(TimeDelta::minutes(5));
     let resolved = world.one("g", vec![world.ends("db1", 0, 240)]).await;
     assert_eq!(resolved.outcome, Outcome::Resolved);
-    let clock = world.test.db.clock();
     clock.shift(TimeDelta::minutes(1));
     let overtaken = world.one("g", vec![world.fires("db1", "critical", 0)]).await;
     assert_eq!(overtaken.outcome, Outcome::Ignored(Why::OlderThanResolve));
