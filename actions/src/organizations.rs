@@ -44,7 +44,7 @@ pub struct TenantChanges {
 /// Changes the actor's own organization.
 pub async fn update(tx: &mut Tx, actor: &Actor, changes: &TenantChanges) -> Result<Organization> {
     permission::check(actor, Permission::OrganizationManage)?;
-    let name = changes.name.as_deref().map(|name| check::name(name)).transpose()?;
+    let name = changes.name.as_deref().map(check::name).transpose()?;
     let time_zone =
         changes.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
     let row = Changes { name: name.as_deref(), time_zone: time_zone.as_deref() };
