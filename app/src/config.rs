@@ -462,7 +462,7 @@ mod tests {
             ("DATABASE_URL", "mysql://x"),
         ] {
             let error = with(&[(name, value)]).err().map(|error| error.to_string()).unwrap_or_default();
-            assert!(error.contains(name) && !error.contains(value), "{value}: {error}");
+            assert!(error.contains(name) && !error.contains(&format!("{value:?}")), "{value}: {error}");
         }
         for (name, value) in [
             ("RELAYDESK_MAIL_URL", "smtp://user:password@relay.example:587?tls=required"),
