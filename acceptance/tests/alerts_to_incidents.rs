@@ -226,7 +226,6 @@ async fn what_cannot_be_used_is_refused_with_a_reason_and_kept() {
     assert!(
         post("[".repeat(200).into_bytes()).await.expect(400)["detail"].as_str().unwrap().contains("deeper")
     );
-    assert_eq!(post(vec![b' '; 1024 * 1024 + 1]).await.status, 413);
 
     let failed = app.client.all("/api/v1/inbox?status=failed").await;
     assert_eq!(failed.len(), 3, "{failed:?}");

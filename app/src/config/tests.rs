@@ -1,0 +1,104 @@
+use super::*;
+
+fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let pairs: BTreeMap<String, String> = pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    Values::collect(None, |name| pairs.get(name).cloned())?.understand()
+}
+
+#[test]
+fn defaults_are_right_values() {
+    let config = with(&[]).unwrap();
+    assert_eq!(config.lanes.len(), actions::jobs::lane::ALL.len());
+    assert!(config.database_url.is_none() && config.smtp_listen.is_none());
+}
+
+#[test]
+fn a_wrong_value_names_variable_value_and_expectation() {
+    for (name, value) in [
+        ("RELAYDESK_HTTP_LISTEN", "8080"),
+        ("RELAYDESK_LANES", "ingest=0"),
+        ("RELAYDESK_LANES", "nosuch=3"),
+        ("RELAYDESK_LANES", "ingest=1,ingest=2"),
+        ("RELAYDESK_LOG", "nonsense"),
+        ("RELAYDESK_LOG", "queue=loud"),
+        ("RELAYDESK_DISCOVERY_DIR", "/no/such/folder"),
+        ("RELAYDESK_MAIL_FROM", "nobody"),
+        ("RELAYDESK_MAIL_FROM", "Desk <desk@x.example"),
+        ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
+        ("RELAYDESK_BASE_URL", "ftp://x"),
+        ("RELAYDESK_LOG_FORMAT", "xml"),
+        ("RELAYDESK_SHUTDOWN_GRACE", "-1"),
+    ] {
+        let error = with(&[(name, value)]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(value) && error.contains("expected"), "{error}");
+    }
+}
+
+#[test]
+fn no_sender_has_two_lines() {
+    for value in ["desk@x.example\r\nBcc: all@x.example", "Des\nk <desk@x.example>"] {
+        assert!(with(&[("RELAYDESK_MAIL_FROM", value)]).is_err(), "{value:?}");
+    }
+    for value in ["desk@x.example", "Help, Desk <desk@x.example>"] {
+        assert_eq!(with(&[("RELAYDESK_MAIL_FROM", value)]).unwrap().mail_from, value);
+    }
+}
+
+#[test]
+fn an_address_leads_somewhere() {
+    for (name, value) in [
+        ("RELAYDESK_MAIL_URL", "smtp://"),
+        ("RELAYDESK_MAIL_URL", "smtps://:465"),
+        ("RELAYDESK_MAIL_URL", "smtp:relay"),
+        ("RELAYDESK_MAIL_URL", "file:///"),
+        ("RELAYDESK_MAIL_URL", "file://folder/below"),
+        ("DATABASE_URL", "mysql://x"),
+    ] {
+        let error = with(&[(name, value)]).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains(name) && !error.contains(&format!("{value:?}")), "{value}: {error}");
+    }
+    for (name, value) in [
+        ("RELAYDESK_MAIL_URL", "smtp://user:password@relay.example:587?tls=required"),
+        ("RELAYDESK_MAIL_URL", "smtps://[::1]"),
+        ("RELAYDESK_MAIL_URL", "file:///tmp/outbox"),
+        ("DATABASE_URL", "postgres://desk@localhost/desk?host=/run/postgresql"),
+        ("RELAYDESK_LOG", "warn,queue=debug"),
+        ("RELAYDESK_LOG", "api[request{http.method}]=debug,info"),
+    ] {
+        with(&[(name, value)]).unwrap();
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_not_printed() {
+    let error = with(&[("RELAYDESK_JWT_SECRET", "too short")]).unwrap_err().to_string();
+    assert!(!error.contains("too short") && error.contains("RELAYDESK_JWT_SECRET"), "{error}");
+}
+
+#[test]
+fn help_example_and_docs_name_the_same_settings() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let file = std::fs::read_to_string(root.join("relaydesk.example.toml")).unwrap();
+    assert_eq!(file, example(), "run script/update");
+    let docs = std::fs::read_to_string(root.join("docs/configuration.md")).unwrap();
+    for setting in SETTINGS {
+        assert!(docs.contains(&format!("`{}`", setting.env)), "docs/configuration.md lacks {}", setting.env);
+    }
+    for word in docs.split('`').filter(|word| word.starts_with("RELAYDESK_")) {
+        assert!(
+            SETTINGS.iter().any(|s| s.env == word),
+            "docs/configuration.md names {word}, which is no setting"
+        );
+    }
+}
+
+#[test]
+fn the_example_file_is_readable_when_uncommented() {
+    let text: String = example()
+        .lines()
+        .map(|line| line.strip_prefix("# ").filter(|l| l.contains(" = ")).unwrap_or("").to_owned() + "\n")
+        .collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    Values::collect(Some(file.path()), |_| None).unwrap().understand().unwrap();
+}
