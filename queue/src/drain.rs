@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
-const BATCH: i64 = 50;
+/// Claimed from a lane at once, and run together: fewer than a pool has connections.
+const BATCH: i64 = 10;
 
 /// What [`Drain::run`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
