@@ -6,21 +6,6 @@ use domain::{Actor, EventId, TicketId};
 use serde_json::Value;
 use store::Tx;
 
-/// The kinds of events there are, as rules and the live stream name them. For tickets the first half is the ticket's
-/// kind: `incident.opened`, later `change.opened`.
-pub const TICKET_EVENTS: [&str; 9] = [
-    "opened",
-    "updated",
-    "assigned",
-    "commented",
-    "escalated",
-    "resolved",
-    "closed",
-    "reopened",
-    "status_changed",
-];
-pub const SLA_EVENTS: [&str; 2] = ["sla.warning", "sla.breached"];
-
 pub async fn record(
     tx: &mut Tx,
     actor: &Actor,

@@ -33,5 +33,5 @@ pub use email_address::{EmailAddress, InvalidEmailAddress};
 pub use ids::*;
 pub use permission::Permission;
 pub use report::{InvalidPeriod, Period, PeriodKind, ReportKind, safe_cell};
-pub use rule::{Conditions, Facts, check_event};
+pub use rule::{Conditions, Facts, SLA_EVENTS, TICKET_VERBS, check_event};
 pub use words::UnknownWord;

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// The second half of a ticket's events; the first is the ticket's kind: `incident.opened`.
-const TICKET_VERBS: [&str; 9] = [
+pub const TICKET_VERBS: [&str; 9] = [
     "opened",
     "updated",
     "assigned",
@@ -18,7 +18,7 @@ const TICKET_VERBS: [&str; 9] = [
     "reopened",
     "status_changed",
 ];
-const SLA_EVENTS: [&str; 2] = ["sla.warning", "sla.breached"];
+pub const SLA_EVENTS: [&str; 2] = ["sla.warning", "sla.breached"];
 
 /// Refuses an event that can never happen.
 pub fn check_event(event: &str) -> Result<(), String> {

@@ -150,17 +150,13 @@ impl Completer {
     }
 
     /// Something in the batch cannot be written. The others are, and that one is a dead letter: the process must not stand
-    /// still because of it.
-    async fn one_by_one(&self, batch: &Arc<Vec<Completion>>) {
-        for index in 0..batch.len() {
-            let work = batch.clone();
-            let write_one = |work: Arc<Vec<Completion>>| {
-                self.plumbing.run(move |connection| {
-                    Box::pin(async move { write(connection, &work[index..=index]).await })
-                })
-            };
-            let Err(error) = write_one(work).await else { continue };
-            let completion = &batch[index];
+    /// still because of it. An error is the database's, and all of it is to be tried again.
+    async fn one_by_one(&self, batch: &[Completion]) -> Result<(), sqlx::Error> {
+        for completion in batch {
+            let Err(error) = self.write_one(completion.clone()).await else { continue };
+            if !is_about_the_data(&error) {
+                return Err(error);
+            }
             tracing::error!(job.id = %completion.id, %error, end = completion.end.name(), "the end of a job cannot be written");
             let dead = Completion {
                 end: End::Dead {
@@ -169,14 +165,20 @@ impl Completer {
                 },
                 ..completion.clone()
             };
-            let last = self
-                .plumbing
-                .run(move |connection| Box::pin(async move { write(connection, &[dead]).await }))
-                .await;
-            if let Err(error) = last {
-                tracing::error!(job.id = %completion.id, %error, "nor as a dead letter; it runs again when the lease ends");
+            match self.write_one(dead).await {
+                Err(error) if is_about_the_data(&error) => {
+                    tracing::error!(job.id = %completion.id, %error, "nor as a dead letter; it stays claimed until this process ends");
+                }
+                written => written?,
             }
         }
+        Ok(())
+    }
+
+    async fn write_one(&self, completion: Completion) -> Result<(), sqlx::Error> {
+        self.plumbing
+            .run(move |connection| Box::pin(async move { write(connection, &[completion]).await }))
+            .await
     }
 
     /// Until it is written; false when the end came first.
@@ -184,18 +186,16 @@ impl Completer {
         let batch = Arc::new(batch);
         while !batch.is_empty() {
             let work = batch.clone();
-            let written = self
+            let mut written = self
                 .plumbing
                 .run(move |connection| Box::pin(async move { write(connection, &work).await }))
                 .await;
+            if written.as_ref().is_err_and(is_about_the_data) {
+                written = self.one_by_one(&batch).await;
+            }
             match written {
                 Ok(()) => {
                     patience.reset();
-                    self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
-                    break;
-                }
-                Err(error) if is_about_the_data(&error) => {
-                    self.one_by_one(&batch).await;
                     self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
                     break;
                 }

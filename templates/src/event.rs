@@ -214,21 +214,10 @@ mod tests {
     #[test]
     fn every_event_is_a_message_that_the_peers_take() {
         let templates = Templates::new();
-        let verbs = [
-            "opened",
-            "updated",
-            "assigned",
-            "commented",
-            "escalated",
-            "resolved",
-            "closed",
-            "reopened",
-            "status_changed",
-        ];
-        let events = verbs
+        let events = domain::TICKET_VERBS
             .iter()
             .map(|verb| format!("incident.{verb}"))
-            .chain(["sla.warning".into(), "sla.breached".into()]);
+            .chain(domain::SLA_EVENTS.map(String::from));
         for event in events {
             for sample in samples() {
                 let message = TicketEvent { event: event.clone(), ..sample };
