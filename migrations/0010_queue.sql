@@ -14,6 +14,9 @@ create table queue.jobs (
     worker           uuid,                                                  -- incarnation that holds the lease
     organization_id  uuid,
     due_at           timestamptz not null,                                  -- ready since, or scheduled for
+    -- The place in the tenant's line: due_at, earlier by the lane's `aging` for each point of priority. It does not move
+    -- while the job waits, so that what waits long goes before what is important and new.
+    rank             timestamptz not null default clock_timestamp(),
     claimed_at       timestamptz,
     state            queue.state not null,
     priority         smallint    not null default 0,                        -- higher runs earlier
@@ -38,7 +41,11 @@ create table queue.jobs (
     autovacuum_vacuum_insert_scale_factor = 0.5, autovacuum_analyze_scale_factor = 0.2,
     autovacuum_analyze_threshold = 5000, autovacuum_vacuum_cost_delay = 1
 );
-create index jobs_ready on queue.jobs (lane, priority desc, id) where state = 'ready';
+-- One line a tenant (the nil UUID stands for jobs of none), so that a claim can take turns between tenants by looking at the
+-- heads of their lines only: docs/adr/0014-fair-turns-at-the-claim.md.
+create index jobs_ready on queue.jobs (lane, (case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end),
+    rank)
+    where state = 'ready';
 create index jobs_scheduled on queue.jobs (due_at) where state = 'scheduled';
 create index jobs_dead on queue.jobs (kind, due_at) where state = 'dead';
 create index jobs_cancel on queue.jobs (id) where cancel_requested;
@@ -105,6 +112,16 @@ create table queue.lanes (
     name             text        not null constraint lanes_pkey primary key,
     transport        text        not null default 'postgres' constraint lanes_transport_check check (transport in ('postgres')),
     paused           boolean     not null default false,
+    -- How much waiting time one point of priority is worth.
+    aging            interval    not null default '1 minute'
+        constraint lanes_aging_check check (aging between interval '0' and interval '1 day'),
+    changed_at       timestamptz not null default now()
+);
+
+-- Tenants whose share of a busy lane is not the usual one.
+create table queue.tenants (
+    organization_id  uuid        not null constraint tenants_pkey primary key,
+    weight           real        not null default 1 constraint tenants_weight_check check (weight between 0.01 and 1000),
     changed_at       timestamptz not null default now()
 );
 
@@ -133,7 +150,7 @@ create index schedules_next on queue.schedules (next_at);
 do $$
 declare t text;
 begin
-    foreach t in array array['jobs', 'history', 'attempts', 'schedules'] loop
+    foreach t in array array['jobs', 'history', 'attempts', 'schedules', 'tenants'] loop
         execute format('alter table queue.%I enable row level security', t);
         execute format('alter table queue.%I force row level security', t);
         execute format('create policy tenant on queue.%I using ((select current_organization()) is null '
@@ -143,7 +160,8 @@ end
 $$;
 
 grant select, insert, update, delete on
-    queue.jobs, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.schedules to relaydesk_app;
+    queue.jobs, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.tenants, queue.schedules
+    to relaydesk_app;
 
 -- The application role owns nothing, so it makes and drops the days' partitions through these two.
 create function queue.make_partitions(days integer) returns integer

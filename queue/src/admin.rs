@@ -5,11 +5,11 @@
 mod lanes;
 mod state;
 
-pub use lanes::{LaneView, know_lanes, lanes, pause, resume};
+pub use lanes::{LaneView, know_lanes, lanes, pause, resume, set_aging, set_weight};
 pub use state::{JobState, UnknownState};
 
 use crate::JobId;
-use crate::enqueue::CHANNEL;
+use crate::enqueue::{CHANNEL, rank};
 use crate::listener::CANCELLATIONS;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
@@ -280,10 +280,10 @@ pub async fn retry(
     organization: Option<Uuid>,
 ) -> Result<(), AdminError> {
     let lane: Option<String> = sqlx::query_scalar(
-        "update queue.jobs set state = 'ready', due_at = clock_timestamp(), run = run + 1, \
+        concat!("update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ", rank!("clock_timestamp()", "j"), ", run = run + 1, \
                 attempt = case when state = 'dead' then 0 else attempt end, \
                 crashes = case when state = 'dead' then 0 else crashes end, cancel_requested = false \
-         where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) returning lane",
+         where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) returning lane"),
     )
     .bind(id.0)
     .bind(organization)
@@ -304,13 +304,15 @@ pub async fn retry_all(
     organization: Option<Uuid>,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
-    let lanes: Vec<String> = sqlx::query_scalar(
-        "update queue.jobs set state = 'ready', due_at = clock_timestamp(), run = run + 1, attempt = 0, crashes = 0, \
+    let lanes: Vec<String> = sqlx::query_scalar(concat!(
+        "update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ",
+        rank!("clock_timestamp()", "j"),
+        ", run = run + 1, attempt = 0, crashes = 0, \
                 cancel_requested = false \
          where id = any(array(select id from queue.jobs where state = 'dead' and kind = $1 \
                                 and ($2::uuid is null or organization_id = $2) \
-                              order by due_at limit $3 for update skip locked)) returning lane",
-    )
+                              order by due_at limit $3 for update skip locked)) returning lane"
+    ))
     .bind(kind)
     .bind(organization)
     .bind(limit)

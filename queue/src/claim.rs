@@ -2,6 +2,7 @@
 
 use crate::enqueue::CHANNEL;
 use crate::held::{Claim, StopSign};
+use crate::turns::WINDOW;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
@@ -20,12 +21,12 @@ pub(crate) struct Envelope {
     pub organization: Option<Uuid>,
     pub attempt: i16,
     pub max_attempts: i16,
-    pub priority: i16,
     pub due_at: DateTime<Utc>,
     pub claimed_at: DateTime<Utc>,
     pub trace_parent: Option<String>,
     /// JSON as it was written; decoded by the handler's side, so that a bad payload is the job's failure.
     pub args: String,
+    pub rank: DateTime<Utc>,
     /// How the run is told to stop.
     pub sign: Arc<StopSign>,
     /// The right to run; free again when the envelope is dropped.
@@ -43,54 +44,129 @@ impl Envelope {
             organization: row.try_get(3)?,
             attempt: row.try_get(4)?,
             max_attempts: row.try_get(5)?,
-            priority: row.try_get(6)?,
-            due_at: row.try_get(7)?,
-            claimed_at: row.try_get(8)?,
-            trace_parent: row.try_get(9)?,
-            args: row.try_get(10)?,
+            due_at: row.try_get(6)?,
+            claimed_at: row.try_get(7)?,
+            trace_parent: row.try_get(8)?,
+            args: row.try_get(9)?,
+            rank: row.try_get(10)?,
             sign: StopSign::new(),
             permit: None,
         })
     }
 }
 
-/// Takes up to `room` jobs of the lane with ids above `floor` for `worker`, highest priority first, then oldest. Takes nothing while the lane
-/// is paused, or when the worker's row is gone (it was declared lost): the row is share-locked against that.
+/// A rank below all that there are.
+pub(crate) fn no_floor() -> DateTime<Utc> {
+    DateTime::from_timestamp(-62_135_596_800, 0).unwrap_or_default() // the year 1
+}
+
+/// Around the `select` that picks rows: the worker's row is share-locked, so that nobody declares it lost meanwhile.
+macro_rules! claiming {
+    ($pick:literal) => {
+        concat!(
+            "with me as materialized (select id from queue.workers where id = $2 for key share), \
+             picked as materialized (",
+            $pick,
+            ") \
+             update queue.jobs j \
+             set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), \
+                 unique_key = case when unique_while & 2 = 0 then null else unique_key end \
+             where j.ctid = any(array(select ctid from picked)) and j.worker is null \
+             returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
+                       j.trace_parent, j.args::text, j.rank"
+        )
+    };
+}
+
+/// In the order of the index. When it takes all that there is, no order between tenants is needed.
+const IN_ORDER: &str = claiming!(
+    "select ctid from queue.jobs \
+     where lane = $1 and state = 'ready' and worker is null and kind = any($3) and rank > $4 and exists (select from me) \
+       and not exists (select from queue.lanes where name = $1 and paused) \
+     order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
+     limit $5 for update skip locked"
+);
+
+/// From the heads of some tenants' lines. Written with `case`, as the index is: row level security lets no other
+/// expression reach an index.
+const BY_TURNS: &str = claiming!(
+    "select head.ctid from unnest($5::uuid[], $6::int8[]) as turn(tenant, jobs) cross join lateral ( \
+       select ctid from queue.jobs \
+       where lane = $1 and state = 'ready' and worker is null and kind = any($3) and rank > $4 and exists (select from me) \
+         and not exists (select from queue.lanes where name = $1 and paused) \
+         and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end \
+             = turn.tenant \
+       order by rank limit turn.jobs for update skip locked) head"
+);
+
+/// Which jobs a claim takes.
+#[derive(Clone, Debug)]
+pub(crate) enum Wanted {
+    /// Up to so many.
+    InOrder(usize),
+    /// Up to so many of each tenant.
+    ByTurns(Vec<(Uuid, i64)>),
+}
+
+/// Takes jobs of the lane with ranks above `floor` for `worker`, of each tenant the lowest ranks. Takes nothing while the lane is
+/// paused, or when the worker's row is gone (it was declared lost).
 pub(crate) async fn claim(
     connection: &mut PgConnection,
     lane: &str,
     worker: Uuid,
     kinds: &[&str],
-    room: i64,
-    floor: Uuid,
+    wanted: &Wanted,
+    floor: DateTime<Utc>,
 ) -> Result<Vec<Envelope>, sqlx::Error> {
-    let rows = sqlx::query(
-        "with me as materialized (select id from queue.workers where id = $2 for key share), \
-         picked as materialized ( \
-           select ctid from queue.jobs \
-           where lane = $1 and state = 'ready' and worker is null and kind = any($3) and id > $5 and exists (select from me) \
-             and not exists (select from queue.lanes where name = $1 and paused) \
-           order by priority desc, id limit $4 for update skip locked) \
-         update queue.jobs j \
-         set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), \
-             unique_key = case when unique_while & 2 = 0 then null else unique_key end \
-         where j.ctid = any(array(select ctid from picked)) and j.worker is null \
-         returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.priority, j.due_at, j.claimed_at, \
-                   j.trace_parent, j.args::text",
-    )
-    .bind(lane)
-    .bind(worker)
-    .bind(kinds)
-    .bind(room)
-    .bind(floor)
-    .fetch_all(connection)
-    .await?;
+    let query = match wanted {
+        Wanted::InOrder(room) => {
+            sqlx::query(IN_ORDER).bind(lane).bind(worker).bind(kinds).bind(floor).bind(*room as i64)
+        }
+        Wanted::ByTurns(turns) => sqlx::query(BY_TURNS)
+            .bind(lane)
+            .bind(worker)
+            .bind(kinds)
+            .bind(floor)
+            .bind(turns.iter().map(|turn| turn.0).collect::<Vec<_>>())
+            .bind(turns.iter().map(|turn| turn.1).collect::<Vec<_>>()),
+    };
+    let rows = query.fetch_all(connection).await?;
     let mut envelopes =
         rows.iter().map(|row| Envelope::read(row, lane, worker)).collect::<Result<Vec<_>, _>>()?;
-    envelopes.sort_unstable_by_key(|e| (std::cmp::Reverse(e.priority), e.id));
+    envelopes.sort_unstable_by_key(|e| (e.rank, e.id));
     Ok(envelopes)
 }
 
+/// The tenants from `from` on with jobs that could be claimed, and their weights: one look at the head of each line.
+pub(crate) async fn heads(
+    connection: &mut PgConnection,
+    lane: &str,
+    kinds: &[&str],
+    from: Uuid,
+) -> Result<Vec<(Uuid, f64)>, sqlx::Error> {
+    sqlx::query_as(
+        "with recursive head as ( \
+           (select case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end as tenant \
+            from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) \
+              and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end >= $3 \
+            order by 1 limit 1) \
+           union all \
+           select next.tenant from head cross join lateral ( \
+             select case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end as tenant \
+             from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) \
+               and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end \
+                   > head.tenant \
+             order by 1 limit 1) next) \
+         select head.tenant, coalesce(t.weight, 1)::float8 from head left join queue.tenants t on t.organization_id = head.tenant \
+         limit $4",
+    )
+    .bind(lane)
+    .bind(kinds)
+    .bind(from)
+    .bind(WINDOW)
+    .fetch_all(connection)
+    .await
+}
 /// Gives back jobs that were claimed and not started: the claim does not count as an attempt.
 pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> Result<(), sqlx::Error> {
     sqlx::query(

@@ -2,12 +2,14 @@
 //! another module like this one; everything behind the hand-over stays as it is.
 
 use crate::backend::HandOver;
-use crate::claim::{self, Envelope};
+use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::heart::Incarnation;
 use crate::held::Held;
 use crate::listener::Waker;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing};
+use crate::turns::{NOBODY, Turns};
+use chrono::{DateTime, Utc};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -40,10 +42,11 @@ impl Claimer {
         let mut patience = Patience::default();
         let mut backlog = false;
         let mut suspicion: Option<Suspicion> = None;
-        // Jobs with smaller ids need not be looked for: there was none when we last looked, and those that become ready
-        // again are announced as older. Otherwise a claim would step over the dead index entries of all jobs that finished
+        let mut turns = Turns::default();
+        // Jobs with lower ranks need not be looked for: there was none when we last looked, and those that become ready
+        // again, or are important, are announced as older. Otherwise a claim would step over the dead index entries of all jobs that finished
         // while some long transaction keeps vacuum from removing them.
-        let mut floor = Uuid::nil();
+        let mut floor = no_floor();
         loop {
             if !backlog {
                 tokio::select! {
@@ -64,14 +67,23 @@ impl Claimer {
             };
             let room = held.num_permits();
             if self.wake.take_older() {
-                floor = Uuid::nil();
+                floor = no_floor();
             }
-            match self.claim(room, floor).await {
+            let by_turns = turns.several();
+            let wanted = if by_turns { Wanted::ByTurns(turns.share(room)) } else { Wanted::InOrder(room) };
+            match self.claim(wanted, floor).await {
                 Ok(mut envelopes) => {
                     patience.reset();
                     backlog = envelopes.len() == room;
-                    if !backlog {
+                    turns.served(envelopes.iter().map(|e| e.organization.unwrap_or(NOBODY)));
+                    if !backlog && by_turns {
+                        // Somebody had less than its share; what is left for others comes with the next claim.
+                        turns.forget();
+                        backlog = true;
+                    } else if !backlog {
                         floor = a_minute_ago();
+                    } else if turns.look(Instant::now(), self.wake.news()) {
+                        self.see_who_waits(&mut turns).await;
                     }
                     for envelope in &mut envelopes {
                         envelope.permit = held.split(1);
@@ -88,7 +100,7 @@ impl Claimer {
                 }
                 Err(error) => {
                     backlog = true; // unknown: look again
-                    floor = Uuid::nil();
+                    floor = no_floor();
                     // The claim may have been committed, or may yet be.
                     suspicion = Some(Suspicion { look: Instant::now(), until: Instant::now() + SUSPECT });
                     drop(held);
@@ -153,23 +165,38 @@ impl Claimer {
         Ok(())
     }
 
-    async fn claim(&self, room: usize, floor: Uuid) -> Result<Vec<Envelope>, sqlx::Error> {
+    /// Best effort: without an answer the claims go on as before.
+    async fn see_who_waits(&self, turns: &mut Turns) {
+        let (lane, kinds, from) = (self.lane.clone(), self.kinds.clone(), turns.from());
+        let asked = Instant::now();
+        self.wake.looked();
+        let heads = self
+            .plumbing
+            .run(move |connection| {
+                Box::pin(async move { claim::heads(connection, &lane, &kinds, from).await })
+            })
+            .await;
+        match heads {
+            Ok(heads) => turns.found(&heads, Instant::now(), asked.elapsed()),
+            Err(error) => tracing::debug!(%error, lane = self.lane, "it is unknown whose jobs wait"),
+        }
+    }
+
+    async fn claim(&self, wanted: Wanted, floor: DateTime<Utc>) -> Result<Vec<Envelope>, sqlx::Error> {
         let (lane, worker, kinds) = (self.lane.clone(), self.incarnation.current(), self.kinds.clone());
         self.plumbing
             .run(move |connection| {
-                Box::pin(
-                    async move { claim::claim(connection, &lane, worker, &kinds, room as i64, floor).await },
-                )
+                Box::pin(async move { claim::claim(connection, &lane, worker, &kinds, &wanted, floor).await })
             })
             .await
     }
 }
 
-/// The smallest UUIDv7 of a minute ago: clocks that differ by less, and transactions that take less, are covered; the
+/// The rank of what became ready a minute ago: clocks that differ by less, and transactions that take less, are covered; the
 /// poll looks without a floor and covers the rest.
-fn a_minute_ago() -> Uuid {
+fn a_minute_ago() -> DateTime<Utc> {
     let now = Uuid::now_v7().as_u128() >> 80; // milliseconds
-    Uuid::from_u128(now.saturating_sub(60_000) << 80)
+    DateTime::from_timestamp_millis((now as i64).saturating_sub(60_000)).unwrap_or_else(no_floor)
 }
 
 struct Suspicion {

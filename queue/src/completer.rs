@@ -1,6 +1,6 @@
 //! Writes how runs ended, many at a time. Every write names the run it ends; a run whose lease was lost changes nothing.
 
-use crate::enqueue::CHANNEL;
+use crate::enqueue::{CHANNEL, rank};
 use crate::held::Held;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
@@ -287,7 +287,7 @@ impl<'a> Release<'a> {
 
 async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> Result<usize, sqlx::Error> {
     let released: Vec<Uuid> = sqlx::query_scalar(
-        "with given as ( \
+        concat!("with given as ( \
            select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::float8[], $5::int2[], $6::text[], $7::text[], \
                                 $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[]) \
              as u(id, run, state, delay, refund, outcome, error, worker, claimed_at, attempt, organization_id)), \
@@ -295,6 +295,8 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
            update queue.jobs j \
            set worker = null, run = j.run + 1, claimed_at = null, attempt = j.attempt - u.refund, \
                state = u.state::queue.state, due_at = clock_timestamp() + make_interval(secs => u.delay), \
+               rank = case when u.outcome = 'interrupted' then j.rank else ",
+               rank!("clock_timestamp() + make_interval(secs => u.delay)", "j"), " end, \
                last_error = coalesce(u.error, j.last_error), \
                unique_key = case when u.state = 'dead' then null else j.unique_key end \
            from given u where j.id = u.id and j.run = u.run and j.worker is not null \
@@ -305,7 +307,7 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
                   coalesce(u.error, '') \
            from given u join back on back.id = u.id where u.outcome is not null), \
          told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-         select id from back, (select count(*) from told) t",
+         select id from back, (select count(*) from told) t"),
     )
     .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
     .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())

@@ -1,6 +1,6 @@
 //! Runs what is pending, now and in this task: for tests of whole stories, and for administration without workers.
 
-use crate::claim::{self, Envelope};
+use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::heart;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 /// Claimed from a lane at once, and run together: fewer than a pool has connections.
-const BATCH: i64 = 10;
+const BATCH: usize = 10;
 
 /// What [`Drain::run`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,7 +125,9 @@ impl<S: Send + Sync + 'static> Drain<S> {
         .await?;
         let mut batch = Vec::new();
         for lane in lanes {
-            batch.extend(claim::claim(&mut tx, &lane, worker, &kinds, BATCH, Uuid::nil()).await?);
+            batch.extend(
+                claim::claim(&mut tx, &lane, worker, &kinds, &Wanted::InOrder(BATCH), no_floor()).await?,
+            );
         }
         tx.commit().await?;
         Ok(batch)

@@ -9,9 +9,30 @@ use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// The channel on which workers are told of work: the payload is the lane for new jobs, `~` and the lane for older ones that
-/// are ready again (see `Claimer::floor`).
+/// The channel on which workers are told of work: the payload is the lane for new jobs, `~` and the lane when there may be
+/// some with a rank in the past: ready again, or important (see the floor in `Claimer::run`).
 pub(crate) const CHANNEL: &str = "relaydesk_jobs";
+/// The rank of a row that is due at an SQL expression: earlier by the lane's `aging` for each point of priority.
+macro_rules! rank {
+    ($due:literal, $row:literal) => {
+        concat!(
+            "case when ",
+            $row,
+            ".priority = 0 then ",
+            $due,
+            " else ",
+            $due,
+            " - ",
+            $row,
+            ".priority * \
+             coalesce((select l.aging from queue.lanes l where l.name = ",
+            $row,
+            ".lane), interval '1 minute') end"
+        )
+    };
+}
+pub(crate) use rank;
+
 /// Rows sent in one statement.
 const BATCH: usize = 1000;
 
@@ -202,21 +223,24 @@ async fn insert(
 ) -> Result<(), EnqueueError> {
     let rows = || chunk.iter().map(|i| &jobs[*i]);
     let inserted = sqlx::query(
-        "with added as ( \
-           insert into queue.jobs (id, organization_id, due_at, state, priority, max_attempts, unique_key, unique_while, \
+        concat!("with added as ( \
+           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
                                    lane, kind, trace_parent, args) \
            select u.id, coalesce(u.organization_id, current_organization()), \
-                  case when due.at > now() then due.at else clock_timestamp() end, \
+                  case when due.at > now() then due.at else clock_timestamp() end, ",
+                  // In the order in which the caller has them, though they may be written in that of their keys.
+                  rank!("case when due.at > now() then due.at else statement_timestamp() + u.n * interval '1 microsecond' end", "u"), ", \
                   case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
                   u.priority, u.max_attempts, u.unique_key, u.unique_while, u.lane, u.kind, u.trace_parent, u.args::json \
            from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], \
-                       $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[]) \
+                       $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[], $14::int4[]) \
                 as u(id, organization_id, run_at, delay, priority, max_attempts, unique_key, unique_while, lane, kind, \
-                     trace_parent, args), \
+                     trace_parent, args, n), \
                 lateral (select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at) due \
-           on conflict do nothing returning id, lane, state), \
-         told as (select pg_notify($13, lane) from (select distinct lane from added where state = 'ready') lanes) \
-         select id, (select count(*) from told) from added",
+           on conflict do nothing returning id, lane, state, priority), \
+         told as (select pg_notify($13, case when bool_or(priority > 0) then '~' else '' end || lane) \
+                  from added where state = 'ready' group by lane) \
+         select id, (select count(*) from told) from added"),
     )
     .bind(chunk.iter().map(|i| ids[*i]).collect::<Vec<_>>())
     .bind(rows().map(|job| job.organization).collect::<Vec<_>>())
@@ -231,6 +255,7 @@ async fn insert(
     .bind(rows().map(|job| job.trace_parent.as_deref().or(trace_parent)).collect::<Vec<_>>())
     .bind(rows().map(|job| job.args.to_string()).collect::<Vec<_>>())
     .bind(CHANNEL)
+    .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
     for row in inserted {

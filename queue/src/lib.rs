@@ -24,6 +24,7 @@ mod running;
 pub mod schedules;
 mod sweep;
 pub mod trace;
+mod turns;
 
 pub use config::{EngineConfig, LaneConfig};
 pub use drain::{Drain, DrainError, Drained};

@@ -19,6 +19,7 @@ pub(crate) const CANCELLATIONS: &str = "!cancel";
 pub(crate) struct Waker {
     notify: Notify,
     older: AtomicBool,
+    news: AtomicBool,
 }
 
 impl Waker {
@@ -27,7 +28,18 @@ impl Waker {
         if older {
             self.older.store(true, Ordering::Release);
         }
+        self.news.store(true, Ordering::Release);
         self.notify.notify_one();
+    }
+
+    /// Whether anything was announced since somebody looked.
+    pub fn news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Somebody looks now.
+    pub fn looked(&self) {
+        self.news.store(false, Ordering::Release);
     }
 
     pub async fn woken(&self) {

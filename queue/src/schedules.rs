@@ -4,7 +4,7 @@
 //! meanwhile, and the job carries a unique key of schedule and tick.
 
 use crate::calendar::Cron;
-use crate::enqueue::CHANNEL;
+use crate::enqueue::{CHANNEL, rank};
 use crate::plumbing::is_about_the_data;
 use crate::{Job, NewJob};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -389,17 +389,17 @@ async fn enqueue_ticks(
     next: DateTime<Utc>,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "with moved as ( \
+        concat!("with moved as ( \
            update queue.schedules set next_at = $3, last_at = coalesce($5[cardinality($5)], last_at) \
            where key = $1 and organization_id is not distinct from $2 returning *), \
          added as ( \
-           insert into queue.jobs (id, organization_id, due_at, state, priority, max_attempts, unique_key, unique_while, \
+           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
                                    lane, kind, args) \
-           select u.id, m.organization_id, u.tick, 'ready', m.priority, m.max_attempts, \
+           select u.id, m.organization_id, u.tick, ", rank!("u.tick", "m"), ", 'ready', m.priority, m.max_attempts, \
                   'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, m.lane, m.kind, m.args \
            from moved m, unnest($4::uuid[], $5::timestamptz[]) as u(id, tick) \
            on conflict do nothing returning lane) \
-         select pg_notify($6, lane) from (select distinct lane from added) lanes",
+         select pg_notify($6, '~' || lane) from (select distinct lane from added) lanes"),
     )
     .bind(key)
     .bind(organization)

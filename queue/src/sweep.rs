@@ -144,7 +144,8 @@ pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Er
         "select l.name, w.ready, w.oldest, clock_timestamp() from queue.lanes l cross join lateral ( \
            select count(*) as ready, min(due_at) as oldest from ( \
              select due_at from queue.jobs where lane = l.name and state = 'ready' and worker is null \
-             order by priority desc, id limit $1) waiting) w",
+             order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
+             limit $1) waiting) w",
     )
     .bind(COUNTED)
     .fetch_all(&mut *connection)

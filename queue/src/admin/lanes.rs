@@ -2,7 +2,9 @@
 
 use super::notify;
 use serde::Serialize;
+use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, Row};
+use std::time::Duration;
 use uuid::Uuid;
 
 #[derive(Clone, Debug, Serialize)]
@@ -90,5 +92,39 @@ pub async fn know_lanes(connection: &mut PgConnection, lanes: &[&str]) -> Result
         .bind(lanes)
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// How much waiting time one point of priority is worth in the lane (a minute, unless it was changed; a day at most). Zero:
+/// priorities do not count. Jobs that wait already keep their places. Answers whether there is such a lane.
+pub async fn set_aging(
+    connection: &mut PgConnection,
+    lane: &str,
+    aging: Duration,
+) -> Result<bool, sqlx::Error> {
+    let aging = aging.min(Duration::from_secs(86_400));
+    let set =
+        sqlx::query("update queue.lanes set aging = $2, changed_at = clock_timestamp() where name = $1")
+            .bind(lane)
+            .bind(PgInterval { months: 0, days: 0, microseconds: aging.as_micros() as i64 })
+            .execute(connection)
+            .await?;
+    Ok(set.rows_affected() == 1)
+}
+
+/// The organization's share of a lane in which several wait, as a multiple of the usual share (0.01 to 1,000).
+pub async fn set_weight(
+    connection: &mut PgConnection,
+    organization: Uuid,
+    weight: f32,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into queue.tenants (organization_id, weight) values ($1, $2) \
+         on conflict (organization_id) do update set weight = $2, changed_at = clock_timestamp()",
+    )
+    .bind(organization)
+    .bind(if weight.is_finite() { weight.clamp(0.01, 1000.0) } else { 1.0 })
+    .execute(connection)
+    .await?;
     Ok(())
 }

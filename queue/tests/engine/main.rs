@@ -2,6 +2,7 @@
 
 mod admin;
 mod enqueue;
+mod fairness;
 mod lease;
 mod outage;
 mod outcomes;
