@@ -18,6 +18,8 @@ create table queue.jobs (
     -- while the job waits, so that what waits long goes before what is important and new.
     rank             timestamptz not null default clock_timestamp(),
     claimed_at       timestamptz,
+    -- Handed to the relay of a lane on RabbitMQ; a claim takes it away. In no index: marking is a HOT update, as a claim is.
+    published_at     timestamptz,
     state            queue.state not null,
     priority         smallint    not null default 0,                        -- higher runs earlier
     attempt          smallint    not null default 0,                        -- counted at the claim: a crash counts
@@ -97,6 +99,7 @@ create table queue.workers (
     id               uuid        not null constraint workers_pkey primary key,
     name             text        not null,
     lanes            text[]      not null,
+    broker           text        constraint workers_broker_check check (broker in ('away', 'blocked', 'connected')),
     started_at       timestamptz not null default now(),
     beat_at          timestamptz not null default now()
 ) with (fillfactor = 50);
@@ -110,7 +113,7 @@ create table queue.leaders (
 
 create table queue.lanes (
     name             text        not null constraint lanes_pkey primary key,
-    transport        text        not null default 'postgres' constraint lanes_transport_check check (transport in ('postgres')),
+    transport        text        not null default 'postgres' constraint lanes_transport_check check (transport in ('postgres', 'rabbitmq')),
     paused           boolean     not null default false,
     -- How much waiting time one point of priority is worth.
     aging            interval    not null default '1 minute'

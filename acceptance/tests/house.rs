@@ -21,7 +21,7 @@ const FREE: [&str; 4] = ["app", "testkit", "acceptance", "bench"];
 
 /// Libraries that stay in the rooms that own them, so that a change of one is a change of one room. In the order: the
 /// library, its rooms. The harness and the benchmarks stand outside.
-const OWNED: [(&str, &[&str]); 10] = [
+const OWNED: [(&str, &[&str]); 11] = [
     ("axum", &["api", "console", "app"]),
     ("utoipa", &["api"]),
     ("reqwest", &["connectors"]),
@@ -29,6 +29,7 @@ const OWNED: [(&str, &[&str]); 10] = [
     ("mail-parser", &["connectors"]),
     ("handlebars", &["templates"]),
     ("apalis", &["queue"]),
+    ("lapin", &["queue"]),
     ("cron", &["queue", "domain"]),
     ("clap", &["app"]),
     ("tracing-subscriber", &["app"]),

@@ -5,6 +5,7 @@
 mod tests;
 
 use ipnet::IpNet;
+use queue::Transport;
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -122,8 +123,20 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "RELAYDESK_LANES",
         Some("ingest=16,react=8,timers=8,outbound=16,mail=8,reports=2,discovery=2,maintenance=2"),
-        "a list such as ingest=16,outbound=4",
-        "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here.",
+        "a list such as ingest=16,outbound=4@rabbitmq",
+        "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here. \
+         `@rabbitmq`: its jobs come through the broker of AMQP_URL.",
+    ),
+    secret(
+        "AMQP_URL",
+        "amqp://user:password@host[:port]/vhost, amqps://…, or empty",
+        "RabbitMQ (3.10 or newer), for the lanes that RELAYDESK_LANES puts there; empty: none is needed.",
+    ),
+    setting(
+        "RELAYDESK_AMQP_PREFIX",
+        Some("relaydesk"),
+        "up to 40 letters, digits, hyphens and dots",
+        "All names in the broker begin with it; installations that share a vhost need different ones.",
     ),
     setting(
         "RELAYDESK_SHUTDOWN_GRACE",
@@ -151,6 +164,14 @@ pub const SETTINGS: &[Setting] = &[
     ),
 ];
 
+/// How this process works on a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lane {
+    /// Jobs at a time.
+    pub size: usize,
+    pub transport: Transport,
+}
+
 #[derive(Clone, Debug)]
 pub struct Config {
     pub database_url: Option<SecretString>,
@@ -166,7 +187,9 @@ pub struct Config {
     pub discovery_dir: Option<PathBuf>,
     pub jwt_secret: Option<SecretString>,
     pub allow_private_destinations: Vec<IpNet>,
-    pub lanes: BTreeMap<String, usize>,
+    pub lanes: BTreeMap<String, Lane>,
+    pub amqp_url: Option<SecretString>,
+    pub amqp_prefix: String,
     pub shutdown_grace: Duration,
     pub log: String,
     pub log_json: bool,
@@ -250,7 +273,7 @@ impl Values {
 
     pub fn understand(&self) -> Result<Config, ConfigError> {
         let text = |v: &str| Some(v.to_owned());
-        Ok(Config {
+        let config = Config {
             database_url: self.optional("DATABASE_URL", |v| {
                 let is_ours = v.starts_with("postgresql://") || v.starts_with("postgres://");
                 v.parse::<sqlx::postgres::PgConnectOptions>().ok().filter(|_| is_ours).map(|_| v.into())
@@ -286,6 +309,15 @@ impl Values {
             jwt_secret: self.optional("RELAYDESK_JWT_SECRET", |v| (v.len() >= 32).then(|| v.into()))?,
             allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
             lanes: self.parse("RELAYDESK_LANES", lanes)?,
+            amqp_url: self.optional("AMQP_URL", |v| {
+                let url: Url = v.parse().ok()?;
+                (matches!(url.scheme(), "amqp" | "amqps") && url.has_host()).then(|| v.into())
+            })?,
+            amqp_prefix: self.parse("RELAYDESK_AMQP_PREFIX", |v| {
+                let fits = (1..=40).contains(&v.len())
+                    && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+                fits.then(|| v.to_owned())
+            })?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
             log: self.parse("RELAYDESK_LOG", |v| {
                 let filter = v.parse::<tracing_subscriber::EnvFilter>().ok();
@@ -297,7 +329,13 @@ impl Values {
                 _ => None,
             })?,
             postgres_bin: self.optional("RELAYDESK_POSTGRES_BIN", text)?.map(PathBuf::from),
-        })
+        };
+        if config.amqp_url.is_none()
+            && config.lanes.values().any(|lane| lane.transport == Transport::Rabbitmq)
+        {
+            return Err(missing("AMQP_URL"));
+        }
+        Ok(config)
     }
 }
 
@@ -323,14 +361,18 @@ fn networks(list: &str) -> Option<Vec<IpNet>> {
     words(list).map(|word| word.parse().ok()).collect()
 }
 
-fn lanes(list: &str) -> Option<BTreeMap<String, usize>> {
+fn lanes(list: &str) -> Option<BTreeMap<String, Lane>> {
     let mut named = BTreeSet::new();
     words(list)
         .map(|word| {
             let (lane, size) = word.split_once('=')?;
+            let (size, transport) = match size.split_once('@') {
+                Some((size, transport)) => (size, transport.trim().parse().ok()?),
+                None => (size, Transport::Postgres),
+            };
             let size: usize = size.trim().parse().ok().filter(|n| (1..=1000).contains(n))?;
             let lane = actions::jobs::lane::ALL.into_iter().find(|known| *known == lane.trim())?;
-            named.insert(lane).then(|| (lane.to_owned(), size))
+            named.insert(lane).then(|| (lane.to_owned(), Lane { size, transport }))
         })
         .collect()
 }

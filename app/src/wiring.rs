@@ -1,11 +1,11 @@
 //! From configuration to running parts.
 
-use crate::config::Config;
+use crate::config::{Config, Lane};
 use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
-use queue::{EngineConfig, LaneConfig};
+use queue::{BrokerConfig, EngineConfig, LaneConfig};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
@@ -121,11 +121,18 @@ pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
 }
 
 /// `name` is for people; an identity is made anew at each start.
-pub fn engine_config(lanes: &BTreeMap<String, usize>) -> EngineConfig {
+pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>) -> EngineConfig {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     EngineConfig {
         name: format!("{name}/{}", std::process::id()),
-        lanes: lanes.iter().map(|(lane, size)| LaneConfig::new(lane.clone(), *size)).collect(),
+        lanes: lanes
+            .iter()
+            .map(|(name, lane)| LaneConfig::new(name.clone(), lane.size).on(lane.transport))
+            .collect(),
+        broker: config.amqp_url.as_ref().map(|url| BrokerConfig {
+            prefix: config.amqp_prefix.clone(),
+            ..BrokerConfig::new(url.expose_secret())
+        }),
         ..EngineConfig::default()
     }
 }

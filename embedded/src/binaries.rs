@@ -71,7 +71,7 @@ pub fn usual_packs() -> Vec<PathBuf> {
 }
 
 /// Folders above the current one may be anybody's: programs are only run when they are our own or root's.
-fn is_trusted(pack: &Path) -> bool {
+pub(crate) fn is_trusted(pack: &Path) -> bool {
     pack.metadata().is_ok_and(|found| found.uid() == 0 || found.uid() == Uid::effective().as_raw())
 }
 

@@ -27,6 +27,9 @@ pub enum Error {
     Start { reason: String, log: PathBuf },
     #[error("{what}: {source}")]
     Io { what: String, source: io::Error },
+    /// About the private RabbitMQ of the tests.
+    #[error("{0}")]
+    Broker(String),
     /// An SQL script was refused by the server.
     #[error("{0}")]
     Sql(String),

@@ -129,7 +129,7 @@ fn fingerprint(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn take_lock(dir: &Path, patience: Duration) -> Result<File, Error> {
+pub(crate) fn take_lock(dir: &Path, patience: Duration) -> Result<File, Error> {
     let path = dir.join("lock");
     let mut lock = private_file(&path).read(true).open(&path).context(|| {
         format!("cannot write {} (does the folder belong to somebody else? choose another)", path.display())

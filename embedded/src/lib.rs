@@ -1,4 +1,4 @@
-//! A private PostgreSQL as a child process: found among the programs of the machine, initialised once, run in the
+//! A private PostgreSQL (and for tests a private RabbitMQ, `broker`) as a child process: found among the programs of the machine, initialised once, run in the
 //! foreground on a unix socket that nobody else can open, restarted when it crashes, gone when its parent is gone.
 //!
 //! The demo and the tests run on it; a real installation names its own server in `DATABASE_URL` and never comes here.
@@ -10,6 +10,7 @@
 
 mod account;
 mod binaries;
+mod broker;
 mod cluster;
 mod error;
 mod folder;
@@ -19,6 +20,7 @@ mod supervise;
 mod wire;
 
 pub use binaries::{Binaries, NotFound, OLDEST_MAJOR, find_binaries, usual_packs};
+pub use broker::{Broker, BrokerNotFound, BrokerOptions, BrokerPrograms, find_broker};
 pub use cluster::{Cluster, Options};
 pub use error::Error;
 pub use folder::sweep_leftovers;

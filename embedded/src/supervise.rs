@@ -282,11 +282,16 @@ pub(crate) fn prepare(command: &mut Command, folder: &Folder) {
         // The standard library also clears the supplementary groups when root sets another user.
         command.uid(account.uid.as_raw()).gid(account.gid.as_raw());
     }
-    // Ctrl-C in a terminal goes to the whole group: the database must outlive the jobs that are being finished.
+    die_with_parent(command, Signal::SIGINT);
+}
+
+/// The kernel sends `signal` to the child when the thread that spawns it ends. Call it from a thread that stays.
+pub(crate) fn die_with_parent(command: &mut Command, signal: Signal) {
+    // Ctrl-C in a terminal goes to the whole group: the child must outlive what is being finished.
     command.process_group(0);
     let parent = getpid();
-    let die_with_parent = move || {
-        prctl::set_pdeathsig(Signal::SIGINT)?;
+    let ask = move || {
+        prctl::set_pdeathsig(signal)?;
         if getppid() == parent { Ok(()) } else { Err(std::io::ErrorKind::BrokenPipe.into()) }
     };
     #[expect(
@@ -295,7 +300,7 @@ pub(crate) fn prepare(command: &mut Command, folder: &Folder) {
     )]
     // SAFETY: `prctl` and `getppid` are async-signal-safe, and the closure touches no memory but its own copy of a number.
     unsafe {
-        command.pre_exec(die_with_parent);
+        command.pre_exec(ask);
     }
 }
 

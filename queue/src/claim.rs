@@ -34,7 +34,7 @@ pub(crate) struct Envelope {
 }
 
 impl Envelope {
-    fn read(row: &PgRow, lane: &str, worker: Uuid) -> Result<Self, sqlx::Error> {
+    pub fn read(row: &PgRow, lane: &str, worker: Uuid) -> Result<Self, sqlx::Error> {
         Ok(Envelope {
             id: row.try_get(0)?,
             run: row.try_get(1)?,
@@ -70,6 +70,7 @@ macro_rules! claiming {
             ") \
              update queue.jobs j \
              set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), \
+                 published_at = null, \
                  unique_key = case when unique_while & 2 = 0 then null else unique_key end \
              where j.ctid = any(array(select ctid from picked)) and j.worker is null \
              returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \

@@ -1,5 +1,5 @@
-//! Where a lane's envelopes come from: permits first, then one batched claim. A lane with another transport gets
-//! another module like this one; everything behind the hand-over stays as it is.
+//! Where the envelopes of a lane on Postgres come from: permits first, then one batched claim. `transport::consumer` is this for
+//! RabbitMQ; everything behind the hand-over is the same.
 
 use crate::backend::HandOver;
 use crate::claim::{self, Envelope, Wanted, no_floor};
@@ -56,12 +56,7 @@ impl Claimer {
                 }
                 self.gather(&permits).await;
             }
-            if let Some(mut suspect) = suspicion.take_if(|suspect| suspect.look <= Instant::now())
-                && (self.return_unknown().await.is_err() || Instant::now() < suspect.until)
-            {
-                suspect.look = Instant::now() + LOOK;
-                suspicion = Some(suspect);
-            }
+            self.look(&mut suspicion).await;
             let Some(mut held) = self.take_permits(&permits, backlog).await else {
                 return;
             };
@@ -72,7 +67,7 @@ impl Claimer {
             let by_turns = turns.several();
             let wanted = if by_turns { Wanted::ByTurns(turns.share(room)) } else { Wanted::InOrder(room) };
             match self.claim(wanted, floor).await {
-                Ok(mut envelopes) => {
+                Ok(envelopes) => {
                     patience.reset();
                     backlog = envelopes.len() == room;
                     turns.served(envelopes.iter().map(|e| e.organization.unwrap_or(NOBODY)));
@@ -85,30 +80,46 @@ impl Claimer {
                     } else if turns.look(Instant::now(), self.wake.news()) {
                         self.see_who_waits(&mut turns).await;
                     }
-                    for envelope in &mut envelopes {
-                        envelope.permit = held.split(1);
-                        let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
-                        metrics::WAIT.with_label_values(&[self.lane.as_str()]).observe(waited);
-                    }
-                    self.held.add(envelopes.iter().map(|e| ((e.id, e.run), e.sign.clone())));
-                    if !envelopes.is_empty()
-                        && let Err(unstarted) = self.hand_over.push(envelopes)
-                    {
-                        give_back(&self.plumbing, &unstarted).await;
+                    if !self.begin(envelopes, &mut held).await {
                         return;
                     }
                 }
                 Err(error) => {
                     backlog = true; // unknown: look again
                     floor = no_floor();
-                    // The claim may have been committed, or may yet be.
-                    suspicion = Some(Suspicion { look: Instant::now(), until: Instant::now() + SUSPECT });
+                    suspicion = Some(Suspicion::now());
                     drop(held);
                     if !patience.failed("claiming jobs", &error, &self.stop).await {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// Hands claimed jobs to the worker, each with a permit of `held`; false when the worker is stopping, and they were given back.
+    pub async fn begin(&self, mut envelopes: Vec<Envelope>, held: &mut OwnedSemaphorePermit) -> bool {
+        if envelopes.is_empty() {
+            return true;
+        }
+        for envelope in &mut envelopes {
+            envelope.permit = held.split(1);
+            let waited = (envelope.claimed_at - envelope.due_at).as_seconds_f64().max(0.0);
+            metrics::WAIT.with_label_values(&[self.lane.as_str()]).observe(waited);
+        }
+        self.held.add(envelopes.iter().map(|e| ((e.id, e.run), e.sign.clone())));
+        let Err(unstarted) = self.hand_over.push(envelopes) else { return true };
+        give_back(&self.plumbing, &unstarted).await;
+        false
+    }
+
+    /// Looks for claims that we do not know of, when it is time to.
+    pub async fn look(&self, suspicion: &mut Option<Suspicion>) {
+        if let Some(mut suspect) = suspicion.take_if(|suspect| suspect.look <= Instant::now())
+            && (self.return_unknown().await.is_err() || Instant::now() < suspect.until)
+        {
+            suspect.look = Instant::now() + LOOK;
+            *suspicion = Some(suspect);
         }
     }
 
@@ -122,7 +133,11 @@ impl Claimer {
         }
     }
 
-    async fn take_permits(&self, permits: &Arc<Semaphore>, backlog: bool) -> Option<OwnedSemaphorePermit> {
+    pub async fn take_permits(
+        &self,
+        permits: &Arc<Semaphore>,
+        backlog: bool,
+    ) -> Option<OwnedSemaphorePermit> {
         let mut held = tokio::select! {
             () = self.stop.cancelled() => return None,
             permit = permits.clone().acquire_owned() => permit.ok()?,
@@ -199,12 +214,19 @@ fn a_minute_ago() -> DateTime<Utc> {
     DateTime::from_timestamp_millis((now as i64).saturating_sub(60_000)).unwrap_or_else(no_floor)
 }
 
-struct Suspicion {
+/// A claim may have been committed, or may yet be, though its answer never came.
+pub(crate) struct Suspicion {
     look: Instant,
     until: Instant,
 }
 
-async fn look_at(suspicion: Option<&Suspicion>) {
+impl Suspicion {
+    pub fn now() -> Self {
+        Suspicion { look: Instant::now(), until: Instant::now() + SUSPECT }
+    }
+}
+
+pub(crate) async fn look_at(suspicion: Option<&Suspicion>) {
     match suspicion {
         Some(suspicion) => tokio::time::sleep_until(suspicion.look.into()).await,
         None => std::future::pending().await,

@@ -1,5 +1,7 @@
 //! How an engine is set up.
 
+use crate::Transport;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
@@ -10,11 +12,52 @@ pub struct LaneConfig {
     pub name: String,
     /// Jobs of the lane that run at once in this process.
     pub concurrency: usize,
+    pub transport: Transport,
 }
 
 impl LaneConfig {
     pub fn new(name: impl Into<String>, concurrency: usize) -> Self {
-        LaneConfig { name: name.into(), concurrency: concurrency.max(1) }
+        LaneConfig { name: name.into(), concurrency: concurrency.max(1), transport: Transport::Postgres }
+    }
+
+    /// Its jobs come through the broker. Without [`EngineConfig::broker`] it stays on Postgres.
+    #[must_use]
+    pub fn on(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+}
+
+/// Where RabbitMQ is.
+#[derive(Clone)]
+pub struct BrokerConfig {
+    /// `amqp://user:password@host[:port]/vhost[?heartbeat=10]`, or `amqps:` for TLS. A host without a path is the vhost `/`.
+    pub url: String,
+    /// All names in the broker begin with it: installations that share a vhost do not meet.
+    pub prefix: String,
+    /// A message that was published so long before one that has arrived is taken for lost, and published again. Longer than a batch
+    /// may take to be confirmed (5 s).
+    pub republish_after: Duration,
+}
+
+impl BrokerConfig {
+    pub fn new(url: impl Into<String>) -> Self {
+        BrokerConfig {
+            url: url.into(),
+            prefix: "relaydesk".to_owned(),
+            republish_after: Duration::from_secs(15),
+        }
+    }
+}
+
+/// Without the password.
+impl fmt::Debug for BrokerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let host = self.url.rsplit('@').next().unwrap_or_default();
+        f.debug_struct("BrokerConfig")
+            .field("host", &host)
+            .field("prefix", &self.prefix)
+            .finish_non_exhaustive()
     }
 }
 
@@ -23,6 +66,8 @@ pub struct EngineConfig {
     /// What people see as the worker's name (host, pod). Never an identity: that is a fresh UUID.
     pub name: String,
     pub lanes: Vec<LaneConfig>,
+    /// For lanes on RabbitMQ.
+    pub broker: Option<BrokerConfig>,
     /// A worker that was not heard of for so long has lost what it claimed.
     pub lease: Duration,
     /// How often a worker says that it lives; well below `lease`.
@@ -52,6 +97,7 @@ impl Default for EngineConfig {
         EngineConfig {
             name: "worker".to_owned(),
             lanes: Vec::new(),
+            broker: None,
             lease: Duration::from_secs(20),
             beat: Duration::from_secs(5),
             sweep: Duration::from_secs(5),

@@ -12,6 +12,10 @@ use crate::listener::{self, Wakers};
 use crate::plumbing::Plumbing;
 use crate::registry::Registry;
 use crate::runner::Runner;
+use crate::transport::consumer::Consumer;
+use crate::transport::link::Broker;
+use crate::transport::relay::Relay;
+use crate::transport::{Head, Transport};
 use apalis_core::worker::builder::WorkerBuilder;
 use futures::FutureExt;
 use sqlx::PgPool;
@@ -38,6 +42,7 @@ pub struct Engine {
     completions: mpsc::Sender<Command>,
     plumbing: Plumbing,
     heart_plumbing: Plumbing,
+    broker: Option<(Arc<Broker>, Plumbing)>,
     leading: Arc<AtomicBool>,
     /// A background task ended that should not have.
     broken: CancellationToken,
@@ -82,6 +87,10 @@ impl Engine {
             lanes: names.iter().map(|name| (name.clone(), Arc::default())).collect(),
             heart: heart_wake.clone(),
         });
+        let broker = config.broker.clone().map(|broker| {
+            let broker = Arc::new(Broker::new(broker, &config.name, &heart_wake));
+            (broker, Plumbing::relaxed(&options, 2))
+        });
         let (mut lanes, mut claimers, mut hand_overs) = (Vec::new(), Vec::new(), Vec::new());
         for lane in &config.lanes {
             let hand_over = HandOver::default();
@@ -96,7 +105,24 @@ impl Engine {
                 hand_over: hand_over.clone(),
                 stop: stop_claiming.clone(),
             };
-            claimers.push(watch.spawn("a claimer", claimer.run()));
+            match (&broker, lane.transport) {
+                (Some((broker, relaxed)), Transport::Rabbitmq) => {
+                    let head = Arc::new(Head::default());
+                    let relay = Relay {
+                        lane: lane.name.clone(),
+                        concurrency: lane.concurrency,
+                        broker: broker.clone(),
+                        plumbing: relaxed.clone(),
+                        wake: claimer.wake.clone(),
+                        head: head.clone(),
+                        stop: stop_claiming.clone(),
+                    };
+                    let consumer = Consumer { claimer, broker: broker.clone(), head };
+                    claimers.push(watch.spawn("a consumer", consumer.run()));
+                    claimers.push(watch.spawn("a relay", relay.run()));
+                }
+                _ => claimers.push(watch.spawn("a claimer", claimer.run())),
+            }
             let worker = work(lane.name.clone(), hand_over.clone(), runner.clone(), completions.clone());
             lanes.push(watch.spawn("a lane", worker));
             hand_overs.push(hand_over);
@@ -135,6 +161,8 @@ impl Engine {
         let heart = Heart {
             name: config.name.clone(),
             lanes: names,
+            transports: config.lanes.iter().map(|lane| lane.transport.as_str()).collect(),
+            broker: broker.as_ref().map(|(broker, _)| broker.clone()),
             lease: config.lease,
             beat: config.beat,
             plumbing: heart_plumbing.clone(),
@@ -156,6 +184,7 @@ impl Engine {
             completions,
             plumbing,
             heart_plumbing,
+            broker,
             leading,
             broken,
             stop_claiming,
@@ -222,6 +251,10 @@ impl Engine {
             if tokio::time::timeout(Duration::from_millis(500), &mut task).await.is_err() {
                 task.abort();
             }
+        }
+        if let Some((broker, relaxed)) = self.broker {
+            broker.close().await;
+            relaxed.close().await;
         }
         self.heart_plumbing.close().await;
         self.plumbing.close().await;

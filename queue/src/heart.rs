@@ -3,6 +3,7 @@
 use crate::held::{Claim, Held, Stop};
 use crate::listener::Waker;
 use crate::plumbing::{Plumbing, jittered};
+use crate::transport::link::Broker;
 use sqlx::{Connection, PgConnection, Row};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -34,6 +35,10 @@ impl Incarnation {
 pub(crate) struct Heart {
     pub name: String,
     pub lanes: Vec<String>,
+    /// Beside `lanes`: what they are on.
+    pub transports: Vec<&'static str>,
+    /// As this process sees it: kept in the worker's row, for whoever lists the lanes.
+    pub broker: Option<Arc<Broker>>,
     pub lease: Duration,
     pub beat: Duration,
     /// A connection of its own: a busy pool must not cost leases.
@@ -120,17 +125,23 @@ impl Heart {
 
     async fn register(&self) -> Result<Beat, sqlx::Error> {
         let (id, name, lanes) = (self.incarnation.current(), self.name.clone(), self.lanes.clone());
+        let (transports, broker) = (self.transports.clone(), self.sight());
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
                     sqlx::query(
-                        "with lanes as (insert into queue.lanes (name) select unnest($3::text[]) on conflict do nothing) \
-                         insert into queue.workers (id, name, lanes) values ($1, $2, $3) \
+                        "with lanes as ( \
+                           insert into queue.lanes as l (name, transport) select * from unnest($3::text[], $4::text[]) \
+                           on conflict (name) do update set transport = excluded.transport, changed_at = clock_timestamp() \
+                           where l.transport <> excluded.transport) \
+                         insert into queue.workers (id, name, lanes, broker) values ($1, $2, $3, $5) \
                          on conflict (id) do update set beat_at = clock_timestamp()",
                     )
                     .bind(id)
                     .bind(name)
                     .bind(lanes)
+                    .bind(transports)
+                    .bind(broker)
                     .execute(connection)
                     .await?;
                     Ok(Beat::Alive { cancel: Vec::new() })
@@ -139,16 +150,22 @@ impl Heart {
             .await
     }
 
+    fn sight(&self) -> Option<&'static str> {
+        self.broker.as_ref().map(|broker| broker.sight().as_str())
+    }
+
     async fn beat(&self) -> Result<Beat, sqlx::Error> {
-        let id = self.incarnation.current();
+        let (id, broker) = (self.incarnation.current(), self.sight());
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
-                    let beaten =
-                        sqlx::query("update queue.workers set beat_at = clock_timestamp() where id = $1")
-                            .bind(id)
-                            .execute(&mut *connection)
-                            .await?;
+                    let beaten = sqlx::query(
+                        "update queue.workers set beat_at = clock_timestamp(), broker = $2 where id = $1",
+                    )
+                    .bind(id)
+                    .bind(broker)
+                    .execute(&mut *connection)
+                    .await?;
                     if beaten.rows_affected() == 0 {
                         return Ok(Beat::Lost);
                     }

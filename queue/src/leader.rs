@@ -85,6 +85,7 @@ impl Leader {
             metrics::READY.reset();
             metrics::OLDEST_READY.reset();
             metrics::DEAD.reset();
+            metrics::UNPUBLISHED.reset();
         }
     }
 

@@ -1,4 +1,4 @@
-//! Durable jobs on Postgres. Knows nothing of tickets.
+//! Durable jobs on Postgres, or on Postgres with RabbitMQ. Knows nothing of tickets.
 
 pub mod admin;
 mod backend;
@@ -24,9 +24,10 @@ mod running;
 pub mod schedules;
 mod sweep;
 pub mod trace;
+mod transport;
 mod turns;
 
-pub use config::{EngineConfig, LaneConfig};
+pub use config::{BrokerConfig, EngineConfig, LaneConfig};
 pub use drain::{Drain, DrainError, Drained};
 pub use engine::Engine;
 pub use enqueue::{EnqueueError, JobId, NewJob, Unique, enqueue};
@@ -35,3 +36,4 @@ pub use outcome::{JobError, JobResult, Outcome};
 pub use registry::Registry;
 pub use running::{CompleteError, Running};
 pub use schedules::{Missed, Rhythm, Schedule};
+pub use transport::Transport;

@@ -1,9 +1,9 @@
 //! What the job engine counts. A process shows what it did itself; the gauges are those of the leader.
 
 use prometheus::{
-    GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_gauge_vec,
-    register_histogram_vec, register_int_counter, register_int_counter_vec, register_int_gauge,
-    register_int_gauge_vec,
+    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_gauge_vec,
+    register_histogram, register_histogram_vec, register_int_counter, register_int_counter_vec,
+    register_int_gauge, register_int_gauge_vec,
 };
 use std::sync::LazyLock;
 
@@ -28,4 +28,12 @@ metrics! {
     FENCED: IntCounter = register_int_counter!("relaydesk_job_fenced_total", "Writes of runs whose lease was lost, refused");
     RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");
     LAST_TICK: IntGauge = register_int_gauge!("relaydesk_scheduler_last_tick_timestamp_seconds", "When schedules were last looked at");
+    AMQP_CONNECTED: IntGaugeVec = register_int_gauge_vec!("relaydesk_amqp_connected", "1 while this process is connected to the broker", &["purpose"]);
+    AMQP_BLOCKED: IntGauge = register_int_gauge!("relaydesk_amqp_connection_blocked", "1 while the broker takes no messages (memory or disk alarm)");
+    AMQP_PUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_published_total", "Messages of jobs by what the broker said", &["lane", "outcome"]);
+    AMQP_CONFIRM: Histogram = register_histogram!("relaydesk_amqp_publish_confirm_seconds", "From the first publish of a batch to its last confirmation",
+        vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0]);
+    AMQP_DELIVERED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_delivered_total", "Messages received, by what became of them", &["lane", "outcome"]);
+    AMQP_REPUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_republished_total", "Jobs whose message was lost", &["lane"]);
+    UNPUBLISHED: IntGaugeVec = register_int_gauge_vec!("relaydesk_outbox_unpublished", "Ready jobs of lanes on RabbitMQ that are not published", &["lane"]);
 }

@@ -16,6 +16,11 @@ pub(crate) struct Plumbing {
 }
 
 impl Plumbing {
+    /// As [`Plumbing::new`], but a commit is not waited for: for marks that may get lost in a crash of the database.
+    pub fn relaxed(options: &PgConnectOptions, connections: u32) -> Self {
+        Plumbing::new(&options.clone().options([("synchronous_commit", "off")]), connections)
+    }
+
     pub fn new(options: &PgConnectOptions, connections: u32) -> Self {
         let options = options.clone().options([
             // The tables grow from nothing to millions of rows within minutes. A plan made for an empty table must not

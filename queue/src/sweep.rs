@@ -141,9 +141,10 @@ const COUNTED: i64 = 200_000;
 
 pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let lanes = sqlx::query(
-        "select l.name, w.ready, w.oldest, clock_timestamp() from queue.lanes l cross join lateral ( \
-           select count(*) as ready, min(due_at) as oldest from ( \
-             select due_at from queue.jobs where lane = l.name and state = 'ready' and worker is null \
+        "select l.name, w.ready, w.oldest, clock_timestamp(), l.transport = 'rabbitmq', w.unpublished \
+         from queue.lanes l cross join lateral ( \
+           select count(*) as ready, min(due_at) as oldest, count(*) filter (where published_at is null) as unpublished from ( \
+             select due_at, published_at from queue.jobs where lane = l.name and state = 'ready' and worker is null \
              order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
              limit $1) waiting) w",
     )
@@ -156,6 +157,9 @@ pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Er
         metrics::READY.with_label_values(&[lane.as_str()]).set(ready);
         let age = oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
         metrics::OLDEST_READY.with_label_values(&[lane.as_str()]).set(age);
+        if row.try_get(4)? {
+            metrics::UNPUBLISHED.with_label_values(&[lane.as_str()]).set(row.try_get(5)?);
+        }
     }
     let dead = sqlx::query("select kind, count(*) from queue.jobs where state = 'dead' group by kind")
         .fetch_all(connection)

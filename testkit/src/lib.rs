@@ -6,6 +6,7 @@
 //!
 //! Everything panics instead of returning errors: a harness that fails is a test that fails.
 
+mod broker;
 mod client;
 mod database;
 mod mail;
@@ -15,6 +16,7 @@ mod program;
 mod server;
 pub mod sinks;
 
+pub use broker::{BrokerNode, TestBroker, broker};
 pub use client::{Answer, Client};
 pub use database::{TestDb, database};
 pub use mail::{SmtpClient, send_mail};

@@ -22,8 +22,14 @@ struct Lane {
     name: String,
     #[schema(example = "postgres")]
     transport: String,
+    /// How its workers see the broker, the worst of what they say: connected, blocked (it takes no messages for now) or away;
+    /// null for a lane on Postgres, and without a worker.
+    #[schema(example = "connected")]
+    broker: Option<String>,
     paused: bool,
     ready: i64,
+    /// Of those that are ready: not handed to the broker yet.
+    unpublished: i64,
     scheduled: i64,
     running: i64,
     dead: i64,
@@ -36,8 +42,10 @@ impl From<LaneView> for Lane {
         Lane {
             name: lane.name,
             transport: lane.transport,
+            broker: lane.broker,
             paused: lane.paused,
             ready: lane.ready,
+            unpublished: lane.unpublished,
             scheduled: lane.scheduled,
             running: lane.running,
             dead: lane.dead,

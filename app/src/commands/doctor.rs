@@ -53,9 +53,12 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
         "outgoing mail",
         match &config.mail_url {
             None => Err("RELAYDESK_MAIL_URL is not set: mail waits in the ledger".to_owned()),
-            Some(url) => reach(url.expose_secret()).await,
+            Some(url) => reach("RELAYDESK_MAIL_URL", url.expose_secret()).await,
         },
     );
+    if let Some(url) = &config.amqp_url {
+        found("broker", reach("AMQP_URL", url.expose_secret()).await);
+    }
     if output.json {
         let list: Vec<_> = findings
             .iter()
@@ -84,14 +87,20 @@ fn writable(dir: &Path) -> Result<String, String> {
         .map_err(|error| format!("{}: {error}", dir.display()))
 }
 
-/// Whether something listens where the relay should be; the dialogue itself is left to the first mail.
-async fn reach(url: &str) -> Result<String, String> {
-    let url: url::Url = url.parse().map_err(|_| "RELAYDESK_MAIL_URL is no URL".to_owned())?;
+/// Whether something listens where the relay or the broker should be; the dialogue itself is left to those who need them.
+async fn reach(name: &str, url: &str) -> Result<String, String> {
+    let url: url::Url = url.parse().map_err(|_| format!("{name} is no URL"))?;
     if url.scheme() == "file" {
         return writable(Path::new(url.path()));
     }
     let host = url.host_str().unwrap_or("localhost").to_owned();
-    let port = url.port().unwrap_or(if url.scheme() == "smtps" { 465 } else { 25 });
+    let usual = match url.scheme() {
+        "smtps" => 465,
+        "amqp" => 5672,
+        "amqps" => 5671,
+        _ => 25,
+    };
+    let port = url.port().unwrap_or(usual);
     match tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect((host.as_str(), port)))
         .await
     {

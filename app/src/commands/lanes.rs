@@ -18,8 +18,9 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
                 return Ok(());
             }
             say!(
-                "{:14} {:>9} {:>9} {:>9} {:>9} {:>12}",
+                "{:14} {:20} {:>9} {:>9} {:>9} {:>9} {:>12}",
                 "lane",
+                "transport",
                 "ready",
                 "running",
                 "scheduled",
@@ -29,8 +30,12 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
             for lane in lanes {
                 let oldest = format!("{:.1} s", lane.oldest_ready_age_seconds);
                 let paused = if lane.paused { "  paused" } else { "" };
+                let transport = match &lane.broker {
+                    Some(sight) => format!("{} ({sight})", lane.transport),
+                    None => lane.transport,
+                };
                 say!(
-                    "{:14} {:>9} {:>9} {:>9} {:>9} {oldest:>12}{paused}",
+                    "{:14} {transport:20} {:>9} {:>9} {:>9} {:>9} {oldest:>12}{paused}",
                     lane.name,
                     lane.ready,
                     lane.running,

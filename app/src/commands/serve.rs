@@ -1,10 +1,10 @@
 //! `relaydesk serve|api|worker`: the same process with more or fewer parts.
 
-use crate::config::Config;
+use crate::config::{Config, Lane};
 use crate::{say, wiring};
 use anyhow::Context;
 use connectors::mail::smtp_server;
-use queue::Engine;
+use queue::{Engine, Transport};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -17,8 +17,7 @@ use tracing::{info, warn};
 pub struct Parts {
     pub http: bool,
     pub mail: bool,
-    /// Jobs at a time, by lane.
-    pub lanes: BTreeMap<String, usize>,
+    pub lanes: BTreeMap<String, Lane>,
     /// Sockets that listen already; those that are missing are opened at the start.
     pub listeners: Listeners,
 }
@@ -70,10 +69,12 @@ impl Parts {
         }
         let mut lanes = config.lanes.clone();
         if !only.is_empty() {
-            lanes = only.iter().map(|name| (name.clone(), lanes.get(name).copied().unwrap_or(4))).collect();
+            let usual = Lane { size: 4, transport: Transport::Postgres };
+            lanes =
+                only.iter().map(|name| (name.clone(), lanes.get(name).copied().unwrap_or(usual))).collect();
         }
         if let Some(concurrency) = concurrency {
-            lanes.values_mut().for_each(|size| *size = concurrency.into());
+            lanes.values_mut().for_each(|lane| lane.size = concurrency.into());
         }
         Ok(Parts { http: false, mail: false, lanes, listeners: Listeners::default() })
     }
@@ -105,7 +106,12 @@ pub async fn run(
     let shared = wiring::shared(config, &db)?;
     let engine = (!parts.lanes.is_empty()).then(|| {
         info!(lanes = ?parts.lanes, "working");
-        Engine::start(db.pool(), workers::registry(), shared.clone(), wiring::engine_config(&parts.lanes))
+        Engine::start(
+            db.pool(),
+            workers::registry(),
+            shared.clone(),
+            wiring::engine_config(config, &parts.lanes),
+        )
     });
     let mut servers = tokio::task::JoinSet::new();
     let mut addresses = Addresses { http: None, smtp: None };

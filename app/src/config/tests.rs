@@ -19,6 +19,8 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_LANES", "ingest=0"),
         ("RELAYDESK_LANES", "nosuch=3"),
         ("RELAYDESK_LANES", "ingest=1,ingest=2"),
+        ("RELAYDESK_LANES", "ingest=1@kafka"),
+        ("RELAYDESK_AMQP_PREFIX", "two words"),
         ("RELAYDESK_LOG", "nonsense"),
         ("RELAYDESK_LOG", "queue=loud"),
         ("RELAYDESK_DISCOVERY_DIR", "/no/such/folder"),
@@ -53,6 +55,8 @@ fn an_address_leads_somewhere() {
         ("RELAYDESK_MAIL_URL", "file:///"),
         ("RELAYDESK_MAIL_URL", "file://folder/below"),
         ("DATABASE_URL", "mysql://x"),
+        ("AMQP_URL", "http://user:secret@broker"),
+        ("AMQP_URL", "amqp:"),
     ] {
         let error = with(&[(name, value)]).err().map(|error| error.to_string()).unwrap_or_default();
         assert!(error.contains(name) && !error.contains(&format!("{value:?}")), "{value}: {error}");
@@ -67,6 +71,16 @@ fn an_address_leads_somewhere() {
     ] {
         with(&[(name, value)]).unwrap();
     }
+}
+
+#[test]
+fn a_lane_on_rabbitmq_needs_a_broker() {
+    let lanes = ("RELAYDESK_LANES", "ingest=4,outbound=16@rabbitmq,mail=2@postgres");
+    let error = with(&[lanes]).unwrap_err().to_string();
+    assert!(error.starts_with("AMQP_URL is not set"), "{error}");
+    let config = with(&[lanes, ("AMQP_URL", "amqps://desk:secret@broker.example/desk")]).unwrap();
+    assert_eq!(config.lanes["outbound"], Lane { size: 16, transport: Transport::Rabbitmq });
+    assert_eq!(config.lanes["mail"], Lane { size: 2, transport: Transport::Postgres });
 }
 
 #[test]

@@ -11,8 +11,13 @@ use uuid::Uuid;
 pub struct LaneView {
     pub name: String,
     pub transport: String,
+    /// How the broker is seen by the lane's workers, the worst of what they say: connected, blocked (it takes no messages for
+    /// now), away. Null on Postgres, and without a worker.
+    pub broker: Option<String>,
     pub paused: bool,
     pub ready: i64,
+    /// Of those that are ready: not handed to the broker yet. 0 on Postgres.
+    pub unpublished: i64,
     pub scheduled: i64,
     pub running: i64,
     pub dead: i64,
@@ -30,13 +35,18 @@ pub async fn lanes(
     let rows = sqlx::query(
         "with jobs as ( \
            select lane, count(*) filter (where state = 'ready' and worker is null) as ready, \
+                  count(*) filter (where state = 'ready' and worker is null and published_at is null) as unpublished, \
                   count(*) filter (where state = 'scheduled') as scheduled, \
                   count(*) filter (where state = 'ready' and worker is not null) as running, \
                   count(*) filter (where state = 'dead') as dead, \
                   min(due_at) filter (where state = 'ready' and worker is null) as oldest \
            from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
          select coalesce(l.name, j.lane) as name, coalesce(l.transport, 'postgres') as transport, \
-                coalesce(l.paused, false) as paused, coalesce(ready, 0) as ready, coalesce(scheduled, 0) as scheduled, \
+                coalesce(l.paused, false) as paused, coalesce(ready, 0) as ready, \
+                case when l.transport = 'rabbitmq' then coalesce(unpublished, 0) else 0 end as unpublished, \
+                case when l.transport = 'rabbitmq' \
+                     then (select min(w.broker) from queue.workers w where l.name = any(w.lanes)) end as broker, \
+                coalesce(scheduled, 0) as scheduled, \
                 coalesce(running, 0) as running, coalesce(dead, 0) as dead, \
                 greatest(coalesce(extract(epoch from clock_timestamp() - oldest), 0), 0)::float8 as age, \
                 case when $1::uuid is null then (select count(*) from queue.workers w where l.name = any(w.lanes)) \
@@ -51,8 +61,10 @@ pub async fn lanes(
             Ok(LaneView {
                 name: row.try_get("name")?,
                 transport: row.try_get("transport")?,
+                broker: row.try_get("broker")?,
                 paused: row.try_get("paused")?,
                 ready: row.try_get("ready")?,
+                unpublished: row.try_get("unpublished")?,
                 scheduled: row.try_get("scheduled")?,
                 running: row.try_get("running")?,
                 dead: row.try_get("dead")?,

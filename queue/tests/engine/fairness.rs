@@ -62,7 +62,9 @@ async fn a_tenant_with_one_job_does_not_wait_behind_thousands_of_another() {
     .fetch_one(&mut bench.db.owner().await)
     .await
     .unwrap();
-    assert!(overtaken <= 200, "{overtaken} of the other's 6,000 went first");
+    // On RabbitMQ besides: what is published already, the work of a fifth of a second.
+    let most = if Bench::is_on_rabbitmq() { 1500 } else { 200 };
+    assert!(overtaken <= most, "{overtaken} of the other's 6,000 went first");
     engine.shutdown(Duration::from_secs(5)).await;
 }
 

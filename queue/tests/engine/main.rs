@@ -6,5 +6,7 @@ mod fairness;
 mod lease;
 mod outage;
 mod outcomes;
+mod rabbitmq;
+mod rabbitmq_faults;
 mod schedules;
 mod scripted;

@@ -1,16 +1,17 @@
 //! Jobs whose arguments say how they end, and what the tests need around them.
 
 use queue::{
-    Backoff, Engine, EngineConfig, Job, JobError, JobId, JobResult, LaneConfig, NewJob, Outcome, Registry,
-    Run, Running, admin,
+    Backoff, BrokerConfig, Engine, EngineConfig, Job, JobError, JobId, JobResult, LaneConfig, NewJob,
+    Outcome, Registry, Run, Running, Transport, admin,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgPool};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use testkit::TestDb;
+use testkit::{TestBroker, TestDb};
 use uuid::Uuid;
 
 pub const LANE: &str = "test";
@@ -155,8 +156,40 @@ pub struct Bench {
     pub shared: Shared,
 }
 
+thread_local! {
+    /// Where the lanes of this thread's test are. A test of tokio has a thread of its own.
+    static BROKER: RefCell<Option<BrokerConfig>> = const { RefCell::new(None) };
+}
+
 impl Bench {
+    /// With its lanes on Postgres; on RabbitMQ when all tests are to run there (`RELAYDESK_TEST_TRANSPORT=rabbitmq`).
     pub async fn new() -> Self {
+        if std::env::var_os("RELAYDESK_TEST_TRANSPORT").is_some_and(|transport| transport == "rabbitmq") {
+            Bench::use_broker(testkit::broker().await.as_ref());
+        }
+        Bench::with_database().await
+    }
+
+    /// With its lanes on that broker.
+    pub async fn on(broker: &TestBroker) -> Self {
+        Bench::use_broker(Some(broker));
+        Bench::with_database().await
+    }
+
+    /// What [`Bench::config`] says from now on.
+    pub fn use_broker(broker: Option<&TestBroker>) {
+        BROKER.set(broker.map(|broker| BrokerConfig {
+            prefix: broker.prefix.clone(),
+            republish_after: Duration::from_secs(1),
+            ..BrokerConfig::new(&broker.url)
+        }));
+    }
+
+    pub fn is_on_rabbitmq() -> bool {
+        BROKER.with_borrow(Option::is_some)
+    }
+
+    async fn with_database() -> Self {
         let db = testkit::database().await;
         let mut owner = db.owner().await;
         sqlx::raw_sql("create table ledger (job uuid, run bigint); grant all on ledger to relaydesk_app")
@@ -183,8 +216,11 @@ impl Bench {
 
     /// Impatient: what takes seconds in life takes tenths here.
     pub fn config() -> EngineConfig {
+        let broker = BROKER.with_borrow(Clone::clone);
+        let transport = if broker.is_some() { Transport::Rabbitmq } else { Transport::Postgres };
         EngineConfig {
-            lanes: vec![LaneConfig::new(LANE, 16)],
+            lanes: vec![LaneConfig::new(LANE, 16).on(transport)],
+            broker,
             lease: Duration::from_millis(1500),
             beat: Duration::from_millis(200),
             sweep: Duration::from_millis(200),
@@ -201,13 +237,17 @@ impl Bench {
 
     /// A process of its own, as far as the engine can tell: other shared state, other pool.
     pub fn start_other(&self, config: EngineConfig) -> (Engine, Shared) {
+        self.start_other_with(Bench::registry(), config)
+    }
+
+    pub fn start_other_with(&self, registry: Registry<Shared>, config: EngineConfig) -> (Engine, Shared) {
         let shared = Shared {
             pool: self.db.another_pool().pool().clone(),
             runs: Arc::default(),
             gate: self.shared.gate.clone(),
             refused: self.shared.refused.clone(),
         };
-        (Engine::start(&shared.pool, Bench::registry(), shared.clone(), config), shared)
+        (Engine::start(&shared.pool, registry, shared.clone(), config), shared)
     }
 
     pub async fn add(&self, steps: &[Step]) -> JobId {
