@@ -14,5 +14,6 @@ mod killed_in_a_chain;
 mod mail_to_ticket;
 mod notifications;
 mod power_cut;
+mod rabbitmq_lanes;
 mod reports;
 mod sla_and_escalation;

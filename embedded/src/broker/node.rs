@@ -132,6 +132,19 @@ impl Node {
 
     /// A watermark of nothing is over at once.
     pub fn memory_alarm(&mut self, on: bool) -> Result<(), Error> {
+        let begun = Instant::now();
+        loop {
+            match self.set_watermark(on) {
+                // A node that takes connections may not be quite there for its like.
+                Err(_) if begun.elapsed() < Duration::from_secs(10) => {
+                    std::thread::sleep(Duration::from_millis(100))
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn set_watermark(&self, on: bool) -> Result<(), Error> {
         let watermark = if on { "[0]" } else { "[{absolute, \"512MiB\"}]" };
         let told = Command::new(self.options.programs.runtime.join("erl_call"))
             .args(["-sname", NAME, "-c", &self.cookie, "-a"])
