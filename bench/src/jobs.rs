@@ -2,8 +2,11 @@
 
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
-use embedded::{Cluster, Options};
-use queue::{Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry, Run, Running};
+use embedded::{Broker, BrokerOptions, Cluster, Options, find_broker};
+use queue::{
+    BrokerConfig, Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry, Run, Running,
+    Transport,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -24,6 +27,9 @@ pub struct Args {
     /// More settings of the server, as name=value
     #[arg(long = "set", global = true, value_parser = setting)]
     settings: Vec<(String, String)>,
+    /// What the lane is on; for rabbitmq a private broker is started
+    #[arg(long, global = true, default_value = "postgres", value_parser = transport)]
+    transport: Transport,
 }
 
 #[derive(Subcommand)]
@@ -63,6 +69,10 @@ enum Others {
     Done,
 }
 
+fn transport(text: &str) -> Result<Transport, String> {
+    text.parse().map_err(|()| "expected postgres or rabbitmq".to_owned())
+}
+
 fn setting(text: &str) -> Result<(String, String), String> {
     text.split_once('=')
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -99,7 +109,7 @@ impl Run<Seen> for Noop {
 }
 
 pub async fn run(args: Args) -> Result<Value> {
-    let server = Server::start(args.settings).await?;
+    let server = Server::start(args.settings, args.transport).await?;
     let figures = match args.what {
         What::Drain { jobs, concurrency, others, other_jobs } => {
             drain(&server, jobs, concurrency, others, other_jobs).await
@@ -113,12 +123,21 @@ pub async fn run(args: Args) -> Result<Value> {
 
 struct Server {
     cluster: Cluster,
+    broker: Option<Broker>,
     pool: PgPool,
     owner: PgPool,
 }
 
 impl Server {
-    async fn start(more: Vec<(String, String)>) -> Result<Server> {
+    async fn start(more: Vec<(String, String)>, transport: Transport) -> Result<Server> {
+        let broker = match transport {
+            Transport::Postgres => None,
+            Transport::Rabbitmq => {
+                let dir = std::env::temp_dir().join(format!("relaydesk-bench-broker-{}", std::process::id()));
+                let options = BrokerOptions { dir, programs: find_broker()?, settings: Vec::new() };
+                Some(tokio::task::spawn_blocking(move || Broker::start(options)).await??)
+            }
+        };
         let dir = std::env::temp_dir().join(format!("relaydesk-bench-jobs-{}", std::process::id()));
         let mut settings = vec![
             ("shared_buffers".to_owned(), "512MB".to_owned()),
@@ -137,7 +156,19 @@ impl Server {
         let owner = pool(cluster.owner_url("relaydesk"), 2)?;
         store::MIGRATOR.run(&owner).await.context("the migrations")?;
         let app = pool(cluster.app_url("relaydesk"), 20)?;
-        Ok(Server { cluster, pool: app, owner })
+        Ok(Server { cluster, broker, pool: app, owner })
+    }
+
+    fn transport(&self) -> &'static str {
+        let on_broker = self.broker.is_some();
+        if on_broker { Transport::Rabbitmq.as_str() } else { Transport::Postgres.as_str() }
+    }
+
+    fn config(&self, concurrency: usize) -> EngineConfig {
+        let broker = self.broker.as_ref().map(|broker| BrokerConfig::new(broker.url()));
+        let transport = if broker.is_some() { Transport::Rabbitmq } else { Transport::Postgres };
+        let lanes = vec![LaneConfig::new(LANE, concurrency).on(transport)];
+        EngineConfig { lanes, broker, ..EngineConfig::default() }
     }
 
     async fn wal(&self) -> Result<i64> {
@@ -148,7 +179,7 @@ impl Server {
         self.pool.close().await;
         self.owner.close().await;
         let dir = self.cluster.dir().to_path_buf();
-        let _ = tokio::task::spawn_blocking(move || drop(self.cluster)).await;
+        let _ = tokio::task::spawn_blocking(move || drop((self.cluster, self.broker))).await;
         let _ = std::fs::remove_dir_all(dir);
     }
 }
@@ -204,6 +235,7 @@ async fn drain(
         "bench": "jobs drain",
         "jobs": jobs,
         "others": others.to_possible_value().map(|v| v.get_name().to_owned()),
+        "transport": server.transport(),
         "concurrency": concurrency,
         "jobs_per_second": (jobs as f64 / took.as_secs_f64()).round(),
         "enqueued_per_second": (jobs as f64 / filled.as_secs_f64()).round(),
@@ -215,7 +247,7 @@ async fn drain(
 /// Until the last job is written as finished, from the start of the engine.
 async fn work(server: &Server, jobs: u64, concurrency: usize) -> Result<Duration> {
     let seen = Seen { expected: jobs, ..Seen::default() };
-    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, concurrency)], ..EngineConfig::default() };
+    let config = server.config(concurrency);
     let started = Instant::now();
     let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
     seen.all.notified().await;
@@ -275,7 +307,7 @@ async fn enqueue_by(pool: &PgPool, callers: u64, batch: u64, time: Duration) -> 
 async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
     let starts = Arc::new(Mutex::new(HashMap::new()));
     let seen = Seen { expected: rate * seconds, started: Some(starts.clone()), ..Seen::default() };
-    let config = EngineConfig { lanes: vec![LaneConfig::new(LANE, 16)], ..EngineConfig::default() };
+    let config = server.config(16);
     let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate));
@@ -311,6 +343,7 @@ async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
     };
     Ok(json!({
         "bench": "jobs latency",
+        "transport": server.transport(),
         "rate": rate,
         "jobs": waits.len(),
         "p50_ms": at(0.5),

@@ -31,8 +31,6 @@ impl Notice {
         headers.insert("published_us".into(), AMQPValue::LongLongInt(self.published.timestamp_micros()));
         BasicProperties::default()
             .with_delivery_mode(2)
-            .with_content_type("application/vnd.relaydesk.job".into())
-            .with_message_id(self.id.to_string().into())
             .with_type(self.kind.as_str().into())
             .with_headers(headers)
     }

@@ -11,6 +11,7 @@ use crate::listener::Waker;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing, jittered};
 use crate::turns::{NOBODY, Turns};
+use chrono::{DateTime, Utc};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{Channel, Confirmation};
 use std::sync::Arc;
@@ -28,7 +29,8 @@ const AHEAD: Duration = Duration::from_millis(200);
 const WINDOW: std::ops::RangeInclusive<usize> = 64..=4000;
 /// A batch must be confirmed within this time.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// How soon the depth of a full queue, or a blocked connection, is looked at again.
+/// How soon the depth of a full queue, or a blocked connection, is looked at again; then more and more rarely, up to 16 times
+/// as long.
 const LOOK: Duration = Duration::from_millis(20);
 
 pub(crate) struct Relay {
@@ -53,6 +55,16 @@ struct Session {
     busy: bool,
     failures: u32,
     patience: Patience,
+    /// Marked, and to be published next.
+    marked: Option<Batch>,
+    /// Looks in a row at a queue that was full.
+    waits: u32,
+}
+
+struct Batch {
+    notices: Vec<Notice>,
+    /// There may be more behind it.
+    more: bool,
 }
 
 /// How far ahead of the consumers to publish.
@@ -122,25 +134,34 @@ impl Relay {
             busy: false,
             failures: 0,
             patience: Patience::default(),
+            marked: None,
+            waits: 0,
         };
+        self.work(&mut session).await;
+        self.let_go(&mut session).await;
+    }
+
+    async fn work(&self, session: &mut Session) {
         let mut sweep = Instant::now();
         loop {
             let outcome = if sweep <= Instant::now() {
                 let begun = Instant::now();
-                let swept = self.sweep(&mut session).await;
+                let swept = self.sweep(session).await;
                 // Looking at a million rows takes its time; then do it more rarely.
                 let pause = (self.broker.config.republish_after / 3).max(begun.elapsed() * 20);
                 sweep = Instant::now() + jittered(pause);
                 swept
             } else {
-                self.round(&mut session).await
+                self.round(session).await
             };
             match outcome {
                 Ok(Round::Again) if !self.stop.is_cancelled() => {}
                 Ok(Round::Full) => {
+                    let pause = LOOK * (1 << session.waits.min(4));
+                    session.waits += 1;
                     tokio::select! {
                         () = self.stop.cancelled() => return,
-                        () = tokio::time::sleep(LOOK) => {}
+                        () = tokio::time::sleep(pause) => {}
                     }
                 }
                 Ok(_) => {
@@ -151,6 +172,7 @@ impl Relay {
                     }
                 }
                 Err(Failed::Broker(error)) => {
+                    self.let_go(session).await;
                     session.channel = None;
                     session.failures += 1;
                     if session.failures == 1 && self.broker.publishing.sight() != Sight::Away {
@@ -184,17 +206,45 @@ impl Relay {
 
     async fn round(&self, session: &mut Session) -> Result<Round, Failed> {
         if self.broker.publishing.sight() == Sight::Blocked {
+            self.let_go(session).await;
             return Ok(Round::Full);
         }
         let names = session.names.clone();
         let channel = self.channel(session).await?.clone();
-        if session.pace.room() == 0 {
+        if session.marked.is_none() && session.pace.room() == 0 {
             let depth = topology::depth(&channel, &names, &self.lane).await?;
             session.pace.looked(depth, Instant::now());
             if session.pace.room() == 0 {
                 return Ok(Round::Full);
             }
         }
+        let batch = match session.marked.take() {
+            Some(batch) => batch,
+            None => self.mark(session).await?,
+        };
+        if batch.notices.is_empty() {
+            session.failures = 0;
+            return Ok(if batch.more { Round::Again } else { Round::Idle });
+        }
+        session.waits = 0;
+        // The next batch is marked while the broker writes this one.
+        let goes_on = batch.more && session.pace.room() > 0;
+        let (published, marked) =
+            futures::future::join(self.publish(&channel, &names, &batch.notices), async {
+                if goes_on { self.mark(session).await.map(Some) } else { Ok(None) }
+            })
+            .await;
+        if let Err((unconfirmed, error)) = published {
+            session.marked = marked.ok().flatten();
+            self.take_back(unconfirmed, batch.notices[0].published).await;
+            return Err(Failed::Broker(error));
+        }
+        session.failures = 0;
+        session.marked = marked?;
+        Ok(if batch.more { Round::Again } else { Round::Idle })
+    }
+
+    async fn mark(&self, session: &mut Session) -> Result<Batch, sqlx::Error> {
         // Whether there is a backlog, and whose, is found out with few jobs.
         let most = if session.busy { BATCH } else { self.concurrency };
         let room = session.pace.room().min(most);
@@ -217,27 +267,27 @@ impl Relay {
         } else if full && session.turns.look(Instant::now(), self.wake.news()) {
             self.see_who_waits(&mut session.turns).await;
         }
-        let next = if full || by_turns { Round::Again } else { Round::Idle };
-        if notices.is_empty() {
-            session.failures = 0;
-            return Ok(next);
+        Ok(Batch { notices, more: full || by_turns })
+    }
+
+    /// Best effort: what stays marked and has no message, the sweep finds.
+    async fn take_back(&self, ids: Vec<Uuid>, published: DateTime<Utc>) {
+        let done = self
+            .plumbing
+            .run(move |connection| Box::pin(async move { outbox::unmark(connection, &ids, published).await }))
+            .await;
+        if let Err(error) = done {
+            tracing::debug!(%error, lane = self.lane, "marks of what was not published stay until the sweep");
         }
-        let refused = self.publish(&channel, &names, &notices).await;
-        let (unconfirmed, error) = match refused {
-            Ok(()) => {
-                session.failures = 0;
-                return Ok(next);
-            }
-            Err(refused) => refused,
-        };
-        let published = notices[0].published;
-        // Should this fail, the sweep finds them.
-        self.plumbing
-            .run(move |connection| {
-                Box::pin(async move { outbox::unmark(connection, &unconfirmed, published).await })
-            })
-            .await?;
-        Err(Failed::Broker(error))
+    }
+
+    /// What was marked and will not be published now.
+    async fn let_go(&self, session: &mut Session) {
+        if let Some(batch) = session.marked.take()
+            && let Some(first) = batch.notices.first()
+        {
+            self.take_back(batch.notices.iter().map(|notice| notice.id).collect(), first.published).await;
+        }
     }
 
     /// Best effort, as in a claim.
