@@ -4,8 +4,8 @@ create schema queue;
 grant usage on schema queue to relaydesk_app;
 
 -- ready: waiting, or running when `worker` is set. A claim must not touch an indexed column (then it is a HOT update:
--- no index is written), therefore "running" is not a state of its own.
-create type queue.state as enum ('scheduled', 'ready', 'dead');
+-- no index is written), therefore "running" is not a state of its own. limited: waits for a limit (0011_queue_limits.sql).
+create type queue.state as enum ('scheduled', 'ready', 'limited', 'dead');
 
 create table queue.jobs (
     id               uuid        not null constraint jobs_pkey primary key, -- UUIDv7: creation order
@@ -31,6 +31,9 @@ create table queue.jobs (
     unique_while     smallint    not null default 0,                        -- bit 1: waiting, bit 2: running
     lane             text        not null,
     kind             text        not null,
+    limit_key        text,       -- what limits per key count by; null when the kind had no limits when it was enqueued
+    waits_for        text,       -- the slot that it waits for, or was called for
+    paid             text[],     -- rate limits whose tokens it was given in advance
     trace_parent     text,
     last_error       text,
     progress         json,
@@ -118,6 +121,9 @@ create table queue.lanes (
     -- How much waiting time one point of priority is worth.
     aging            interval    not null default '1 minute'
         constraint lanes_aging_check check (aging between interval '0' and interval '1 day'),
+    -- Jobs of the lane that run at once in all processes: as the program says, and what an operator has set instead.
+    at_once          integer     constraint lanes_at_once_check check (at_once >= 0),
+    set_at_once      integer     constraint lanes_set_at_once_check check (set_at_once >= 0),
     changed_at       timestamptz not null default now()
 );
 
@@ -142,6 +148,7 @@ create table queue.schedules (
     kind             text        not null,
     priority         smallint    not null default 0,
     max_attempts     smallint    not null,
+    limit_key        text,
     args             json        not null,
     constraint schedules_key unique nulls not distinct (organization_id, key),
     constraint schedules_rhythm_check check ((cron is null) <> (every_ms is null)),

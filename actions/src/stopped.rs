@@ -21,7 +21,7 @@ pub(crate) async fn why(
     };
     let because = job.error.map(|error| format!(": {error}")).unwrap_or_default();
     Ok(match job.state {
-        JobState::Scheduled | JobState::Ready | JobState::Running => None,
+        JobState::Scheduled | JobState::Ready | JobState::Running | JobState::Limited => None,
         state => Some(format!("given up: its job is {state}{because}")),
     })
 }

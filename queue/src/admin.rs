@@ -3,9 +3,11 @@
 //! Every function takes an organization: with one, only its jobs exist.
 
 mod lanes;
+mod limits;
 mod state;
 
 pub use lanes::{LaneView, know_lanes, lanes, pause, resume, set_aging, set_weight};
+pub use limits::{LimitChange, LimitView, limit_lane, limits, reconcile_limits, set_limit};
 pub use state::{JobState, UnknownState};
 
 use crate::JobId;
@@ -181,6 +183,7 @@ pub async fn list(
             Some(JobState::Running) => query.push(" and state = 'ready' and worker is not null"),
             Some(JobState::Ready) => query.push(" and state = 'ready' and worker is null"),
             Some(JobState::Dead) => query.push(" and state = 'dead'"),
+            Some(JobState::Limited) => query.push(" and state = 'limited'"),
             Some(JobState::Scheduled) => query.push(" and state = 'scheduled'"),
             _ => &mut query,
         };
@@ -346,7 +349,7 @@ pub async fn cancel(
         id,
         organization,
         "cancelled",
-        &["ready", "scheduled"],
+        &["ready", "scheduled", "limited"],
         Some("cancelled by request"),
     )
     .await?;

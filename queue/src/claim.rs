@@ -6,7 +6,7 @@ use crate::turns::WINDOW;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
@@ -27,15 +27,37 @@ pub(crate) struct Envelope {
     /// JSON as it was written; decoded by the handler's side, so that a bad payload is the job's failure.
     pub args: String,
     pub rank: DateTime<Utc>,
+    pub limit_key: Option<String>,
+    /// It waited for a limit and was called.
+    pub was_called: bool,
+    pub lane_limited: bool,
+    /// Slots of rates that it has paid for.
+    pub paid: Option<Vec<String>>,
+    /// The slots that it holds, or has taken a token of.
+    pub slots: Arc<[String]>,
     /// How the run is told to stop.
     pub sign: Arc<StopSign>,
     /// The right to run; free again when the envelope is dropped.
     pub permit: Option<OwnedSemaphorePermit>,
 }
 
+/// Of a job without limits.
+fn no_slots() -> Arc<[String]> {
+    static NONE: LazyLock<Arc<[String]>> = LazyLock::new(|| Arc::new([]));
+    NONE.clone()
+}
+
 impl Envelope {
     pub fn read(row: &PgRow, lane: &str, worker: Uuid) -> Result<Self, sqlx::Error> {
+        let mut limited: Vec<Option<String>> = row.try_get::<Option<_>, _>(11)?.unwrap_or_default();
+        let paid = limited.split_off(limited.len().min(3));
+        let mut limited = limited.into_iter();
         Ok(Envelope {
+            limit_key: limited.next().flatten(),
+            was_called: limited.next().flatten().is_some(),
+            lane_limited: limited.next().flatten().is_some(),
+            paid: (!paid.is_empty()).then(|| paid.into_iter().flatten().collect()),
+            slots: no_slots(),
             id: row.try_get(0)?,
             run: row.try_get(1)?,
             worker,
@@ -60,9 +82,22 @@ pub(crate) fn no_floor() -> DateTime<Utc> {
     DateTime::from_timestamp(-62_135_596_800, 0).unwrap_or_default() // the year 1
 }
 
+/// What limits need to know of a claimed row; null for almost all: its key, whether it was called, whether the lane is limited, and
+/// what it has paid for.
+macro_rules! limited {
+    () => {
+        "case when j.limit_key is not null or j.waits_for is not null or j.paid is not null \
+                              or (select coalesce(set_at_once, at_once) is not null from queue.lanes where name = $1) \
+                            then array[j.limit_key, case when j.waits_for is not null then 'called' end, \
+                                       (select 'limited' from queue.lanes \
+                                        where name = $1 and coalesce(set_at_once, at_once) is not null)] || j.paid end"
+    };
+}
+pub(crate) use limited;
+
 /// Around the `select` that picks rows: the worker's row is share-locked, so that nobody declares it lost meanwhile.
 macro_rules! claiming {
-    ($pick:literal) => {
+    ($pick:expr) => {
         concat!(
             "with me as materialized (select id from queue.workers where id = $2 for key share), \
              picked as materialized (",
@@ -71,34 +106,57 @@ macro_rules! claiming {
              update queue.jobs j \
              set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), \
                  published_at = null, \
-                 unique_key = case when unique_while & 2 = 0 then null else unique_key end \
+                 unique_key = case when unique_while & 2 = 0 and limit_key is null then null else unique_key end \
              where j.ctid = any(array(select ctid from picked)) and j.worker is null \
              returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
-                       j.trace_parent, j.args::text, j.rank"
+                       j.trace_parent, j.args::text, j.rank, ",
+            limited!()
+        )
+    };
+}
+
+/// How many to take: what is free of a lane that is limited over all processes, at most the parameter.
+macro_rules! room {
+    ($room:literal) => {
+        concat!(
+            "coalesce((select case when coalesce(set_at_once, at_once) is null then ",
+            $room,
+            " else least(",
+            $room,
+            ", \
+               greatest(0, coalesce(set_at_once, at_once) \
+                           - (select count(*) from queue.permits where slot = 'lane:' || $1))) end \
+             from queue.lanes where name = $1), ",
+            $room,
+            ")"
         )
     };
 }
 
 /// In the order of the index. When it takes all that there is, no order between tenants is needed.
-const IN_ORDER: &str = claiming!(
+const IN_ORDER: &str = claiming!(concat!(
     "select ctid from queue.jobs \
      where lane = $1 and state = 'ready' and worker is null and kind = any($3) and rank > $4 and exists (select from me) \
        and not exists (select from queue.lanes where name = $1 and paused) \
      order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
-     limit $5 for update skip locked"
-);
+     limit ",
+    room!("$5"),
+    " for update skip locked"
+));
 
 /// From the heads of some tenants' lines. Written with `case`, as the index is: row level security lets no other
 /// expression reach an index.
-const BY_TURNS: &str = claiming!(
+const BY_TURNS: &str = claiming!(concat!(
     "select head.ctid from unnest($5::uuid[], $6::int8[]) as turn(tenant, jobs) cross join lateral ( \
        select ctid from queue.jobs \
        where lane = $1 and state = 'ready' and worker is null and kind = any($3) and rank > $4 and exists (select from me) \
          and not exists (select from queue.lanes where name = $1 and paused) \
          and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end \
              = turn.tenant \
-       order by rank limit turn.jobs for update skip locked) head"
-);
+       order by rank limit turn.jobs for update skip locked) head \
+     limit ",
+    room!("$7")
+));
 
 /// Which jobs a claim takes.
 #[derive(Clone, Debug)]
@@ -129,7 +187,8 @@ pub(crate) async fn claim(
             .bind(kinds)
             .bind(floor)
             .bind(turns.iter().map(|turn| turn.0).collect::<Vec<_>>())
-            .bind(turns.iter().map(|turn| turn.1).collect::<Vec<_>>()),
+            .bind(turns.iter().map(|turn| turn.1).collect::<Vec<_>>())
+            .bind(turns.iter().map(|turn| turn.1).sum::<i64>()),
     };
     let rows = query.fetch_all(connection).await?;
     let mut envelopes =
@@ -174,7 +233,8 @@ pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> 
         "with back as ( \
            update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null \
            from unnest($1::uuid[], $2::int8[]) as u(id, run) \
-           where j.id = u.id and j.run = u.run and j.worker is not null returning j.lane) \
+           where j.id = u.id and j.run = u.run and j.worker is not null returning j.id, j.lane), \
+         freed as (delete from queue.permits p using back where p.job_id = back.id) \
          select pg_notify($3, '~' || lane) from (select distinct lane from back) lanes",
     )
     .bind(jobs.iter().map(|job| job.0).collect::<Vec<_>>())

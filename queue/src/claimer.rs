@@ -1,16 +1,19 @@
 //! Where the envelopes of a lane on Postgres come from: permits first, then one batched claim. `transport::consumer` is this for
 //! RabbitMQ; everything behind the hand-over is the same.
 
+use crate::admit;
 use crate::backend::HandOver;
 use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::heart::Incarnation;
 use crate::held::Held;
+use crate::limit::Limits;
 use crate::listener::Waker;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing};
 use crate::turns::{NOBODY, Turns};
 use chrono::{DateTime, Utc};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +31,8 @@ pub(crate) struct Claimer {
     pub lane: String,
     pub concurrency: usize,
     pub kinds: Arc<[&'static str]>,
+    pub limits: Arc<Limits>,
+    pub clock_shift: Arc<AtomicI64>,
     pub plumbing: Plumbing,
     pub incarnation: Arc<Incarnation>,
     pub held: Arc<Held>,
@@ -67,9 +72,9 @@ impl Claimer {
             let by_turns = turns.several();
             let wanted = if by_turns { Wanted::ByTurns(turns.share(room)) } else { Wanted::InOrder(room) };
             match self.claim(wanted, floor).await {
-                Ok(envelopes) => {
+                Ok((claimed, envelopes)) => {
                     patience.reset();
-                    backlog = envelopes.len() == room;
+                    backlog = claimed == room;
                     turns.served(envelopes.iter().map(|e| e.organization.unwrap_or(NOBODY)));
                     if !backlog && by_turns {
                         // Somebody had less than its share; what is left for others comes with the next claim.
@@ -197,11 +202,20 @@ impl Claimer {
         }
     }
 
-    async fn claim(&self, wanted: Wanted, floor: DateTime<Utc>) -> Result<Vec<Envelope>, sqlx::Error> {
+    /// How many were claimed, and those of them that may run now.
+    async fn claim(
+        &self,
+        wanted: Wanted,
+        floor: DateTime<Utc>,
+    ) -> Result<(usize, Vec<Envelope>), sqlx::Error> {
+        let (limits, shift) = (self.limits.clone(), self.clock_shift.load(Ordering::Relaxed));
         let (lane, worker, kinds) = (self.lane.clone(), self.incarnation.current(), self.kinds.clone());
         self.plumbing
             .run(move |connection| {
-                Box::pin(async move { claim::claim(connection, &lane, worker, &kinds, &wanted, floor).await })
+                Box::pin(async move {
+                    let claimed = claim::claim(connection, &lane, worker, &kinds, &wanted, floor).await?;
+                    Ok((claimed.len(), admit::admit(connection, &limits, claimed, shift).await?))
+                })
             })
             .await
     }

@@ -1,13 +1,16 @@
 //! Writes how runs ended, many at a time. Every write names the run it ends; a run whose lease was lost changes nothing.
 
+use crate::admit;
 use crate::enqueue::{CHANNEL, rank};
 use crate::held::Held;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
-use crate::running::FINISH;
+use crate::running::{FINISH, FINISH_LIMITED};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -93,6 +96,8 @@ pub(crate) struct Completion {
     pub organization: Option<Uuid>,
     pub claimed_at: DateTime<Utc>,
     pub keep_history: bool,
+    /// What it has used of limits: to be given to those who wait.
+    pub slots: Arc<[String]>,
     pub end: End,
 }
 
@@ -106,6 +111,7 @@ pub(crate) struct Completer {
     pub receiver: mpsc::Receiver<Command>,
     pub held: Arc<Held>,
     pub plumbing: Plumbing,
+    pub clock_shift: Arc<AtomicI64>,
     pub stop: CancellationToken,
 }
 
@@ -133,8 +139,9 @@ impl Completer {
             }
             let ended = received == Some(0);
             let hurried = ended || received.is_none() || !flushed.is_empty() || batch.len() >= BATCH;
-            // Their rows are gone already, most likely.
-            if !hurried && batch.iter().all(|completion| matches!(completion.end, End::DoneInside { .. })) {
+            // Their rows are gone already, most likely, and nobody waits for what they used.
+            let no_hurry = |c: &Completion| matches!(c.end, End::DoneInside { .. }) && c.slots.is_empty();
+            if !hurried && batch.iter().all(no_hurry) {
                 continue;
             }
             if !self.write_all(std::mem::take(&mut batch), &mut patience).await {
@@ -175,6 +182,21 @@ impl Completer {
         Ok(())
     }
 
+    /// After the commit, so that whoever came to wait meanwhile is seen. Best effort: the leader calls too.
+    async fn call(&self, batch: &Arc<Vec<Completion>>) {
+        if batch.iter().all(|completion| completion.slots.is_empty()) {
+            return;
+        }
+        let (batch, shift) = (batch.clone(), self.clock_shift.load(Ordering::Relaxed));
+        let called = self
+            .plumbing
+            .run(move |connection| Box::pin(async move { call(connection, &batch, shift).await }))
+            .await;
+        if let Err(error) = called {
+            tracing::debug!(%error, "those who wait for a limit were not called; the leader will");
+        }
+    }
+
     async fn write_one(&self, completion: Completion) -> Result<(), sqlx::Error> {
         self.plumbing
             .run(move |connection| Box::pin(async move { write(connection, &[completion]).await }))
@@ -197,6 +219,7 @@ impl Completer {
                 Ok(()) => {
                     patience.reset();
                     self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
+                    self.call(&batch).await;
                     break;
                 }
                 Err(error) => {
@@ -214,6 +237,17 @@ impl Completer {
     }
 }
 
+/// Calls those who wait for what these runs have used.
+pub(crate) async fn call(
+    connection: &mut PgConnection,
+    batch: &[Completion],
+    shift_ms: i64,
+) -> Result<(), sqlx::Error> {
+    let slots: BTreeSet<&str> =
+        batch.iter().flat_map(|completion| completion.slots.iter().map(String::as_str)).collect();
+    admit::call(connection, &slots.into_iter().collect::<Vec<_>>(), shift_ms).await
+}
+
 /// One statement for everything that is over, one for everything that goes on. Each holds or falls by itself: written
 /// twice after a lost answer, the second time finds the runs gone.
 pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -> Result<(), sqlx::Error> {
@@ -228,7 +262,9 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
     }
     let mut missed = 0;
     if !finish.is_empty() {
-        let finished: Vec<Uuid> = sqlx::query_scalar(FINISH)
+        let limited = finish.iter().any(|f| !f.0.slots.is_empty());
+        let statement = if limited { FINISH_LIMITED } else { FINISH };
+        let finished: Vec<Uuid> = sqlx::query_scalar(statement)
             .bind(finish.iter().map(|f| f.0.id).collect::<Vec<_>>())
             .bind(finish.iter().map(|f| f.0.run).collect::<Vec<_>>())
             .bind(finish.iter().map(|f| f.1).collect::<Vec<_>>())
@@ -297,7 +333,7 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
                state = u.state::queue.state, due_at = clock_timestamp() + make_interval(secs => u.delay), \
                rank = case when u.outcome = 'interrupted' then j.rank else ",
                rank!("clock_timestamp() + make_interval(secs => u.delay)", "j"), " end, \
-               last_error = coalesce(u.error, j.last_error), \
+               last_error = coalesce(u.error, j.last_error), waits_for = null, paid = null, \
                unique_key = case when u.state = 'dead' then null else j.unique_key end \
            from given u where j.id = u.id and j.run = u.run and j.worker is not null \
            returning j.id, j.lane, j.state), \
@@ -306,6 +342,7 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
            select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
                   coalesce(u.error, '') \
            from given u join back on back.id = u.id where u.outcome is not null), \
+         freed as (delete from queue.permits p using back where p.job_id = back.id), \
          told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
          select id from back, (select count(*) from told) t"),
     )

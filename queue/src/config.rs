@@ -13,11 +13,25 @@ pub struct LaneConfig {
     /// Jobs of the lane that run at once in this process.
     pub concurrency: usize,
     pub transport: Transport,
+    /// Jobs of the lane that run at once in all processes together.
+    pub at_once: Option<u32>,
 }
 
 impl LaneConfig {
     pub fn new(name: impl Into<String>, concurrency: usize) -> Self {
-        LaneConfig { name: name.into(), concurrency: concurrency.max(1), transport: Transport::Postgres }
+        LaneConfig {
+            name: name.into(),
+            concurrency: concurrency.max(1),
+            at_once: None,
+            transport: Transport::Postgres,
+        }
+    }
+
+    /// At most so many at once in all processes together, whatever `concurrency` each of them has.
+    #[must_use]
+    pub fn at_once(mut self, jobs: u32) -> Self {
+        self.at_once = Some(jobs);
+        self
     }
 
     /// Its jobs come through the broker. Without [`EngineConfig::broker`] it stays on Postgres.

@@ -1,9 +1,11 @@
 //! Runs what is pending, now and in this task: for tests of whole stories, and for administration without workers.
 
+use crate::admit;
 use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::heart;
+use crate::limit::Limits;
 use crate::registry::Registry;
 use crate::runner::Runner;
 use crate::sweep;
@@ -39,6 +41,7 @@ pub enum DrainError {
 /// Drains a database with the engine's own statements and the same rules as its workers.
 pub struct Drain<S> {
     runner: Runner<S>,
+    limits: Limits,
     clock_shift: Arc<AtomicI64>,
     retries: bool,
     limit: u64,
@@ -47,6 +50,7 @@ pub struct Drain<S> {
 impl<S: Send + Sync + 'static> Drain<S> {
     pub fn new(registry: Registry<S>, shared: S) -> Self {
         Drain {
+            limits: registry.limits(),
             runner: Runner {
                 registry: Arc::new(registry),
                 shared: Arc::new(shared),
@@ -82,6 +86,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             .bind(worker)
             .execute(&mut *connection)
             .await?;
+        heart::declare(&mut connection, &self.limits.declared()).await?;
         let drained = self.all(&mut connection, worker).await;
         heart::sign_off(&mut connection, worker).await?;
         drained
@@ -98,8 +103,9 @@ impl<S: Send + Sync + 'static> Drain<S> {
             while sweep::promote(connection, self.clock_shift.load(Ordering::Relaxed)).await?
                 == Some(Duration::ZERO)
             {}
-            let batch = self.claim(connection, worker).await?;
-            if batch.is_empty() {
+            admit::call_all(connection, self.clock_shift.load(Ordering::Relaxed)).await?;
+            let (claimed, batch) = self.claim(connection, worker).await?;
+            if claimed == 0 {
                 return Ok(drained);
             }
             let ends =
@@ -115,7 +121,11 @@ impl<S: Send + Sync + 'static> Drain<S> {
         }
     }
 
-    async fn claim(&self, connection: &mut PgConnection, worker: Uuid) -> Result<Vec<Envelope>, DrainError> {
+    async fn claim(
+        &self,
+        connection: &mut PgConnection,
+        worker: Uuid,
+    ) -> Result<(usize, Vec<Envelope>), DrainError> {
         let kinds = self.runner.registry.kinds();
         let mut tx = connection.begin().await?;
         let lanes: Vec<String> = sqlx::query_scalar(
@@ -130,7 +140,9 @@ impl<S: Send + Sync + 'static> Drain<S> {
             );
         }
         tx.commit().await?;
-        Ok(batch)
+        let claimed = batch.len();
+        let shift = self.clock_shift.load(Ordering::Relaxed);
+        Ok((claimed, admit::admit(connection, &self.limits, batch, shift).await?))
     }
 }
 

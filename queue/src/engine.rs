@@ -67,6 +67,7 @@ impl Engine {
         let heart_plumbing = Plumbing::new(&options, 1);
         let (config, registry) = (Arc::new(config), Arc::new(registry));
         let kinds: Arc<[&'static str]> = registry.kinds().into();
+        let limits = Arc::new(registry.limits());
         let (stop_claiming, stop) = (CancellationToken::new(), CancellationToken::new());
         let broken = CancellationToken::new();
         let watch = Watch { broken: broken.clone(), stopping: stop_claiming.clone() };
@@ -98,6 +99,8 @@ impl Engine {
                 lane: lane.name.clone(),
                 concurrency: lane.concurrency,
                 kinds: kinds.clone(),
+                limits: limits.clone(),
+                clock_shift: config.clock_shift.clone(),
                 plumbing: plumbing.clone(),
                 incarnation: incarnation.clone(),
                 held: held.clone(),
@@ -128,8 +131,13 @@ impl Engine {
             hand_overs.push(hand_over);
         }
 
-        let completer =
-            Completer { receiver, held: held.clone(), plumbing: plumbing.clone(), stop: stop.clone() };
+        let completer = Completer {
+            receiver,
+            held: held.clone(),
+            plumbing: plumbing.clone(),
+            clock_shift: config.clock_shift.clone(),
+            stop: stop.clone(),
+        };
         let poll = listener::poll(
             plumbing.clone(),
             names.clone(),
@@ -160,8 +168,8 @@ impl Engine {
         }
         let heart = Heart {
             name: config.name.clone(),
-            lanes: names,
-            transports: config.lanes.iter().map(|lane| lane.transport.as_str()).collect(),
+            lanes: config.lanes.clone(),
+            limits: limits.declared().into(),
             broker: broker.as_ref().map(|(broker, _)| broker.clone()),
             lease: config.lease,
             beat: config.beat,

@@ -96,6 +96,8 @@ pub struct NewJob {
     pub delay: Option<Duration>,
     pub unique: Option<(String, Unique)>,
     pub max_attempts: i16,
+    /// What the kind's limits per key count by; `None` for a kind without limits.
+    pub limit_key: Option<String>,
     /// Without one, that of the running task (`trace::current()`).
     pub trace_parent: Option<String>,
 }
@@ -114,6 +116,7 @@ impl NewJob {
             delay: None,
             unique: None,
             max_attempts: J::MAX_ATTEMPTS,
+            limit_key: if J::LIMITS.is_empty() { None } else { Some(args.limit_key().unwrap_or_default()) },
             trace_parent: None,
         }
     }
@@ -140,6 +143,12 @@ impl NewJob {
 
     pub fn unique(mut self, key: impl Into<String>, states: Unique) -> Self {
         self.unique = Some((key.into(), states));
+        self
+    }
+
+    /// Another key for the kind's limits per key than [`Job::limit_key`] says.
+    pub fn limit_key(mut self, key: impl Into<String>) -> Self {
+        self.limit_key = Some(key.into());
         self
     }
 
@@ -225,17 +234,18 @@ async fn insert(
     let inserted = sqlx::query(
         concat!("with added as ( \
            insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
-                                   lane, kind, trace_parent, args) \
+                                   lane, kind, trace_parent, args, limit_key) \
            select u.id, coalesce(u.organization_id, current_organization()), \
                   case when due.at > now() then due.at else clock_timestamp() end, ",
                   // In the order in which the caller has them, though they may be written in that of their keys.
                   rank!("case when due.at > now() then due.at else statement_timestamp() + u.n * interval '1 microsecond' end", "u"), ", \
                   case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
-                  u.priority, u.max_attempts, u.unique_key, u.unique_while, u.lane, u.kind, u.trace_parent, u.args::json \
+                  u.priority, u.max_attempts, u.unique_key, u.unique_while, u.lane, u.kind, u.trace_parent, u.args::json, \
+                  case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end \
            from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], \
-                       $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[], $14::int4[]) \
+                       $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[], $14::int4[], $15::text[]) \
                 as u(id, organization_id, run_at, delay, priority, max_attempts, unique_key, unique_while, lane, kind, \
-                     trace_parent, args, n), \
+                     trace_parent, args, n, limit_key), \
                 lateral (select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at) due \
            on conflict do nothing returning id, lane, state, priority), \
          told as (select pg_notify($13, case when bool_or(priority > 0) then '~' else '' end || lane) \
@@ -256,6 +266,7 @@ async fn insert(
     .bind(rows().map(|job| job.args.to_string()).collect::<Vec<_>>())
     .bind(CHANNEL)
     .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>())
+    .bind(rows().map(|job| job.limit_key.as_deref()).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
     for row in inserted {

@@ -1,6 +1,8 @@
 //! The heartbeat: keeps the lease of everything this process has claimed, and learns which jobs are to be cancelled.
 
+use crate::config::LaneConfig;
 use crate::held::{Claim, Held, Stop};
+use crate::limit::Declared;
 use crate::listener::Waker;
 use crate::plumbing::{Plumbing, jittered};
 use crate::transport::link::Broker;
@@ -34,9 +36,9 @@ impl Incarnation {
 
 pub(crate) struct Heart {
     pub name: String,
-    pub lanes: Vec<String>,
-    /// Beside `lanes`: what they are on.
-    pub transports: Vec<&'static str>,
+    pub lanes: Vec<LaneConfig>,
+    /// The limits of the kinds it knows.
+    pub limits: Arc<[Declared]>,
     /// As this process sees it: kept in the worker's row, for whoever lists the lanes.
     pub broker: Option<Arc<Broker>>,
     pub lease: Duration,
@@ -70,7 +72,7 @@ impl Heart {
                 Ok(Beat::Alive { cancel }) => {
                     if !registered {
                         registered = true;
-                        info!(worker = %self.incarnation.current(), lanes = ?self.lanes, "worker registered");
+                        info!(worker = %self.incarnation.current(), lanes = ?self.lanes.iter().map(|lane| &lane.name).collect::<Vec<_>>(), "worker registered");
                         self.registered.iter().for_each(|lane| lane.wake(true));
                     }
                     if failures > 0 {
@@ -124,23 +126,29 @@ impl Heart {
     }
 
     async fn register(&self) -> Result<Beat, sqlx::Error> {
-        let (id, name, lanes) = (self.incarnation.current(), self.name.clone(), self.lanes.clone());
-        let (transports, broker) = (self.transports.clone(), self.sight());
+        let (id, name) = (self.incarnation.current(), self.name.clone());
+        let (lanes, limits) = (self.lanes.clone(), self.limits.clone());
+        let broker = self.sight();
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
+                    declare(connection, &limits).await?;
                     sqlx::query(
                         "with lanes as ( \
-                           insert into queue.lanes as l (name, transport) select * from unnest($3::text[], $4::text[]) \
-                           on conflict (name) do update set transport = excluded.transport, changed_at = clock_timestamp() \
-                           where l.transport <> excluded.transport) \
-                         insert into queue.workers (id, name, lanes, broker) values ($1, $2, $3, $5) \
+                           insert into queue.lanes as l (name, at_once, transport) \
+                           select * from unnest($3::text[], $4::int4[], $5::text[]) \
+                           on conflict (name) do update \
+                           set transport = excluded.transport, at_once = coalesce(excluded.at_once, l.at_once), \
+                               changed_at = clock_timestamp() \
+                           where l.transport <> excluded.transport or l.at_once is distinct from coalesce(excluded.at_once, l.at_once)) \
+                         insert into queue.workers (id, name, lanes, broker) values ($1, $2, $3, $6) \
                          on conflict (id) do update set beat_at = clock_timestamp()",
                     )
                     .bind(id)
                     .bind(name)
-                    .bind(lanes)
-                    .bind(transports)
+                    .bind(lanes.iter().map(|lane| lane.name.clone()).collect::<Vec<_>>())
+                    .bind(lanes.iter().map(|lane| lane.at_once.map(|jobs| jobs as i32)).collect::<Vec<_>>())
+                    .bind(lanes.iter().map(|lane| lane.transport.as_str()).collect::<Vec<_>>())
                     .bind(broker)
                     .execute(connection)
                     .await?;
@@ -192,6 +200,27 @@ impl Heart {
             warn!(%error, "worker could not sign off; its lease will end");
         }
     }
+}
+
+/// Makes the limits those of the program, before it claims anything. What an operator has set instead stays.
+pub(crate) async fn declare(connection: &mut PgConnection, limits: &[Declared]) -> Result<(), sqlx::Error> {
+    if limits.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "insert into queue.limits as l (name, at_once, per_second, burst) \
+         select * from unnest($1::text[], $2::int4[], $3::float8[], $4::int4[]) \
+         on conflict (name) do update \
+         set at_once = excluded.at_once, per_second = excluded.per_second, burst = excluded.burst, changed_at = clock_timestamp() \
+         where (l.at_once, l.per_second, l.burst) is distinct from (excluded.at_once, excluded.per_second, excluded.burst)",
+    )
+    .bind(limits.iter().map(|limit| limit.name.clone()).collect::<Vec<_>>())
+    .bind(limits.iter().map(|limit| limit.at_once).collect::<Vec<_>>())
+    .bind(limits.iter().map(|limit| limit.per_second).collect::<Vec<_>>())
+    .bind(limits.iter().map(|limit| limit.burst).collect::<Vec<_>>())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Removes a worker that holds nothing any more. Should a claim be left, the row stays, and the rescuer finds the job by it.

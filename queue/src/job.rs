@@ -1,7 +1,7 @@
 //! What a job is: arguments that say what to do, and a `Run` that does it.
 
-use crate::JobResult;
 use crate::running::Running;
+use crate::{JobResult, Limit};
 use serde::{Serialize, de::DeserializeOwned};
 use std::future::Future;
 use std::time::Duration;
@@ -17,6 +17,13 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const BACKOFF: Backoff = Backoff::DEFAULT;
     /// Whether a run that ended well stays visible in the history.
     const KEEP_HISTORY: bool = true;
+    /// How many run at once, and how fast they start, over all processes.
+    const LIMITS: &'static [Limit] = &[];
+
+    /// What limits per key count by: the endpoint that is called, the mailbox that is read.
+    fn limit_key(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Does the work of one kind. `S` is what the workers share (database, connectors …).

@@ -4,7 +4,7 @@
 use crate::config::EngineConfig;
 use crate::plumbing::{Patience, Plumbing, jittered};
 use crate::schedules::{self, Schedule};
-use crate::{metrics, sweep};
+use crate::{admit, metrics, sweep};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ use uuid::Uuid;
 /// The longest a due job waits to be promoted when nothing told when it is due.
 const PROMOTE: Duration = Duration::from_millis(500);
 const SCHEDULES: Duration = Duration::from_millis(500);
+/// Less than tokens are handed out ahead.
+const CALL: Duration = Duration::from_millis(1000);
 const GAUGES: Duration = Duration::from_secs(5);
 const PRUNE: Duration = Duration::from_secs(3600);
 
@@ -147,6 +149,11 @@ pub(crate) fn duties() -> Vec<Duty> {
             work: |c, config| Box::pin(fire(c, config)),
         },
         Duty { name: "rescuing jobs", after_the_others: true, work: |c, config| Box::pin(rescue(c, config)) },
+        Duty {
+            name: "calling jobs that wait for limits",
+            after_the_others: false,
+            work: |c, config| Box::pin(call(c, config)),
+        },
         Duty { name: "counting jobs", after_the_others: false, work: |c, _| Box::pin(gauges(c)) },
         Duty { name: "pruning", after_the_others: false, work: |c, config| Box::pin(prune(c, config)) },
     ]
@@ -211,7 +218,14 @@ async fn fire(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Resul
 async fn rescue(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
     sweep::rescue(connection, config.lease, config.crash_limit).await?;
     sweep::cancel_waiting(connection).await?;
+    admit::reconcile(connection).await?;
     Ok(jittered(config.sweep))
+}
+
+async fn call(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
+    let started = Instant::now();
+    admit::call_all(connection, shift(&config)).await?;
+    Ok(CALL.max(started.elapsed() * 5))
 }
 
 async fn gauges(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {

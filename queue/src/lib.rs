@@ -1,6 +1,7 @@
 //! Durable jobs on Postgres, or on Postgres with RabbitMQ. Knows nothing of tickets.
 
 pub mod admin;
+mod admit;
 mod backend;
 mod calendar;
 mod claim;
@@ -14,6 +15,7 @@ mod heart;
 mod held;
 mod job;
 mod leader;
+mod limit;
 mod listener;
 mod metrics;
 mod outcome;
@@ -32,6 +34,7 @@ pub use drain::{Drain, DrainError, Drained};
 pub use engine::Engine;
 pub use enqueue::{EnqueueError, JobId, NewJob, Unique, enqueue};
 pub use job::{Backoff, Job, Run};
+pub use limit::Limit;
 pub use outcome::{JobError, JobResult, Outcome};
 pub use registry::Registry;
 pub use running::{CompleteError, Running};

@@ -24,6 +24,10 @@ metrics! {
         vec![0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 300.0, 3600.0]);
     READY: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_ready", "Jobs waiting for a worker", &["lane"]);
     OLDEST_READY: GaugeVec = register_gauge_vec!("relaydesk_job_oldest_ready_age_seconds", "Age of the job that waits longest", &["lane"]);
+    /// Only as many labels as limits are declared: never a tenant or a key.
+    LIMITED: IntCounterVec = register_int_counter_vec!("relaydesk_job_limited_total", "Jobs that had to wait for a limit", &["limit"]);
+    WAITING_FOR_LIMITS: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_limited", "Jobs waiting for a limit", &["lane"]);
+    DRIFT: IntCounter = register_int_counter!("relaydesk_job_limit_drift_total", "Permits without a running job, taken away");
     DEAD: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_dead", "Dead letters", &["kind"]);
     FENCED: IntCounter = register_int_counter!("relaydesk_job_fenced_total", "Writes of runs whose lease was lost, refused");
     RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");

@@ -1,8 +1,9 @@
 //! Which kinds of jobs this process can run.
 
+use crate::limit::Limits;
 use crate::running::Running;
 use crate::schedules::Schedule;
-use crate::{Backoff, JobResult, Run};
+use crate::{Backoff, JobResult, Limit, Run};
 use futures::future::BoxFuture;
 use std::collections::HashMap;
 use std::marker::PhantomData;
@@ -20,6 +21,7 @@ pub(crate) struct Kind<S> {
     pub timeout: Duration,
     pub backoff: Backoff,
     pub keep_history: bool,
+    pub limits: &'static [Limit],
     pub handler: Box<dyn Handler<S>>,
 }
 
@@ -68,6 +70,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
             timeout: J::TIMEOUT,
             backoff: J::BACKOFF,
             keep_history: J::KEEP_HISTORY,
+            limits: J::LIMITS,
             handler: Box::new(Typed::<J>(PhantomData)),
         };
         let before = self.kinds.insert(J::KIND, Arc::new(kind));
@@ -92,6 +95,12 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let mut names: Vec<_> = self.kinds.keys().copied().collect();
         names.sort_unstable();
         names
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        let mut limits = Limits::default();
+        self.kinds.values().for_each(|kind| limits.add(kind.name, kind.limits));
+        limits
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind<S>>> {

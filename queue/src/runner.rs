@@ -52,6 +52,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             trace_parent: Some(context.to_string()),
             cancelled: sign.token.clone(),
             keep_history: kind.keep_history,
+            slots: envelope.slots.clone(),
             completed: AtomicBool::new(false),
         };
         let running = Arc::new(running);
@@ -77,6 +78,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             organization: envelope.organization,
             claimed_at: envelope.claimed_at,
             keep_history: kind.keep_history,
+            slots: envelope.slots.clone(),
             end,
         })
     }

@@ -3,6 +3,7 @@
 use crate::{JobId, metrics};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use uuid::Uuid;
@@ -23,6 +24,7 @@ pub struct Running {
     pub trace_parent: Option<String>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) keep_history: bool,
+    pub(crate) slots: Arc<[String]>,
     pub(crate) completed: AtomicBool,
 }
 
@@ -34,9 +36,9 @@ pub enum CompleteError {
     Database(#[from] sqlx::Error),
 }
 
-/// Finishes rows that are still held by the given run: out of the table, into the history. `$1` ids, `$2` runs,
-/// `$3` outcomes, `$4` results, `$5` error texts, `$6` whether history is kept. Answers the ids that were finished.
-pub(crate) const FINISH: &str = "\
+macro_rules! finish {
+    () => {
+        "\
     with gone as ( \
       delete from queue.jobs j using unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::bool[]) \
           as u(id, run, outcome, result, error, keep) \
@@ -48,12 +50,13 @@ pub(crate) const FINISH: &str = "\
       select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, outcome, \
              lane, kind, trace_parent, coalesce(error, case when outcome <> 'done' then last_error end), result::json, \
              progress, case when pg_column_size(args) <= 2000 then args end \
-      from gone where keep) \
-    select id from gone";
+      from gone where keep)"
+    };
+}
 
-/// The same for a single run that is done: `$1` id, `$2` run, `$3` result, `$4` whether history is kept. Apart from [`FINISH`],
-/// because Postgres keeps the plan of this one, and plans one over arrays anew at each call.
-const FINISH_ONE: &str = "\
+macro_rules! finish_one {
+    () => {
+        "\
     with gone as ( \
       delete from queue.jobs where id = $1 and run = $2 and worker is not null returning *), \
     kept as ( \
@@ -61,8 +64,28 @@ const FINISH_ONE: &str = "\
                                  max_attempts, outcome, lane, kind, trace_parent, result, progress, args) \
       select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
              lane, kind, trace_parent, $3::json, progress, case when pg_column_size(args) <= 2000 then args end \
-      from gone where $4) \
-    select id from gone";
+      from gone where $4)"
+    };
+}
+
+/// Finishes rows that are still held by the given run: out of the table, into the history. `$1` ids, `$2` runs,
+/// `$3` outcomes, `$4` results, `$5` error texts, `$6` whether history is kept. Answers the ids that were finished.
+pub(crate) const FINISH: &str = concat!(finish!(), " select id from gone");
+
+/// The same for runs that hold permits. Apart, so that a job without limits does not even open that table.
+pub(crate) const FINISH_LIMITED: &str = concat!(
+    finish!(),
+    ", freed as (delete from queue.permits p using gone where p.job_id = gone.id) select id from gone"
+);
+
+/// The same for a single run that is done: `$1` id, `$2` run, `$3` result, `$4` whether history is kept. Apart from [`FINISH`],
+/// because Postgres keeps the plan of this one, and plans one over arrays anew at each call.
+const FINISH_ONE: &str = concat!(finish_one!(), " select id from gone");
+
+const FINISH_ONE_LIMITED: &str = concat!(
+    finish_one!(),
+    ", freed as (delete from queue.permits p using gone where p.job_id = gone.id) select id from gone"
+);
 
 impl Running {
     /// Done, in the caller's own transaction: what the handler changed and the end of the job are committed together or
@@ -97,7 +120,8 @@ impl Running {
         if hidden.is_some() {
             set_organization(connection, "").await?;
         }
-        let finished = sqlx::query(FINISH_ONE)
+        let statement = if self.slots.is_empty() { FINISH_ONE } else { FINISH_ONE_LIMITED };
+        let finished = sqlx::query(statement)
             .bind(self.id.0)
             .bind(self.run)
             .bind(result)

@@ -180,11 +180,11 @@ async fn put(
     };
     sqlx::query(
         "insert into queue.schedules as s (key, organization_id, built_in, cron, every_ms, time_zone, missed, next_at, \
-                                           lane, kind, priority, max_attempts, args) \
-         values ($1, coalesce($2, current_organization()), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::json) \
+                                           lane, kind, priority, max_attempts, args, limit_key) \
+         values ($1, coalesce($2, current_organization()), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::json, $14) \
          on conflict on constraint schedules_key do update \
          set built_in = $3, cron = $4, every_ms = $5, time_zone = $6, missed = $7, lane = $9, kind = $10, priority = $11, \
-             max_attempts = $12, args = $13::json, \
+             max_attempts = $12, args = $13::json, limit_key = $14, \
              next_at = case when s.cron is not distinct from $4 and s.every_ms is not distinct from $5 \
                              and s.time_zone = $6 then s.next_at else $8 end",
     )
@@ -201,6 +201,7 @@ async fn put(
     .bind(schedule.job.priority)
     .bind(schedule.job.max_attempts.max(1))
     .bind(schedule.job.args.to_string())
+    .bind(schedule.job.limit_key.as_ref().map(|key| key.chars().take(200).collect::<String>()))
     .execute(connection)
     .await?;
     Ok(())
@@ -394,9 +395,9 @@ async fn enqueue_ticks(
            where key = $1 and organization_id is not distinct from $2 returning *), \
          added as ( \
            insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
-                                   lane, kind, args) \
+                                   lane, kind, args, limit_key) \
            select u.id, m.organization_id, u.tick, ", rank!("u.tick", "m"), ", 'ready', m.priority, m.max_attempts, \
-                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, m.lane, m.kind, m.args \
+                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, m.lane, m.kind, m.args, m.limit_key \
            from moved m, unnest($4::uuid[], $5::timestamptz[]) as u(id, tick) \
            on conflict do nothing returning lane) \
          select pg_notify($6, '~' || lane) from (select distinct lane from added) lanes"),

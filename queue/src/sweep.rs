@@ -1,5 +1,6 @@
 //! The leader's statements. All are set-based, safe to repeat, and skip what others have locked.
 
+use crate::admit;
 use crate::enqueue::CHANNEL;
 use crate::metrics;
 use chrono::{DateTime, Utc};
@@ -69,7 +70,7 @@ pub(crate) async fn rescue(
          back as ( \
            update queue.jobs j \
            set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
-               last_error = $3, \
+               last_error = $3, waits_for = null, paid = null, \
                state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
                unique_key = case when lost.poison then null else j.unique_key end \
            from lost where j.id = lost.id \
@@ -78,6 +79,7 @@ pub(crate) async fn rescue(
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
            select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
                   'lost', $3 from lost join back on back.id = lost.id), \
+         freed as (delete from queue.permits p using back where p.job_id = back.id), \
          told as (select pg_notify($4, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
          select kind, state = 'dead', count(*) + 0 * (select count(*) from told) from back group by 1, 2",
     )
@@ -124,7 +126,8 @@ pub(crate) async fn adopt(connection: &mut PgConnection) -> Result<(), sqlx::Err
         "with back as ( \
            update queue.jobs j set worker = null, run = j.run + 1, claimed_at = null, due_at = clock_timestamp() \
            where j.state = 'ready' and j.worker is not null and not exists (select from queue.workers w where w.id = j.worker) \
-           returning j.lane) \
+           returning j.id, j.lane), \
+         freed as (delete from queue.permits p using back where p.job_id = back.id) \
          select pg_notify($1, '~' || lane) from (select distinct lane from back) lanes",
     )
     .bind(CHANNEL)
@@ -161,6 +164,16 @@ pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Er
             metrics::UNPUBLISHED.with_label_values(&[lane.as_str()]).set(row.try_get(5)?);
         }
     }
+    let limited: Vec<(String, i64)> = sqlx::query_as(
+        "select lane, count(*) from (select lane from queue.jobs where state = 'limited' limit $1) waiting group by lane",
+    )
+    .bind(COUNTED)
+    .fetch_all(&mut *connection)
+    .await?;
+    metrics::WAITING_FOR_LIMITS.reset();
+    for (lane, count) in limited {
+        metrics::WAITING_FOR_LIMITS.with_label_values(&[lane.as_str()]).set(count);
+    }
     let dead = sqlx::query("select kind, count(*) from queue.jobs where state = 'dead' group by kind")
         .fetch_all(connection)
         .await?;
@@ -194,6 +207,7 @@ pub(crate) async fn prune(
         .await?;
     tx.commit().await?;
     adopt(connection).await?;
+    admit::forget_idle(connection).await?;
     let gone = sqlx::query("delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1")
         .bind(interval(dead))
         .execute(connection)

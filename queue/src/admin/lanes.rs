@@ -20,6 +20,8 @@ pub struct LaneView {
     pub unpublished: i64,
     pub scheduled: i64,
     pub running: i64,
+    /// Waiting for a limit.
+    pub limited: i64,
     pub dead: i64,
     /// Seconds that the job at the head has waited; 0 when none waits.
     pub oldest_ready_age_seconds: f64,
@@ -38,6 +40,7 @@ pub async fn lanes(
                   count(*) filter (where state = 'ready' and worker is null and published_at is null) as unpublished, \
                   count(*) filter (where state = 'scheduled') as scheduled, \
                   count(*) filter (where state = 'ready' and worker is not null) as running, \
+                  count(*) filter (where state = 'limited') as limited, \
                   count(*) filter (where state = 'dead') as dead, \
                   min(due_at) filter (where state = 'ready' and worker is null) as oldest \
            from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
@@ -47,7 +50,8 @@ pub async fn lanes(
                 case when l.transport = 'rabbitmq' \
                      then (select min(w.broker) from queue.workers w where l.name = any(w.lanes)) end as broker, \
                 coalesce(scheduled, 0) as scheduled, \
-                coalesce(running, 0) as running, coalesce(dead, 0) as dead, \
+                coalesce(running, 0) as running, coalesce(limited, 0) as limited, \
+                coalesce(dead, 0) as dead, \
                 greatest(coalesce(extract(epoch from clock_timestamp() - oldest), 0), 0)::float8 as age, \
                 case when $1::uuid is null then (select count(*) from queue.workers w where l.name = any(w.lanes)) \
                      else 0 end as workers \
@@ -67,6 +71,7 @@ pub async fn lanes(
                 unpublished: row.try_get("unpublished")?,
                 scheduled: row.try_get("scheduled")?,
                 running: row.try_get("running")?,
+                limited: row.try_get("limited")?,
                 dead: row.try_get("dead")?,
                 oldest_ready_age_seconds: row.try_get("age")?,
                 workers: row.try_get("workers")?,

@@ -12,6 +12,8 @@ pub enum JobState {
     /// Waits for a worker.
     Ready,
     Running,
+    /// Waits until a limit (`Job::LIMITS`) lets it run.
+    Limited,
     /// A dead letter: failed for good, waits for a person.
     Dead,
     Done,
@@ -21,10 +23,11 @@ pub enum JobState {
 }
 
 impl JobState {
-    pub const ALL: [JobState; 7] = [
+    pub const ALL: [JobState; 8] = [
         JobState::Scheduled,
         JobState::Ready,
         JobState::Running,
+        JobState::Limited,
         JobState::Dead,
         JobState::Done,
         JobState::Cancelled,
@@ -36,6 +39,7 @@ impl JobState {
             JobState::Scheduled => "scheduled",
             JobState::Ready => "ready",
             JobState::Running => "running",
+            JobState::Limited => "limited",
             JobState::Dead => "dead",
             JobState::Done => "done",
             JobState::Cancelled => "cancelled",
@@ -55,7 +59,7 @@ impl fmt::Display for JobState {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("no job state {0:?}; known are scheduled, ready, running, dead, done, cancelled, discarded")]
+#[error("no job state {0:?}; known are scheduled, ready, running, limited, dead, done, cancelled, discarded")]
 pub struct UnknownState(String);
 
 impl FromStr for JobState {

@@ -6,6 +6,7 @@ use super::link::{Broker, BrokerError, reply, rest};
 use super::message::Received;
 use super::outbox::{self, Claimed};
 use super::topology::{self, Names};
+use crate::admit;
 use crate::claimer::{Claimer, Suspicion, look_at};
 use crate::metrics;
 use crate::plumbing::Patience;
@@ -166,10 +167,19 @@ impl Consumer {
         loop {
             let (lane, worker) = (claimer.lane.clone(), claimer.incarnation.current());
             let (kinds, wanted) = (claimer.kinds.clone(), ids.clone());
+            let (limits, shift) =
+                (claimer.limits.clone(), claimer.clock_shift.load(std::sync::atomic::Ordering::Relaxed));
             let claimed = claimer
                 .plumbing
                 .run(move |connection| {
-                    Box::pin(async move { outbox::claim(connection, &lane, worker, &kinds, &wanted).await })
+                    Box::pin(async move {
+                        match outbox::claim(connection, &lane, worker, &kinds, &wanted).await? {
+                            Claimed::Jobs(jobs) => {
+                                Ok(Claimed::Jobs(admit::admit(connection, &limits, jobs, shift).await?))
+                            }
+                            other => Ok(other),
+                        }
+                    })
                 })
                 .await;
             match claimed {

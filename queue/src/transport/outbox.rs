@@ -2,7 +2,7 @@
 //! a claim takes it away, so whatever becomes ready again is unpublished without anybody thinking of it.
 
 use super::message::Notice;
-use crate::claim::{Envelope, Wanted};
+use crate::claim::{Envelope, Wanted, limited};
 use crate::turns::WINDOW;
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, Row};
@@ -179,7 +179,7 @@ pub(crate) async fn claim(
     kinds: &[&str],
     ids: &[Uuid],
 ) -> Result<Claimed, sqlx::Error> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "with me as materialized (select id from queue.workers where id = $2 for key share), \
          pause as materialized (select exists (select from queue.lanes where name = $1 and paused) as paused), \
          picked as materialized ( \
@@ -189,15 +189,17 @@ pub(crate) async fn claim(
          taken as ( \
            update queue.jobs j \
            set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), published_at = null, \
-               unique_key = case when unique_while & 2 = 0 then null else unique_key end \
+               unique_key = case when unique_while & 2 = 0 and limit_key is null then null else unique_key end \
            where j.ctid = any(array(select ctid from picked)) and j.worker is null \
            returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
-                     j.trace_parent, j.args::text as args, j.rank), \
+                     j.trace_parent, j.args::text as args, j.rank, ",
+        limited!(),
+        " as limited), \
          back as ( \
            update queue.jobs set published_at = null \
            where id = any($4) and state = 'ready' and worker is null and (select paused from pause)) \
-         select taken.*, exists (select from me) as registered from (select) one left join taken on true",
-    )
+         select taken.*, exists (select from me) as registered from (select) one left join taken on true"
+    ))
     .bind(lane)
     .bind(worker)
     .bind(kinds)

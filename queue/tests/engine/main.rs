@@ -4,6 +4,7 @@ mod admin;
 mod enqueue;
 mod fairness;
 mod lease;
+mod limits;
 mod outage;
 mod outcomes;
 mod rabbitmq;

@@ -1,0 +1,158 @@
+//! Limits at work: which of the claimed jobs may run, and who is called when there is room again.
+//!
+//! The statements are functions of the database (`migrations/0011_queue_limits.sql`), so that no lock on a slot waits for
+//! this process.
+
+use crate::claim::Envelope;
+use crate::limit::{Limits, Need};
+use crate::metrics;
+use sqlx::postgres::types::PgInterval;
+use sqlx::{PgConnection, Row};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tracing::warn;
+use uuid::Uuid;
+
+/// For how long ahead tokens of rates are handed out, each with its moment. Longer than the leader takes from one round to the
+/// next, and no longer, because who has a token cannot be overtaken.
+const AHEAD: Duration = Duration::from_secs(2);
+/// Slots that are called for in one statement.
+const CALLED: usize = 200;
+
+fn interval(milliseconds: i64) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: milliseconds.saturating_mul(1000) }
+}
+
+fn ahead() -> PgInterval {
+    interval(AHEAD.as_millis() as i64)
+}
+
+/// Keeps those that may run now; they hold their permits. The others are not claimed any more when this returns.
+pub(crate) async fn admit(
+    connection: &mut PgConnection,
+    limits: &Limits,
+    mut claimed: Vec<Envelope>,
+    shift_ms: i64,
+) -> Result<Vec<Envelope>, sqlx::Error> {
+    let needs: Vec<Vec<Need>> = claimed.iter().map(|job| limits.needs(job)).collect();
+    if needs.iter().all(Vec::is_empty) {
+        return Ok(claimed);
+    }
+    // Sorted: in this order they are locked.
+    let mut slots: BTreeMap<&str, (&str, i32)> = BTreeMap::new();
+    for need in needs.iter().flatten() {
+        slots.insert(&need.slot, (&need.limit, 0));
+    }
+    slots.values_mut().zip(1..).for_each(|(slot, n)| slot.1 = n);
+    let (mut jobs, mut runs) = (Vec::new(), Vec::new());
+    let (mut need_job, mut need_slot, mut need_pass) = (Vec::new(), Vec::new(), Vec::new());
+    for (job, needs) in claimed.iter().zip(&needs).filter(|(_, needs)| !needs.is_empty()) {
+        jobs.push(job.id);
+        runs.push(job.run);
+        for need in needs {
+            need_job.push(jobs.len() as i32);
+            need_slot.push(slots[need.slot.as_str()].1);
+            need_pass.push(if need.is_rate {
+                job.paid.as_ref().is_some_and(|paid| paid.contains(&need.slot))
+            } else {
+                job.was_called
+            });
+        }
+    }
+    let refused = sqlx::query("select * from queue.admit($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind(slots.keys().copied().collect::<Vec<_>>())
+        .bind(slots.values().map(|slot| slot.0).collect::<Vec<_>>())
+        .bind(jobs)
+        .bind(runs)
+        .bind(need_job)
+        .bind(need_slot)
+        .bind(need_pass)
+        .bind(interval(shift_ms))
+        .bind(ahead())
+        .fetch_all(connection)
+        .await?;
+    let mut out = HashMap::new();
+    for row in &refused {
+        let (job, verdict): (Option<Uuid>, String) = (row.try_get(0)?, row.try_get(1)?);
+        let (limit, count): (String, i32) = (row.try_get(2)?, row.try_get(3)?);
+        metrics::LIMITED.with_label_values(&[limit.as_str()]).inc_by(count.max(0) as u64);
+        job.map(|job| out.insert(job, verdict));
+    }
+    drop(slots);
+    for (job, needs) in claimed.iter_mut().zip(needs) {
+        if !needs.is_empty() {
+            job.slots = needs.into_iter().map(|need| need.slot).collect::<Arc<[String]>>();
+        }
+    }
+    claimed.retain(|job| !out.contains_key(&job.id));
+    Ok(claimed)
+}
+
+/// Places may have become free: calls those that wait for them.
+pub(crate) async fn call(
+    connection: &mut PgConnection,
+    slots: &[&str],
+    shift_ms: i64,
+) -> Result<(), sqlx::Error> {
+    for some in slots.chunks(CALLED) {
+        sqlx::query("select queue.call($1, $2, $3)")
+            .bind(some)
+            .bind(interval(shift_ms))
+            .bind(ahead())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+/// The leader's round: tokens that have become due, and whoever should have been called and was not, because a process ended
+/// between the end of a job and the call. What is full is left out: 10,000 full slots take a tenth of a second.
+pub(crate) async fn call_all(connection: &mut PgConnection, shift_ms: i64) -> Result<(), sqlx::Error> {
+    let slots: Vec<String> = sqlx::query_scalar(
+        "with recursive line as ( \
+           (select waits_for from queue.jobs where state = 'limited' order by waits_for limit 1) \
+           union all \
+           select next.waits_for from line cross join lateral ( \
+             select waits_for from queue.jobs where state = 'limited' and waits_for > line.waits_for \
+             order by waits_for limit 1) next) \
+         select waits_for from line \
+                left join queue.slots s on s.name = waits_for left join queue.limits l on l.name = s.limit_name \
+         where l.at_once is null \
+            or coalesce(l.set_at_once, l.at_once) > (select count(*) from queue.permits p where p.slot = waits_for)",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let slots: Vec<&str> = slots.iter().map(String::as_str).collect();
+    call(connection, &slots, shift_ms).await
+}
+
+/// Permits go with the claim they belong to, in one transaction. Should one be left all the same, it is taken away, and told.
+pub(crate) async fn reconcile(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let left: Vec<String> = sqlx::query_scalar(
+        "delete from queue.permits p where not exists ( \
+           select from queue.jobs j where j.id = p.job_id and j.run = p.run and j.worker is not null) returning slot",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    if !left.is_empty() {
+        warn!(permits = left.len(), slots = ?&left[..left.len().min(5)], "permits without a running job were taken away");
+        metrics::DRIFT.inc_by(left.len() as u64);
+    }
+    Ok(left.len() as u64)
+}
+
+/// Slots that nobody holds, waits for or paces by any more: keys come and go.
+pub(crate) async fn forget_idle(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "delete from queue.slots where name = any(array( \
+           select s.name from queue.slots s \
+           where coalesce(s.tokens_until, '-infinity') < clock_timestamp() - interval '1 hour' \
+             and not exists (select from queue.permits p where p.slot = s.name) \
+             and not exists (select from queue.jobs j where j.waits_for = s.name and j.state = 'limited') \
+           limit 10000 for update skip locked))",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

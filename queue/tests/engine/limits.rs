@@ -1,0 +1,547 @@
+//! Limits over all processes: never exceeded, never leaked, in nobody's way.
+
+use crate::scripted::{Bench, LANE, OTHER_LANE, Scripted, Step, eventually};
+use queue::admin::{self, JobState, LimitChange};
+use queue::{
+    Backoff, Drain, Engine, EngineConfig, Job, JobId, JobResult, LaneConfig, Limit, NewJob, Outcome,
+    Registry, Run, Running,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What runs now, and what has been the most, by name.
+#[derive(Clone, Default)]
+struct Gauge(Arc<Mutex<HashMap<String, (usize, usize)>>>);
+
+struct Inside(Gauge, Vec<String>);
+
+impl Gauge {
+    fn enter(&self, names: Vec<String>) -> Inside {
+        let mut gauge = self.0.lock().unwrap();
+        for name in &names {
+            let (now, most) = gauge.entry(name.clone()).or_default();
+            *now += 1;
+            *most = (*most).max(*now);
+        }
+        Inside(self.clone(), names)
+    }
+
+    fn most(&self, name: &str) -> usize {
+        self.0.lock().unwrap().get(name).map_or(0, |(_, most)| *most)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let mut gauge = self.0.0.lock().unwrap();
+        self.1.iter().for_each(|name| gauge.get_mut(name).unwrap().0 -= 1);
+    }
+}
+
+#[derive(Clone)]
+struct World {
+    gauge: Gauge,
+    pool: PgPool,
+    gate: Arc<tokio::sync::Semaphore>,
+}
+
+/// How it ends, the first time and afterwards.
+#[derive(Clone, Debug, Serialize, Deserialize, PartialEq)]
+enum End {
+    Done,
+    Inside,
+    RolledBack,
+    Gate,
+    Fail,
+    Panic,
+    Timeout,
+    GiveUp,
+    Snooze,
+    CancelItself,
+    UntilCancelled,
+}
+
+/// Three limits at once: eight in all, four of a tenant, two of a key.
+#[derive(Debug, Serialize, Deserialize)]
+struct Fetch {
+    key: String,
+    end: End,
+}
+impl Job for Fetch {
+    const KIND: &'static str = "fetch";
+    const LANE: &'static str = LANE;
+    const TIMEOUT: Duration = Duration::from_millis(1500);
+    const BACKOFF: Backoff = Backoff { first: Duration::from_millis(5), max: Duration::from_millis(5) };
+    const LIMITS: &'static [Limit] =
+        &[Limit::at_once(8), Limit::at_once(4).per_tenant(), Limit::at_once(2).per_key()];
+
+    fn limit_key(&self) -> Option<String> {
+        Some(self.key.clone())
+    }
+}
+
+impl Run<World> for Fetch {
+    async fn run(self, job: &Running, world: &World) -> JobResult {
+        let tenant = format!("tenant {}", job.organization.unwrap_or_default());
+        let inside = world.gauge.enter(vec!["all".to_owned(), tenant, format!("key {}", self.key)]);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if job.attempt > 1 {
+            return Ok(Outcome::Done);
+        }
+        match self.end {
+            End::Done => Ok(Outcome::Done),
+            End::Inside | End::RolledBack => {
+                let mut tx = world.pool.begin().await?;
+                job.complete_in(&mut tx).await?;
+                drop(inside); // its end is the commit
+                if self.end == End::Inside {
+                    tx.commit().await?
+                } else {
+                    tx.rollback().await?
+                }
+                Ok(Outcome::Done)
+            }
+            End::Gate => {
+                world.gate.acquire().await?.forget();
+                Ok(Outcome::Done)
+            }
+            End::Fail => Err(anyhow::anyhow!("once").into()),
+            End::Panic => panic!("once"),
+            End::Timeout => std::future::pending().await,
+            End::GiveUp => Err(queue::JobError::GiveUp(anyhow::anyhow!("never"))),
+            End::Snooze if world.gauge.most(&job.id.to_string()) == 0 => {
+                drop(world.gauge.enter(vec![job.id.to_string()]));
+                Ok(Outcome::Snooze(Duration::from_millis(5)))
+            }
+            End::Snooze => Ok(Outcome::Done),
+            End::CancelItself => Ok(Outcome::Cancelled("by itself".into())),
+            End::UntilCancelled => {
+                job.cancelled().await;
+                Err(anyhow::anyhow!("told to").into())
+            }
+        }
+    }
+}
+
+/// A bucket of three tokens, one more each thousand seconds: the clock is moved, nobody waits.
+#[derive(Debug, Serialize, Deserialize)]
+struct Call {
+    key: String,
+}
+impl Job for Call {
+    const KIND: &'static str = "call";
+    const LANE: &'static str = LANE;
+    const LIMITS: &'static [Limit] = &[Limit::rate(1, Duration::from_secs(1000)).burst(3).per_key()];
+
+    fn limit_key(&self) -> Option<String> {
+        Some(self.key.clone())
+    }
+}
+impl Run<World> for Call {
+    async fn run(self, _: &Running, _: &World) -> JobResult {
+        Ok(Outcome::Done)
+    }
+}
+
+/// One at a time, whoever it belongs to.
+#[derive(Debug, Serialize, Deserialize)]
+struct Alone {}
+impl Job for Alone {
+    const KIND: &'static str = "alone";
+    const LANE: &'static str = LANE;
+    const LIMITS: &'static [Limit] = &[Limit::at_once(1)];
+}
+impl Run<World> for Alone {
+    async fn run(self, _: &Running, world: &World) -> JobResult {
+        let _inside = world.gauge.enter(vec!["alone".to_owned()]);
+        tokio::task::yield_now().await;
+        Ok(Outcome::Done)
+    }
+}
+
+impl Run<World> for Scripted {
+    async fn run(self, _: &Running, world: &World) -> JobResult {
+        let _inside = world.gauge.enter(vec!["lane".to_owned()]);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        Ok(Outcome::Done)
+    }
+}
+
+struct Yard {
+    bench: Bench,
+    world: World,
+}
+
+impl Yard {
+    async fn new() -> Yard {
+        let bench = Bench::new().await;
+        let world = World {
+            gauge: Gauge::default(),
+            pool: bench.pool().clone(),
+            gate: Arc::new(tokio::sync::Semaphore::new(0)),
+        };
+        Yard { bench, world }
+    }
+
+    fn registry() -> Registry<World> {
+        Registry::new().job::<Fetch>().job::<Call>().job::<Alone>().job::<Scripted>()
+    }
+
+    fn start_with(&self, config: EngineConfig) -> Engine {
+        let pool = self.bench.db.another_pool().pool().clone();
+        Engine::start(&pool, Yard::registry(), World { pool: pool.clone(), ..self.world.clone() }, config)
+    }
+
+    fn start(&self, concurrency: usize) -> Engine {
+        let mut config = Bench::config();
+        config.lanes[0].concurrency = concurrency;
+        self.start_with(config)
+    }
+
+    async fn fetch(&self, key: &str, end: End) -> JobId {
+        self.bench.enqueue(NewJob::of(&Fetch { key: key.to_owned(), end })).await
+    }
+
+    async fn enqueue_all(&self, jobs: &[NewJob]) {
+        let mut tx = self.bench.pool().begin().await.unwrap();
+        queue::enqueue(&mut tx, jobs).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// Waits until no job is left, and looks at the books all the time: in one snapshot no permit is without its running
+    /// job, and no slot holds more than it may.
+    async fn work_off(&self) {
+        eventually("all jobs to be over", || async {
+            let wrong = self
+                .bench
+                .count(
+                    "select (select count(*) from queue.permits p where not exists (select from queue.jobs j \
+                               where j.id = p.job_id and j.run = p.run and j.worker is not null)) \
+                          + (select count(*) from (select slot, count(*) as held from queue.permits group by slot) h \
+                             join queue.slots s on s.name = h.slot join queue.limits l on l.name = s.limit_name \
+                             where h.held > coalesce(l.set_at_once, l.at_once))",
+                )
+                .await;
+            assert_eq!(wrong, 0, "permits without a job, or too many");
+            (self.bench.count("select count(*) from queue.jobs where state <> 'dead'").await == 0).then_some(())
+        })
+        .await;
+        assert_eq!(self.permits().await, 0, "nothing runs, nothing is held");
+    }
+
+    async fn permits(&self) -> i64 {
+        self.bench.count("select count(*) from queue.permits").await
+    }
+
+    async fn limited(&self) -> i64 {
+        self.bench.count("select count(*) from queue.jobs where state = 'limited'").await
+    }
+}
+
+#[tokio::test]
+async fn combined_limits_hold_over_two_processes() {
+    let yard = Yard::new().await;
+    let tenants: Vec<_> = (1..=3).map(Uuid::from_u128).collect();
+    let jobs: Vec<_> = (0..500)
+        .map(|n| {
+            let end = if n % 3 == 0 { End::Inside } else { End::Done };
+            NewJob::of(&Fetch { key: format!("{}", n % 7), end }).organization(tenants[n % 3])
+        })
+        .collect();
+    yard.enqueue_all(&jobs).await;
+    let engines = [yard.start(50), yard.start(50)];
+    yard.work_off().await;
+    let gauge = &yard.world.gauge;
+    assert!((6..=8).contains(&gauge.most("all")), "{} at once of 8", gauge.most("all"));
+    for tenant in tenants {
+        let most = gauge.most(&format!("tenant {tenant}"));
+        assert!((2..=4).contains(&most), "{most} at once of 4");
+    }
+    for key in 0..7 {
+        let most = gauge.most(&format!("key {key}"));
+        assert!((1..=2).contains(&most), "{most} at once of 2");
+    }
+    for engine in engines {
+        engine.shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn every_end_gives_its_place_to_the_next() {
+    let yard = Yard::new().await;
+    let ends = [
+        End::Done,
+        End::Inside,
+        End::RolledBack,
+        End::Fail,
+        End::Panic,
+        End::Timeout,
+        End::GiveUp,
+        End::Snooze,
+        End::CancelItself,
+    ];
+    let jobs: Vec<_> = ends
+        .iter()
+        .cycle()
+        .take(36)
+        .map(|end| NewJob::of(&Fetch { key: "one".into(), end: end.clone() }))
+        .collect();
+    yard.enqueue_all(&jobs).await;
+    let engine = yard.start(16);
+    yard.work_off().await;
+    assert_eq!(yard.world.gauge.most("key one"), 2);
+    assert_eq!(yard.bench.count("select count(*) from queue.jobs where state = 'dead'").await, 4);
+    assert_eq!(yard.bench.count("select count(*) from queue.attempts where outcome = 'lost'").await, 0);
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_full_key_stands_in_nobodys_way_and_is_not_looked_at_again() {
+    let yard = Yard::new().await;
+    let slow: Vec<_> = (0..3000).map(|_| NewJob::of(&Fetch { key: "slow".into(), end: End::Gate })).collect();
+    yard.enqueue_all(&slow).await;
+    let engine = yard.start(4);
+    // All of them are older than these.
+    for _ in 0..5 {
+        let quick = yard.fetch("quick", End::Done).await;
+        yard.bench.reaches(quick, JobState::Done).await;
+        let other = yard.bench.enqueue(NewJob::of(&Scripted { steps: vec![Step::Done] })).await;
+        yard.bench.reaches(other, JobState::Done).await;
+    }
+    eventually("the others to be put aside", || async { (yard.limited().await == 2998).then_some(()) }).await;
+    let claims = "select sum(run)::bigint from queue.jobs";
+    let before = yard.bench.count(claims).await;
+    let quick = yard.fetch("quick", End::Done).await;
+    yard.bench.reaches(quick, JobState::Done).await;
+    assert_eq!(yard.bench.count(claims).await, before, "those who wait are not claimed in vain");
+    // A place is free: the next one is called.
+    yard.world.gate.add_permits(1);
+    eventually("the next one", || async { (yard.limited().await == 2997).then_some(()) }).await;
+    assert_eq!(yard.permits().await % 3, 0, "each that runs holds a place of each of three limits");
+    engine.shutdown(Duration::ZERO).await;
+    assert_eq!(yard.permits().await, 0, "handed back with the jobs");
+}
+
+#[tokio::test]
+async fn a_lost_worker_leaks_no_place() {
+    let yard = Yard::new().await;
+    let victim = yard.start(16);
+    for _ in 0..2 {
+        let id = yard.fetch("k", End::Gate).await;
+        yard.bench.reaches(id, JobState::Running).await;
+    }
+    let waits = yard.fetch("k", End::Done).await;
+    yard.bench.reaches(waits, JobState::Limited).await;
+    let engine = yard.start(16);
+    victim.abort();
+    yard.world.gate.add_permits(2);
+    yard.bench.reaches(waits, JobState::Done).await;
+    yard.work_off().await;
+    assert_eq!(yard.bench.count("select count(*) from queue.attempts where outcome = 'lost'").await, 2);
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn cancelling_frees_a_place_and_leaves_the_line() {
+    let yard = Yard::new().await;
+    let engine = yard.start(16);
+    let mut running = Vec::new();
+    for _ in 0..2 {
+        running.push(yard.fetch("k", End::UntilCancelled).await);
+        yard.bench.reaches(running[running.len() - 1], JobState::Running).await;
+    }
+    let (first, second) = (yard.fetch("k", End::Done).await, yard.fetch("k", End::Done).await);
+    yard.bench.reaches(first, JobState::Limited).await;
+    yard.bench.reaches(second, JobState::Limited).await;
+    let mut connection = yard.bench.pool().acquire().await.unwrap();
+    assert_eq!(admin::cancel(&mut connection, first, None).await.unwrap(), admin::Cancelled::Now);
+    assert_eq!(admin::cancel(&mut connection, running[0], None).await.unwrap(), admin::Cancelled::Requested);
+    yard.bench.reaches(second, JobState::Done).await;
+    admin::cancel(&mut connection, running[1], None).await.unwrap();
+    yard.work_off().await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_rate_lets_start_what_arithmetic_says() {
+    let yard = Yard::new().await;
+    let config = Bench::config();
+    let clock = config.clock_shift.clone();
+    let engine = yard.start_with(config);
+    let jobs: Vec<_> = (0..20).map(|_| NewJob::of(&Call { key: "a".into() })).collect();
+    yard.enqueue_all(&jobs).await;
+    let other = yard.bench.enqueue(NewJob::of(&Call { key: "b".into() })).await;
+    yard.bench.reaches(other, JobState::Done).await;
+    let done = || async { yard.bench.count("select count(*) from queue.history").await - 1 };
+    let mut elapsed = 0;
+    for (step, expected) in [(0, 3), (1000, 4), (2500, 6), (500, 7), (999, 7), (1, 8), (8000, 11), (1000, 12)]
+    {
+        elapsed += step;
+        clock.store(elapsed * 1000, Ordering::Relaxed);
+        eventually(&format!("{expected} at {elapsed} s"), || async {
+            (done().await >= expected).then_some(())
+        })
+        .await;
+        // A round of the leader later (it hands out tokens) there are not more.
+        let key = format!("at {elapsed}");
+        let witness = yard.bench.enqueue(NewJob::of(&Call { key })).await;
+        yard.bench.reaches(witness, JobState::Done).await;
+        sqlx::query("delete from queue.history where id = $1")
+            .bind(witness.0)
+            .execute(&mut yard.bench.db.owner().await)
+            .await
+            .unwrap();
+        assert_eq!(done().await, expected, "after {elapsed} s");
+    }
+    // After a rest it is full, and no fuller than the burst: so it was when the clock went 8,000 s ahead.
+    clock.store((elapsed + 1_000_000) * 1000, Ordering::Relaxed);
+    let jobs: Vec<_> = (0..5).map(|_| NewJob::of(&Call { key: "a".into() })).collect();
+    yard.enqueue_all(&jobs).await;
+    eventually("a burst", || async { (done().await == 15).then_some(()) }).await;
+    eventually("the others to wait", || async { (yard.limited().await == 10).then_some(()) }).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn tenants_take_turns_at_a_limit() {
+    let yard = Yard::new().await;
+    let (noisy, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    let jobs: Vec<_> = (0..300).map(|_| NewJob::of(&Alone {}).organization(noisy)).collect();
+    yard.enqueue_all(&jobs).await;
+    let engine = yard.start(8);
+    eventually("a line", || async { (yard.limited().await > 200).then_some(()) }).await;
+    let jobs: Vec<_> = (0..5).map(|_| NewJob::of(&Alone {}).organization(quiet)).collect();
+    yard.enqueue_all(&jobs).await;
+    yard.work_off().await;
+    assert_eq!(yard.world.gauge.most("alone"), 1);
+    let overtaken = yard
+        .bench
+        .count(
+            "select count(*) from queue.history n, \
+                    (select min(due_at) as first, max(started_at) as last from queue.history where organization_id = '00000000-0000-0000-0000-000000000002') q \
+             where n.organization_id = '00000000-0000-0000-0000-000000000001' and n.started_at between q.first and q.last",
+        )
+        .await;
+    assert!(overtaken <= 40, "five jobs waited for {overtaken} of the other's");
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_lane_keeps_its_limit_over_two_processes() {
+    let yard = Yard::new().await;
+    let config = || {
+        let mut config = Bench::config();
+        config.lanes[0] = LaneConfig { concurrency: 20, ..config.lanes[0].clone().at_once(3) };
+        config
+    };
+    let jobs: Vec<_> = (0..150).map(|_| NewJob::of(&Scripted { steps: vec![Step::Done] })).collect();
+    yard.enqueue_all(&jobs).await;
+    let engines = [yard.start_with(config()), yard.start_with(config())];
+    yard.work_off().await;
+    assert!((2..=3).contains(&yard.world.gauge.most("lane")), "{}", yard.world.gauge.most("lane"));
+    // An operator lifts it to five.
+    let mut connection = yard.bench.pool().acquire().await.unwrap();
+    assert!(admin::limit_lane(&mut connection, LANE, Some(5)).await.unwrap());
+    assert!(!admin::limit_lane(&mut connection, OTHER_LANE, Some(5)).await.unwrap());
+    yard.enqueue_all(&jobs).await;
+    yard.work_off().await;
+    assert!((4..=5).contains(&yard.world.gauge.most("lane")), "{}", yard.world.gauge.most("lane"));
+    for engine in engines {
+        engine.shutdown(Duration::from_secs(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_operator_changes_a_limit_while_jobs_wait() {
+    let yard = Yard::new().await;
+    let engine = yard.start(16);
+    for _ in 0..6 {
+        yard.fetch("k", End::Gate).await;
+    }
+    eventually("four to wait", || async { (yard.limited().await == 4).then_some(()) }).await;
+    let mut connection = yard.bench.pool().acquire().await.unwrap();
+    let change = LimitChange { at_once: Some(4), ..LimitChange::default() };
+    assert!(admin::set_limit(&mut connection, "fetch/key", change).await.unwrap());
+    eventually("two more to run", || async { (yard.permits().await == 12).then_some(()) }).await;
+    assert_eq!(yard.limited().await, 2);
+    let limits = admin::limits(&mut connection).await.unwrap();
+    let names: Vec<_> = limits.iter().map(|limit| (limit.name.as_str(), limit.at_once, limit.held)).collect();
+    assert_eq!(
+        names,
+        [
+            ("alone", Some(1), 0),
+            ("call/rate/key", None, 0),
+            ("fetch", Some(8), 4),
+            ("fetch/key", Some(2), 4),
+            ("fetch/tenant", Some(4), 4)
+        ]
+    );
+    yard.world.gate.add_permits(6);
+    yard.work_off().await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_permit_without_a_job_is_found_and_taken_away() {
+    let yard = Yard::new().await;
+    for _ in 0..2 {
+        sqlx::query(
+            "insert into queue.permits (slot, job_id, run) values ('fetch/key:k', gen_random_uuid(), 1)",
+        )
+        .execute(&mut yard.bench.db.owner().await)
+        .await
+        .unwrap();
+    }
+    let engine = yard.start(4);
+    let id = yard.fetch("k", End::Done).await;
+    yard.bench.reaches(id, JobState::Done).await;
+    yard.work_off().await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn a_drain_keeps_to_limits_too() {
+    let yard = Yard::new().await;
+    for n in 0..12 {
+        yard.fetch("k", if n % 2 == 0 { End::Done } else { End::Inside }).await;
+    }
+    let drained = Drain::new(Yard::registry(), yard.world.clone()).run(yard.bench.pool()).await.unwrap();
+    assert_eq!(drained.done, 12);
+    assert_eq!(yard.world.gauge.most("key k"), 2);
+    assert_eq!(yard.permits().await, 0);
+}
+
+/// As the first test here, with every sort of end, processes that come and go, and one that is killed.
+#[tokio::test]
+async fn the_books_are_right_whatever_happens() {
+    let yard = Yard::new().await;
+    let ends = [End::Done, End::Inside, End::Fail, End::RolledBack, End::Snooze, End::Panic, End::Done];
+    let jobs: Vec<_> = (0..400)
+        .map(|n| {
+            NewJob::of(&Fetch { key: format!("{}", (n * n) % 11), end: ends[n % ends.len()].clone() })
+                .organization(Uuid::from_u128((n % 5) as u128))
+        })
+        .collect();
+    yard.enqueue_all(&jobs).await;
+    let stays = yard.start(10);
+    for round in 0..4 {
+        let before = yard.bench.count("select count(*) from queue.history").await;
+        let visitor = yard.start(20);
+        eventually("some progress", || async {
+            (yard.bench.count("select count(*) from queue.history").await >= before + 30).then_some(())
+        })
+        .await;
+        if round % 2 == 0 { visitor.abort() } else { visitor.shutdown(Duration::ZERO).await }
+    }
+    yard.work_off().await;
+    for key in 0..11 {
+        // A killed process' handlers may still be at it when its lease has ended.
+        assert!(yard.world.gauge.most(&format!("key {key}")) <= 4);
+    }
+    stays.shutdown(Duration::from_secs(5)).await;
+}
