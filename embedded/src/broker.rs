@@ -44,6 +44,7 @@ enum Command {
     Kill,
     Wipe,
     MemoryAlarm(bool),
+    Freeze(bool),
 }
 
 impl Broker {
@@ -67,6 +68,7 @@ impl Broker {
                     Command::Kill => node.kill(),
                     Command::Wipe => node.wipe(),
                     Command::MemoryAlarm(on) => node.memory_alarm(on),
+                    Command::Freeze(on) => node.freeze(on),
                 };
                 let _ = answer.send(done);
             }
@@ -107,6 +109,11 @@ impl Broker {
     /// With the alarm, it takes nothing from publishers and says so (`connection.blocked`).
     pub fn memory_alarm(&self, on: bool) -> Result<(), Error> {
         self.tell(Command::MemoryAlarm(on))
+    }
+
+    /// Stops it where it is: connections stay open, and nobody answers. Until it is told `false`.
+    pub fn freeze(&self, on: bool) -> Result<(), Error> {
+        self.tell(Command::Freeze(on))
     }
 
     fn tell(&self, command: Command) -> Result<(), Error> {

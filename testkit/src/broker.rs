@@ -84,6 +84,15 @@ impl BrokerNode {
         self.tell(move |broker| broker.memory_alarm(on)).await;
     }
 
+    /// Nobody answers, and connections stay open, until [`BrokerNode::thaw`].
+    pub async fn freeze(&self) {
+        self.tell(|broker| broker.freeze(true)).await;
+    }
+
+    pub async fn thaw(&self) {
+        self.tell(|broker| broker.freeze(false)).await;
+    }
+
     async fn tell(&self, what: impl FnOnce(&Broker) -> Result<(), embedded::Error> + Send + 'static) {
         let broker = self.broker.clone();
         let done = spawn_blocking(move || what(&broker)).await.expect("no panic");

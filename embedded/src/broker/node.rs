@@ -164,6 +164,12 @@ impl Node {
         )))
     }
 
+    pub fn freeze(&mut self, on: bool) -> Result<(), Error> {
+        let Some(node) = &self.node else { return Ok(()) };
+        let signal = if on { Signal::SIGSTOP } else { Signal::SIGCONT };
+        kill(Pid::from_raw(node.id().cast_signed()), signal).context(|| "cannot freeze RabbitMQ".to_owned())
+    }
+
     fn end(&mut self, signal: Signal) -> Result<(), Error> {
         let Some(mut node) = self.node.take() else { return Ok(()) };
         let _ = kill(Pid::from_raw(node.id().cast_signed()), signal);

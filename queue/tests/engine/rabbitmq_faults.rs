@@ -1,4 +1,4 @@
-//! The broker goes away, comes back, forgets everything, and is short of memory, while jobs flow.
+//! The broker goes away, comes back, forgets everything, is short of memory and does not answer, while jobs flow.
 
 use crate::scripted::{Bench, Scripted, Step, eventually};
 use queue::NewJob;
@@ -52,7 +52,9 @@ async fn until_drained(bench: &Bench, enqueued: &AtomicI64) -> Duration {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_fault_of_the_broker_loses_a_job_or_hangs_an_enqueue() {
     let Some(node) = BrokerNode::start().await else { return };
-    let bench = Bench::on(&node.names()).await;
+    let mut names = node.names();
+    names.url += "?heartbeat=3";
+    let bench = Bench::on(&names).await;
     let engine = bench.start();
     let config = Bench::config();
     let (other, _) = bench.start_other(config);
@@ -86,6 +88,12 @@ async fn no_fault_of_the_broker_loses_a_job_or_hangs_an_enqueue() {
     node.wipe().await;
     node.start_again().await;
     drained.push(("after its data was wiped", until_drained(&bench, &enqueued).await));
+
+    // Half-open connections.
+    node.freeze().await;
+    until_seen(&bench, "away").await;
+    node.thaw().await;
+    drained.push(("after it did not answer", until_drained(&bench, &enqueued).await));
 
     go.store(false, Ordering::Release);
     flow.await.unwrap();
