@@ -2,6 +2,7 @@
 
 use crate::enqueue::CHANNEL;
 use crate::held::{Claim, StopSign};
+use crate::listener::CANCELLATIONS;
 use crate::turns::WINDOW;
 use chrono::{DateTime, Utc};
 use sqlx::postgres::PgRow;
@@ -258,7 +259,7 @@ pub(crate) async fn claims_of(
         .await
 }
 
-/// Which of the lanes have work that this process could take now.
+/// Which of the lanes have work that this process could take now; and [`CANCELLATIONS`] when a running job is to be stopped.
 pub(crate) async fn lanes_with_work(
     connection: &mut PgConnection,
     lanes: &[String],
@@ -268,10 +269,13 @@ pub(crate) async fn lanes_with_work(
         "select l from unnest($1::text[]) l \
          where not exists (select from queue.lanes where name = l and paused) \
            and exists (select from queue.jobs \
-                       where lane = l and state = 'ready' and worker is null and kind = any($2))",
+                       where lane = l and state = 'ready' and worker is null and kind = any($2)) \
+         union all \
+         select $3 where exists (select from queue.jobs where cancel_requested and worker is not null)",
     )
     .bind(lanes)
     .bind(kinds)
+    .bind(CANCELLATIONS)
     .fetch_all(connection)
     .await
 }

@@ -130,7 +130,12 @@ pub(crate) async fn poll(
         match found {
             Ok(found) => {
                 patience.reset();
-                found.iter().filter_map(|lane| wakers.lanes.get(lane)).for_each(|lane| lane.wake(true));
+                for lane in found {
+                    match wakers.lanes.get(&lane) {
+                        Some(waker) => waker.wake(true),
+                        None => wakers.told(&lane),
+                    }
+                }
             }
             Err(error) => {
                 if !patience.failed("looking for work", &error, &stop).await {

@@ -118,6 +118,23 @@ async fn a_running_job_is_cancelled_from_another_process() {
     engine.shutdown(Duration::from_secs(5)).await;
 }
 
+/// Without a notification (a PgBouncer that allows no `listen`) the poll sees it, long before the next heartbeat.
+#[tokio::test]
+async fn a_cancellation_that_nobody_told_of_is_seen_by_the_poll() {
+    let bench = Bench::new().await;
+    let config =
+        EngineConfig { beat: Duration::from_secs(40), lease: Duration::from_secs(90), ..Bench::config() };
+    let (engine, _) = bench.start_other(config);
+    let id = bench.add(&[Step::UntilCancelled]).await;
+    bench.reaches(id, JobState::Running).await;
+    sqlx::query("update queue.jobs set cancel_requested = true")
+        .execute(&mut bench.db.owner().await)
+        .await
+        .unwrap();
+    bench.reaches(id, JobState::Cancelled).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
 #[tokio::test]
 async fn shutdown_gives_back_and_burns_no_attempt() {
     let bench = Bench::new().await;

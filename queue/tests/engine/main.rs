@@ -11,3 +11,4 @@ mod rabbitmq;
 mod rabbitmq_faults;
 mod schedules;
 mod scripted;
+mod yard;
