@@ -142,9 +142,6 @@ begin
             i := i + 1;
         end loop;
         if blocked is not null then
-            if room[blocked] > 0 and gaps[blocked] is null then
-                call := call || slot_names[blocked]; -- those who wait go first
-            end if;
             if returns_it[blocked] then
                 back_job := back_job || job_ids[n];
                 back_run := back_run || job_runs[n];
@@ -225,6 +222,12 @@ begin
         if moved > 0 then
             job := null; verdict := 'waits'; limit_name := bulk.limit_name; jobs_count := moved;
             return next;
+        end if;
+    end loop;
+    -- Places that are left though somebody waits: those who wait go first, and one that was called may have found another slot full.
+    for k in 1 .. cardinality(slot_names) loop
+        if gaps[k] is null and room[k] > 0 and queued[k] then
+            call := call || slot_names[k];
         end if;
     end loop;
     if cardinality(call) > 0 then

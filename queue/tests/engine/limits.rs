@@ -4,7 +4,8 @@ use crate::scripted::{Bench, LANE, OTHER_LANE, Scripted, Step, eventually};
 use crate::yard::{Alone, Call, End, Fetch, Yard};
 use queue::admin::{self, JobState, LimitChange};
 use queue::{Drain, LaneConfig, NewJob};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -309,4 +310,65 @@ async fn the_books_are_right_whatever_happens() {
         assert!(yard.world.gauge.most(&format!("key {key}")) <= 4);
     }
     stays.shutdown(Duration::from_secs(5)).await;
+}
+
+/// A classic bucket, kept in thousandths of a token, against the one in the database: random arrivals, random rests.
+#[tokio::test]
+async fn a_rate_is_a_token_bucket() {
+    let yard = Yard::new().await;
+    for round in 0..4 {
+        let (mut level, mut waiting, mut now) = (3000, 0, 0);
+        let mut story = Vec::new();
+        for _ in 0..8 {
+            let (rest, arrive) =
+                (250 * i64::from(rand::random::<u8>() % 14), usize::from(rand::random::<u8>() % 5));
+            story.push((rest, arrive));
+            now += rest;
+            level = (level + rest).min(3000);
+            waiting += arrive as i64;
+            let expected = waiting.min(level / 1000);
+            waiting -= expected;
+            level -= expected * 1000;
+
+            let jobs: Vec<_> =
+                (0..arrive).map(|_| NewJob::of(&Call { key: format!("round {round}") })).collect();
+            yard.enqueue_all(&jobs).await;
+            let clock = Arc::new(AtomicI64::new((round * 1_000_000 + now) * 1000));
+            let drain = Drain::new(Yard::registry(), yard.world.clone()).clock_shift(clock);
+            let done = drain.run(yard.bench.pool()).await.unwrap().done;
+            assert_eq!(done as i64, expected, "after (rest in s, arrivals) {story:?}");
+        }
+        yard.forget_jobs().await;
+    }
+}
+
+/// Whenever nothing moves any more: each running job holds a place of each of its limits and nobody else does, no slot holds more
+/// than it may, and nobody waits who could run.
+#[tokio::test]
+async fn at_rest_the_books_are_exact_and_no_place_is_wasted() {
+    let yard = Yard::new().await;
+    let engines = [yard.start(30), yard.start(30)];
+    let random = |n: u8| u128::from(rand::random::<u8>() % n);
+    for _ in 0..3 {
+        let jobs: Vec<_> = (0..25)
+            .map(|_| {
+                NewJob::of(&Fetch { key: random(5).to_string(), end: End::Gate })
+                    .organization(Uuid::from_u128(1 + random(3)))
+            })
+            .collect();
+        yard.enqueue_all(&jobs).await;
+        for _ in 0..3 {
+            yard.comes_to_rest().await;
+            let freed = 1 + random(6) as usize;
+            yard.world.gate.add_permits(freed);
+            eventually("some to end", || async { (yard.world.gate.available_permits() == 0).then_some(()) })
+                .await;
+        }
+    }
+    yard.comes_to_rest().await;
+    yard.world.gate.add_permits(1000);
+    yard.work_off().await;
+    for engine in engines {
+        engine.shutdown(Duration::from_secs(5)).await;
+    }
 }

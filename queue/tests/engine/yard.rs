@@ -230,6 +230,33 @@ impl Yard {
         assert_eq!(self.permits().await, 0, "nothing runs, nothing is held");
     }
 
+    /// See `at_rest_the_books_are_exact_and_no_place_is_wasted`. Looked at in one snapshot.
+    pub async fn comes_to_rest(&self) {
+        eventually("exact books and no place wasted", || async {
+            let wrong = self
+                .bench
+                .count(
+                    "with slot as ( \
+                       select j.id, j.run, j.worker, s.name, s.most from queue.jobs j cross join lateral (values \
+                         ('fetch', 8), ('fetch/tenant:' || j.organization_id, 4), ('fetch/key:' || j.limit_key, 2)) s(name, most)), \
+                     held as (select slot, count(*) as held from queue.permits group by slot) \
+                     select (select count(*) from slot full join queue.permits p \
+                               on p.slot = slot.name and p.job_id = slot.id and p.run = slot.run and slot.worker is not null \
+                             where (slot.worker is not null and p.slot is null) or slot.id is null) \
+                          + (select count(*) from slot join held on held.slot = slot.name where held > most) \
+                          + (select count(*) from queue.jobs j where j.worker is null and not exists ( \
+                               select from slot join held on held.slot = slot.name where slot.id = j.id and held >= most))",
+                )
+                .await;
+            (wrong == 0).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn forget_jobs(&self) {
+        sqlx::query("delete from queue.jobs").execute(&mut self.bench.db.owner().await).await.unwrap();
+    }
+
     pub async fn permits(&self) -> i64 {
         self.bench.count("select count(*) from queue.permits").await
     }
