@@ -41,6 +41,13 @@ const BATCH: usize = 1000;
 #[serde(transparent)]
 pub struct JobId(pub Uuid);
 
+impl JobId {
+    #[expect(clippy::new_without_default, reason = "each is another")]
+    pub fn new() -> Self {
+        JobId(Uuid::now_v7())
+    }
+}
+
 impl fmt::Display for JobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -88,6 +95,8 @@ pub struct NewJob {
     pub kind: &'static str,
     pub lane: &'static str,
     pub args: serde_json::Value,
+    /// Made beforehand by who must write it elsewhere first; a new one each time ([`JobId::new`]).
+    pub id: Option<JobId>,
     /// Without one, the organization of the transaction it is enqueued in, if that has one.
     pub organization: Option<Uuid>,
     /// Higher runs earlier within a lane; 0 is usual.
@@ -110,6 +119,7 @@ impl NewJob {
             kind: J::KIND,
             lane: J::LANE,
             args: serde_json::to_value(args).expect("job arguments are JSON"),
+            id: None,
             organization: None,
             priority: 0,
             run_at: None,
@@ -123,6 +133,11 @@ impl NewJob {
 
     pub fn organization(mut self, id: impl Into<Uuid>) -> Self {
         self.organization = Some(id.into());
+        self
+    }
+
+    pub fn id(mut self, id: JobId) -> Self {
+        self.id = Some(id);
         self
     }
 
@@ -164,7 +179,7 @@ impl NewJob {
 /// Workers are told at commit, once per lane however many jobs there are.
 pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<JobId>, EnqueueError> {
     let trace_parent = trace::current().map(|context| context.to_string());
-    let ids: Vec<Uuid> = jobs.iter().map(|_| Uuid::now_v7()).collect();
+    let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.unwrap_or_else(JobId::new).0).collect();
     // Keys in one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
     if jobs.iter().any(|job| job.unique.is_some()) {

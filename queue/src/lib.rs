@@ -2,6 +2,7 @@
 
 pub mod admin;
 mod admit;
+mod along;
 mod backend;
 mod calendar;
 mod claim;
@@ -29,6 +30,7 @@ pub mod trace;
 mod transport;
 mod turns;
 
+pub use along::Along;
 pub use config::{BrokerConfig, EngineConfig, LaneConfig};
 pub use drain::{Drain, DrainError, Drained};
 pub use engine::Engine;

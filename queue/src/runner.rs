@@ -8,7 +8,7 @@ use crate::running::Running;
 use crate::trace::{self, TraceContext};
 use crate::{JobError, JobId, JobResult, Outcome, metrics};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
@@ -50,10 +50,12 @@ impl<S: Send + Sync + 'static> Runner<S> {
             max_attempts: envelope.max_attempts,
             due_at: envelope.due_at,
             trace_parent: Some(context.to_string()),
+            worker: envelope.worker,
             cancelled: sign.token.clone(),
             keep_history: kind.keep_history,
             slots: envelope.slots.clone(),
             completed: AtomicBool::new(false),
+            went_along: AtomicU64::new(0),
         };
         let running = Arc::new(running);
         let guard = self.held.run();
@@ -69,6 +71,10 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let end = last_word(end, envelope, sign, running.completed.load(Ordering::Acquire));
         metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
         metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc();
+        if matches!(end, End::DoneInside { .. }) {
+            let along = running.went_along.load(Ordering::Acquire);
+            metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc_by(along);
+        }
         span.in_scope(|| log(&end, started.elapsed()));
         Some(Completion {
             id: envelope.id,

@@ -4,7 +4,7 @@ use crate::{JobId, metrics};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use uuid::Uuid;
 
@@ -22,10 +22,13 @@ pub struct Running {
     /// When it was to run: the tick, for a job of a schedule.
     pub due_at: DateTime<Utc>,
     pub trace_parent: Option<String>,
+    pub(crate) worker: Uuid,
     pub(crate) cancelled: CancellationToken,
     pub(crate) keep_history: bool,
     pub(crate) slots: Arc<[String]>,
     pub(crate) completed: AtomicBool,
+    /// Jobs that `complete_along` ended.
+    pub(crate) went_along: AtomicU64,
 }
 
 #[derive(Debug, thiserror::Error)]

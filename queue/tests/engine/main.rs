@@ -1,6 +1,7 @@
 //! The job engine against a real Postgres, as the application role.
 
 mod admin;
+mod along;
 mod enqueue;
 mod fairness;
 mod lease;
