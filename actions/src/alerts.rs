@@ -6,6 +6,7 @@
 mod incident;
 
 use crate::Result;
+use crate::tickets::NewTicket;
 use chrono::{DateTime, Utc};
 use domain::alert::{
     AlertSourceKind, AlertStatus, Decision, Episode, Grading, GroupChange, Grouping, Notification, Signal,
@@ -13,7 +14,8 @@ use domain::alert::{
 };
 use domain::{Actor, AlertId, TicketId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
-use std::collections::{BTreeMap, HashMap};
+use queue::trace::TraceContext;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::LazyLock;
 use store::Tx;
 use store::alert_sources::AlertSource;
@@ -84,31 +86,114 @@ pub struct Ingested {
     pub incident: Option<TicketId>,
 }
 
-/// Groups of a payload that are applied in one transaction: from the first new incident to its end, nobody else in the
-/// organization gets a ticket number.
-pub const GROUPS: usize = 20;
+/// Groups that are applied in one transaction: from the first new incident to its end, nobody else in the organization
+/// gets a ticket number.
+pub const GROUPS: usize = 50;
 
-/// Applies up to [`GROUPS`] groups of a payload, those after the first `skip`, in the caller's transaction. One entry for
-/// each group it concerns. Fewer than there are left: come again with a larger `skip`.
+/// What of a payload is to be applied: up to [`GROUPS`] groups, those after the first `skip`. Fewer than there are left: come
+/// again with a larger `skip`.
+pub struct Payload<'a> {
+    pub notification: &'a Notification,
+    pub received_at: DateTime<Utc>,
+    pub skip: usize,
+    /// The trace in which it came.
+    pub trace: Option<TraceContext>,
+}
+
+impl Payload<'_> {
+    fn groups(&self, source: &AlertSource) -> impl Iterator<Item = (String, Vec<&Signal>)> {
+        self.notification.groups(source.grouping).into_iter().skip(self.skip).take(GROUPS)
+    }
+}
+
+/// Applies payloads of one source in the caller's transaction, in their order. For each payload one entry for each group it
+/// concerns. What does not touch each other is done together, in as many statements as a single group takes.
 pub async fn ingest(
     tx: &mut Tx,
     actor: &Actor,
     source: &AlertSource,
-    notification: &Notification,
-    received_at: DateTime<Utc>,
-    skip: usize,
-) -> Result<Vec<Ingested>> {
-    let mut done = Vec::new();
-    // In the order of the keys, so that two payloads with the same groups lock them in the same order.
-    for (key, signals) in notification.groups(source.grouping).into_iter().skip(skip).take(GROUPS) {
-        let own = store::alerts::claim_group(tx, source.id, &key).await?;
-        let mut working = Working::load(tx, source, own, &signals).await?;
-        for signal in signals {
-            working.apply(source, signal, received_at);
+    payloads: &[Payload<'_>],
+) -> Result<Vec<Vec<Ingested>>> {
+    let mut items: Vec<Item<'_>> = Vec::new();
+    for (index, payload) in payloads.iter().enumerate() {
+        let groups = payload.groups(source);
+        items.extend(groups.map(|(key, signals)| Item { index, payload, key, signals }));
+    }
+    let mut done = vec![Vec::new(); payloads.len()];
+    if !items.is_empty() && !(are_apart(&items) && apply(tx, actor, source, &items, &mut done).await?) {
+        for item in items.chunks(1) {
+            apply(tx, actor, source, item, &mut done).await?;
         }
-        done.extend(working.settle(tx, actor, source, notification).await?);
     }
     Ok(done)
+}
+
+/// One group of a payload.
+struct Item<'a> {
+    /// Of the payload.
+    index: usize,
+    payload: &'a Payload<'a>,
+    key: String,
+    signals: Vec<&'a Signal>,
+}
+
+/// Whether no two concern the same group or the same alert.
+fn are_apart(items: &[Item<'_>]) -> bool {
+    let (mut keys, mut fingerprints) = (HashSet::new(), HashSet::new());
+    items.iter().all(|item| {
+        let own: HashSet<&str> = item.signals.iter().map(|signal| signal.fingerprint.as_str()).collect();
+        keys.insert(&item.key) && own.into_iter().all(|fingerprint| fingerprints.insert(fingerprint))
+    })
+}
+
+/// Answers false, having changed nothing, when several are given and one has an alert that fires in another's group.
+async fn apply(
+    tx: &mut Tx,
+    actor: &Actor,
+    source: &AlertSource,
+    items: &[Item<'_>],
+    done: &mut [Vec<Ingested>],
+) -> Result<bool> {
+    // In the order of the keys, so that transactions with the same groups lock them in the same order.
+    let keys: BTreeSet<&String> = items.iter().map(|item| &item.key).collect();
+    let keys: Vec<String> = keys.into_iter().cloned().collect();
+    let groups = store::alerts::claim_groups(tx, source.id, &keys).await?;
+    let own = |item: &Item<'_>| groups.get(&item.key).copied().ok_or(crate::Error::NotFound);
+    let ids: Vec<Uuid> = groups.values().map(|group| group.id).collect();
+    let fingerprints: Vec<String> =
+        items.iter().flat_map(|item| &item.signals).map(|signal| signal.fingerprint.clone()).collect();
+    let alerts = store::alerts::current(tx, source.id, &ids, &fingerprints).await?;
+    let mut loaded = Vec::with_capacity(items.len());
+    for item in items {
+        let group = own(item)?;
+        let signals: HashSet<&str> = item.signals.iter().map(|signal| signal.fingerprint.as_str()).collect();
+        let concerned =
+            |alert: &&Alert| alert.group == group.id || signals.contains(alert.fingerprint.as_str());
+        let alerts: Vec<Alert> = alerts.iter().filter(concerned).cloned().collect();
+        if items.len() > 1 && !elsewhere(&alerts, group.id).is_empty() {
+            return Ok(false);
+        }
+        loaded.push((item, group, alerts));
+    }
+    let mut settled = Vec::with_capacity(items.len());
+    for (item, group, alerts) in loaded {
+        let mut working = Working::load(tx, source, group, &item.signals, alerts).await?;
+        for signal in &item.signals {
+            working.apply(source, signal, item.payload.received_at);
+        }
+        let settling = working.settle(tx, actor, source, item.payload);
+        settled.push(match item.payload.trace {
+            Some(trace) => queue::trace::scope(trace, settling).await?,
+            None => settling.await?,
+        });
+    }
+    incident::open(tx, actor, &mut settled).await?;
+    let (mut changed, mut incidents) = (Vec::new(), Vec::new());
+    for (item, settled) in items.iter().zip(settled) {
+        done[item.index].extend(settled.finish(&mut changed, &mut incidents));
+    }
+    store::alerts::save(tx, &changed, &incidents).await?;
+    Ok(true)
 }
 
 /// One group, and those others in which its alerts fire already (an alert that the sender regrouped stays where it is).
@@ -119,6 +204,18 @@ struct Working<'a> {
     /// The latest episode of each fingerprint, as an index of `alerts`.
     latest: HashMap<String, usize>,
     changed: Vec<bool>,
+}
+
+/// A group whose incidents have moved; those that are to be opened come to it by [`incident::open`].
+struct Settled<'a> {
+    moves: Vec<(Concern<'a>, Move)>,
+    alerts: Vec<Alert>,
+    changed: Vec<bool>,
+}
+
+enum Move {
+    Done(Ingested),
+    Open(Box<NewTicket>),
 }
 
 /// What is left of a group after the payload.
@@ -140,10 +237,16 @@ struct Concern<'a> {
 }
 
 impl<'a> Working<'a> {
-    async fn load(tx: &mut Tx, source: &AlertSource, own: Group, signals: &[&'a Signal]) -> Result<Self> {
+    /// `alerts`: those of the group, and the latest episodes of the signals.
+    async fn load(
+        tx: &mut Tx,
+        source: &AlertSource,
+        own: Group,
+        signals: &[&'a Signal],
+        mut alerts: Vec<Alert>,
+    ) -> Result<Self> {
         let fingerprints: Vec<String> = signals.iter().map(|signal| signal.fingerprint.clone()).collect();
         let mut groups = vec![own];
-        let mut alerts = store::alerts::current(tx, source.id, &[own.id], &fingerprints).await?;
         let mut others: Vec<Uuid> = elsewhere(&alerts, own.id);
         others.sort();
         others.dedup();
@@ -266,30 +369,41 @@ impl<'a> Working<'a> {
         self.changed[index] = true;
     }
 
-    /// Moves the incidents, then writes the alerts.
+    /// Moves the incidents that are there.
     async fn settle(
-        mut self,
+        self,
         tx: &mut Tx,
         actor: &Actor,
         source: &AlertSource,
-        notification: &Notification,
-    ) -> Result<Vec<Ingested>> {
-        let (mut done, mut incidents) = (Vec::new(), Vec::new());
-        for concern in self.groups.values() {
-            let group = concern.group.id;
+        payload: &Payload<'_>,
+    ) -> Result<Settled<'a>> {
+        let mut moves = Vec::with_capacity(self.groups.len());
+        for (group, concern) in self.groups {
             let firing =
                 self.alerts.iter().filter(|a| a.group == group && a.status == AlertStatus::Firing).count();
             // What a payload leaves out belongs to the group that it is about.
             let unnamed = if group == self.own && source.grouping == Grouping::Group {
-                notification.has_unnamed()
+                payload.notification.has_unnamed()
             } else {
                 concern.group.has_unnamed
             };
             let rest = Rest { firing, unnamed };
-            let moved = incident::settle(tx, actor, source, notification, concern, rest).await?;
+            let moved = incident::settle(tx, actor, source, payload, &concern, rest).await?;
             if unnamed != concern.group.has_unnamed {
                 store::alerts::set_unnamed(tx, group, unnamed).await?;
             }
+            moves.push((concern, moved));
+        }
+        Ok(Settled { moves, alerts: self.alerts, changed: self.changed })
+    }
+}
+
+impl Settled<'_> {
+    /// The alerts to be written, and the incidents that groups have from now on.
+    fn finish(mut self, changed: &mut Vec<Alert>, incidents: &mut Vec<(Uuid, TicketId)>) -> Vec<Ingested> {
+        let mut done = Vec::new();
+        for (concern, moved) in self.moves {
+            let Move::Done(moved) = moved else { continue };
             let started: Vec<AlertId> = concern.started.iter().map(|(id, _)| *id).collect();
             // What began and was over in one payload belongs to no incident.
             if matches!(moved.outcome, Outcome::Opened | Outcome::Reopened | Outcome::Joined) {
@@ -300,21 +414,15 @@ impl<'a> Working<'a> {
             if moved.incident != concern.group.incident
                 && let Some(incident) = moved.incident
             {
-                incidents.push((group, incident));
+                incidents.push((concern.group.id, incident));
             }
             if concern.is_concerned() {
                 done.push(moved);
             }
         }
-        let changed: Vec<Alert> = self
-            .alerts
-            .into_iter()
-            .zip(self.changed)
-            .filter(|(_, changed)| *changed)
-            .map(|(alert, _)| alert)
-            .collect();
-        store::alerts::save(tx, &changed, &incidents).await?;
-        Ok(done)
+        let alerts = self.alerts.into_iter().zip(self.changed);
+        changed.extend(alerts.filter(|(_, changed)| *changed).map(|(alert, _)| alert));
+        done
     }
 }
 

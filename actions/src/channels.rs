@@ -88,6 +88,7 @@ pub async fn test(tx: &mut Tx, actor: &Actor, id: ChannelId) -> Result<JobId> {
         message_kind: "test".into(),
         event: None,
         ticket: None,
+        trace: None,
     };
     let queued = queue_channel(tx, actor.organization, message).await?;
     let job = queued.iter().find_map(|queued| queued.job);

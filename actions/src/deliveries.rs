@@ -7,8 +7,12 @@ use domain::{
     Actor, ChannelConfig, ChannelId, ChannelKind, DeliveryId, EmailAddress, EventId, OrganizationId, RuleId,
     TicketId,
 };
+use queue::trace::TraceContext;
 use queue::{JobId, NewJob, Unique};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use store::Tx;
+use store::channels::Channel;
 use store::deliveries::{Mail, NewDelivery, Status};
 
 /// One mail to one recipient.
@@ -43,6 +47,8 @@ pub struct NewChannelMessage {
     pub message_kind: String,
     pub event: Option<EventId>,
     pub ticket: Option<TicketId>,
+    /// The trace it belongs to; `None`: that of the running task.
+    pub trace: Option<TraceContext>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,8 +73,9 @@ pub async fn queue_mail(tx: &mut Tx, organization: OrganizationId, mail: NewMail
         mail: Some(mail.mail),
         message_id: mail.message_id,
         is_internal: !mail.is_public,
+        job: JobId::new().0,
     };
-    queue(tx, organization, delivery).await
+    queue(tx, organization, vec![(delivery, None)]).await?.pop().ok_or(Error::NotFound)
 }
 
 /// To each recipient of the channel: one for chat, one per address for mail. A channel that is switched off gets nothing.
@@ -77,25 +84,46 @@ pub async fn queue_channel(
     organization: OrganizationId,
     message: NewChannelMessage,
 ) -> Result<Vec<Queued>> {
-    let channel = store::channels::get(tx, message.channel).await?;
-    if !channel.is_active {
-        return Ok(Vec::new());
-    }
-    let kind = channel.kind();
-    let recipients: Vec<(String, String)> = match channel.config {
-        ChannelConfig::Email { to } => {
-            to.into_iter().map(|address| (format!("{}:{address}", message.key), address)).collect()
+    queue_channels(tx, organization, vec![message]).await
+}
+
+/// Several messages; each channel is looked up once.
+pub async fn queue_channels(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    messages: Vec<NewChannelMessage>,
+) -> Result<Vec<Queued>> {
+    let mut channels: HashMap<ChannelId, Channel> = HashMap::new();
+    let mut deliveries = Vec::with_capacity(messages.len());
+    for message in messages {
+        let channel = match channels.entry(message.channel) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(store::channels::get(tx, message.channel).await?),
+        };
+        if channel.is_active {
+            let trace = message.trace;
+            deliveries.extend(to_recipients(message, channel).map(|delivery| (delivery, trace)));
         }
-        _ => vec![(message.key.clone(), channel.name)],
+    }
+    queue(tx, organization, deliveries).await
+}
+
+fn to_recipients(message: NewChannelMessage, channel: &Channel) -> impl Iterator<Item = NewDelivery> {
+    let kind = channel.kind();
+    let recipients: Vec<(String, String)> = match &channel.config {
+        ChannelConfig::Email { to } => {
+            to.iter().map(|address| (format!("{}:{address}", message.key), address.clone())).collect()
+        }
+        _ => vec![(message.key.clone(), channel.name.clone())],
     };
-    let mut queued = Vec::with_capacity(recipients.len());
-    for (unique_key, recipient) in recipients {
+    let channel = channel.id;
+    recipients.into_iter().map(move |(unique_key, recipient)| {
         let auto = Mail { auto_submitted: Some("auto-generated".into()), ..Mail::default() };
-        let delivery = NewDelivery {
+        NewDelivery {
             id: DeliveryId::new(),
             unique_key,
             channel: kind,
-            channel_id: Some(channel.id),
+            channel_id: Some(channel),
             rule: message.rule,
             event: message.event,
             ticket: message.ticket,
@@ -104,10 +132,9 @@ pub async fn queue_channel(
             mail: (kind == ChannelKind::Email).then_some(auto),
             message_id: None,
             is_internal: true,
-        };
-        queued.push(queue(tx, organization, delivery).await?);
-    }
-    Ok(queued)
+            job: JobId::new().0,
+        }
+    })
 }
 
 /// Tries a delivery again that was given up.
@@ -142,27 +169,53 @@ pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -
     Ok(store::deliveries::touch(tx, id, delivery.job != Some(job.0)).await?)
 }
 
-async fn queue(tx: &mut Tx, organization: OrganizationId, delivery: NewDelivery) -> Result<Queued> {
-    if !store::deliveries::insert(tx, &delivery).await? {
-        let id = store::deliveries::id_of_key(tx, &delivery.unique_key).await?.ok_or(Error::NotFound)?;
-        return Ok(Queued { delivery: id, job: None });
+/// The rows and their jobs, in a statement each.
+async fn queue(
+    tx: &mut Tx,
+    organization: OrganizationId,
+    asked: Vec<(NewDelivery, Option<TraceContext>)>,
+) -> Result<Vec<Queued>> {
+    if asked.is_empty() {
+        return Ok(Vec::new());
     }
-    let job = enqueue(tx, organization, delivery.id, delivery.channel).await?;
-    Ok(Queued { delivery: delivery.id, job: Some(job) })
+    let (deliveries, traces): (Vec<NewDelivery>, Vec<_>) = asked.into_iter().unzip();
+    let new = store::deliveries::insert(tx, &deliveries).await?;
+    let (mut queued, mut jobs) = (Vec::with_capacity(deliveries.len()), Vec::with_capacity(new.len()));
+    for (delivery, trace) in deliveries.iter().zip(traces) {
+        if new.contains(&delivery.id) {
+            let id = JobId(delivery.job);
+            let trace_parent = trace.map(|trace| trace.to_string());
+            jobs.push(NewJob {
+                id: Some(id),
+                trace_parent,
+                ..job(organization, delivery.id, delivery.channel)
+            });
+            queued.push(Queued { delivery: delivery.id, job: Some(id) });
+        } else {
+            let id = store::deliveries::id_of_key(tx, &delivery.unique_key).await?.ok_or(Error::NotFound)?;
+            queued.push(Queued { delivery: id, job: None });
+        }
+    }
+    queue::enqueue(tx, &jobs).await?;
+    Ok(queued)
 }
 
+fn job(organization: OrganizationId, delivery: DeliveryId, channel: ChannelKind) -> NewJob {
+    let job = match channel {
+        ChannelKind::Email => NewJob::of(&SendMail { delivery }),
+        _ => NewJob::of(&NotifyChannel { delivery }),
+    };
+    job.organization(organization).unique(format!("delivery:{delivery}"), Unique::WhileUnfinished)
+}
+
+/// A further job for a delivery, unless one is there.
 pub(crate) async fn enqueue(
     tx: &mut Tx,
     organization: OrganizationId,
     delivery: DeliveryId,
     channel: ChannelKind,
 ) -> Result<JobId> {
-    let job = match channel {
-        ChannelKind::Email => NewJob::of(&SendMail { delivery }),
-        _ => NewJob::of(&NotifyChannel { delivery }),
-    };
-    let job = job.organization(organization).unique(format!("delivery:{delivery}"), Unique::WhileUnfinished);
-    let ids = queue::enqueue(tx, &[job]).await?;
+    let ids = queue::enqueue(tx, &[job(organization, delivery, channel)]).await?;
     let id = *ids.first().ok_or(Error::NotFound)?;
     store::deliveries::set_job(tx, delivery, id.0).await?;
     Ok(id)

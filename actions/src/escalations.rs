@@ -249,6 +249,7 @@ async fn act(
                 message_kind: message_kind.to_owned(),
                 event: escalation.event,
                 ticket: Some(ticket.id),
+                trace: None,
             };
             let queued = deliveries::queue_channel(tx, actor.organization, message).await?;
             match queued.is_empty() {
@@ -279,11 +280,12 @@ fn change(what: &str, text: &str) -> Changes {
 
 /// History tells what was done and why it stopped.
 async fn remember(tx: &mut Tx, escalation: &Escalation, changes: &Changes) -> Result<()> {
-    let trace = queue::trace::current().map(|context| context.trace_id_hex());
+    let trace_id = queue::trace::current().map(|context| context.trace_id_hex());
     let actor = actor(tx);
     // Whom it calls is nothing for the requester.
-    let entry = NewEntry { action: "escalation", changes, is_internal: true, trace_id: trace.as_deref() };
-    store::ticket_history::insert(tx, &actor, escalation.ticket, &entry).await?;
+    let entry =
+        NewEntry { ticket: escalation.ticket, action: "escalation", changes, is_internal: true, trace_id };
+    store::ticket_history::insert(tx, &actor, &[entry]).await?;
     Ok(())
 }
 

@@ -1,10 +1,24 @@
-//! Recording a fact: one `events` row and its `react` job, in the transaction of the change.
+//! Recording facts: an `events` row and its `react` job for each, in the transaction of the change.
 
 use crate::Result;
 use crate::jobs::React;
 use domain::{Actor, EventId, TicketId};
+use queue::trace::TraceContext;
 use serde_json::Value;
 use store::Tx;
+
+/// Something that happened.
+#[derive(Debug)]
+pub struct Fact {
+    /// `incident.opened`, `sla.breached` …
+    pub kind: String,
+    pub ticket: Option<TicketId>,
+    pub payload: Value,
+    /// Further jobs that follow from the same change.
+    pub jobs: Vec<queue::NewJob>,
+    /// The trace it belongs to; `None`: that of the running task.
+    pub trace: Option<TraceContext>,
+}
 
 pub async fn record(
     tx: &mut Tx,
@@ -13,29 +27,34 @@ pub async fn record(
     ticket: Option<TicketId>,
     payload: Value,
 ) -> Result<EventId> {
-    record_with(tx, actor, kind, ticket, payload, Vec::new()).await
+    let fact = Fact { kind: kind.to_owned(), ticket, payload, jobs: Vec::new(), trace: None };
+    let ids = record_all(tx, actor, vec![fact]).await?;
+    ids.first().copied().ok_or(crate::Error::NotFound)
 }
 
-/// Like [`record`], with further jobs that follow from the same change: one statement for all of them.
-pub async fn record_with(
-    tx: &mut Tx,
-    actor: &Actor,
-    kind: &str,
-    ticket: Option<TicketId>,
-    payload: Value,
-    mut jobs: Vec<queue::NewJob>,
-) -> Result<EventId> {
-    let event = store::events::NewEvent {
-        id: EventId::new(),
-        kind,
-        ticket,
-        actor_kind: actor.kind(),
-        actor: actor.user_id(),
-        payload,
-        trace_parent: queue::trace::current().map(|context| context.to_string()),
-    };
-    store::events::insert(tx, &event).await?;
-    jobs.push(queue::NewJob::of(&React { event: event.id }).organization(actor.organization));
+/// One statement for all events, one for all jobs.
+pub async fn record_all(tx: &mut Tx, actor: &Actor, facts: Vec<Fact>) -> Result<Vec<EventId>> {
+    let (mut events, mut jobs) = (Vec::with_capacity(facts.len()), Vec::with_capacity(facts.len()));
+    for fact in facts {
+        let trace_parent = fact.trace.or_else(queue::trace::current).map(|context| context.to_string());
+        let id = EventId::new();
+        let react = queue::NewJob::of(&React { event: id });
+        jobs.extend(fact.jobs.into_iter().chain([react]).map(|job| queue::NewJob {
+            organization: job.organization.or(Some(actor.organization.0)),
+            trace_parent: job.trace_parent.or_else(|| trace_parent.clone()),
+            ..job
+        }));
+        events.push(store::events::NewEvent {
+            id,
+            kind: fact.kind,
+            ticket: fact.ticket,
+            actor_kind: actor.kind(),
+            actor: actor.user_id(),
+            payload: fact.payload,
+            trace_parent,
+        });
+    }
+    store::events::insert(tx, &events).await?;
     queue::enqueue(tx, &jobs).await?;
-    Ok(event.id)
+    Ok(events.into_iter().map(|event| event.id).collect())
 }

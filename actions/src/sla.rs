@@ -24,36 +24,45 @@ use store::tickets::Ticket;
 /// Tickets whose clocks are worked out anew in one transaction.
 const BATCH: i64 = 50;
 
-/// The clocks of a ticket that is about to be opened.
-#[derive(Default)]
+/// The clocks of tickets that are about to be opened.
 pub(crate) struct Opening {
     book: Book,
-    started: Vec<(StoredClock, Option<Verdict>)>,
+    /// For each ticket.
+    started: Vec<Vec<(StoredClock, Option<Verdict>)>>,
 }
 
 impl Opening {
-    /// Reads what is needed and writes nothing: comes before the ticket's number is taken.
-    pub async fn plan(tx: &mut Tx, ticket: &Ticket) -> Result<Self> {
+    /// Reads what is needed and writes nothing: comes before the tickets' numbers are taken.
+    pub async fn plan(tx: &mut Tx, tickets: &[Ticket]) -> Result<Self> {
         let mut book = Book::load(tx).await?;
-        let Some(policy) = book.choose(ticket) else { return Ok(Opening::default()) };
-        let mut started = Vec::new();
-        for metric in [Metric::FirstResponse, Metric::Resolution] {
-            started.push(start(tx, &mut book, &policy, ticket, metric, &[]).await?);
+        let mut started = Vec::with_capacity(tickets.len());
+        for ticket in tickets {
+            let mut clocks = Vec::new();
+            if let Some(policy) = book.choose(ticket) {
+                for metric in [Metric::FirstResponse, Metric::Resolution] {
+                    clocks.push(start(tx, &mut book, &policy, ticket, metric, &[]).await?);
+                }
+            }
+            started.push(clocks);
         }
         Ok(Opening { book, started })
     }
 
-    /// Starts the clocks of the ticket that is there now. Answers their timers, for the caller to enqueue.
-    pub async fn start(self, tx: &mut Tx, ticket: &Ticket) -> Result<Vec<NewJob>> {
-        let clocks: Vec<&StoredClock> = self.started.iter().map(|(stored, _)| stored).collect();
+    /// Starts the clocks of the tickets that are there now. Answers the timers of each, for the caller to enqueue.
+    pub async fn start(self, tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<Vec<NewJob>>> {
+        let clocks: Vec<&StoredClock> = self.started.iter().flatten().map(|(stored, _)| stored).collect();
         store::sla_clocks::insert(tx, &clocks).await?;
-        for (stored, verdict) in &self.started {
-            if let Some(verdict) = verdict {
-                judge::record(tx, &self.book, ticket, stored, stored.policy, *verdict).await?;
-            }
-        }
         let organization = tx.organization();
-        Ok(clocks.into_iter().filter_map(|stored| timer(organization, stored)).collect())
+        let mut timers = Vec::with_capacity(tickets.len());
+        for (ticket, started) in tickets.iter().zip(&self.started) {
+            for (stored, verdict) in started {
+                if let Some(verdict) = verdict {
+                    judge::record(tx, &self.book, ticket, stored, stored.policy, *verdict).await?;
+                }
+            }
+            timers.push(started.iter().filter_map(|(stored, _)| timer(organization, stored)).collect());
+        }
+        Ok(timers)
     }
 }
 

@@ -27,7 +27,7 @@ pub use configuration_items::set_configuration_items;
 pub use escalate::{Escalation, escalate};
 pub use history::history;
 pub use links::{link, unlink};
-pub use open::{NewTicket, open};
+pub use open::{NewTicket, open, open_all};
 pub use see::{expect_version, find, scope, see, sees_internal};
 pub use status::{cancel, close, reopen, resolve, set_status};
 pub use tags::{add_tag, remove_tag, set_tags};

@@ -1,7 +1,7 @@
 //! Payloads become incidents: on a real database, through the verbs that the worker calls.
 
 use actions::alert_sources::{self, NewAlertSource};
-use actions::alerts::{Ingested, Outcome, ingest};
+use actions::alerts::{Ingested, Outcome, Payload, ingest};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::alert::{AlertSourceKind, AlertStatus, Grouping, Notification, Signal, Why};
 use domain::ticket::{Priority, Source, Status};
@@ -114,9 +114,10 @@ async fn notify(
     let mut tx = db.begin(source.organization).await?;
     let actor = Actor::system(source.organization, "ingest_alert");
     let received_at = tx.now();
-    let done = ingest(&mut tx, &actor, source, &notification, received_at, 0).await?;
+    let payload = Payload { notification: &notification, received_at, skip: 0, trace: None };
+    let mut done = ingest(&mut tx, &actor, source, &[payload]).await?;
     tx.commit().await?;
-    Ok(done)
+    Ok(done.remove(0))
 }
 
 #[tokio::test]

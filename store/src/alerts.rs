@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use domain::alert::{AlertStatus, End, Episode};
 use domain::{AlertId, AlertSourceId, TicketId};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,24 +104,35 @@ impl TryFrom<Row> for Alert {
     }
 }
 
-/// The group of this key, made if it is new, and locked: payloads of one group take turns.
-pub async fn claim_group(tx: &mut Tx, source: AlertSourceId, key: &str) -> Result<Group> {
+/// The groups of these keys, made if they are new, and locked: payloads of one group take turns. Keys in the order in
+/// which everybody locks them, the alphabet's; each once.
+pub async fn claim_groups(
+    tx: &mut Tx,
+    source: AlertSourceId,
+    keys: &[String],
+) -> Result<HashMap<String, Group>> {
     let (organization, now) = (tx.organization(), tx.now());
-    let row = sqlx::query!(
+    let ids: Vec<Uuid> = keys.iter().map(|_| Uuid::now_v7()).collect();
+    let rows = sqlx::query!(
         "insert into alert_groups (id, organization_id, source_id, group_key, last_received_at, created_at)
-         values ($1, $2, $3, $4, $5, $5)
+         select n.id, $1, $2, n.group_key, $3, $3
+           from unnest($4::uuid[], $5::text[]) with ordinality as n(id, group_key, place) order by n.place
          on conflict on constraint alert_groups_group_key_key
          do update set last_received_at = greatest(alert_groups.last_received_at, excluded.last_received_at)
-         returning id, incident_id, has_unnamed",
-        Uuid::now_v7(),
+         returning group_key, id, incident_id, has_unnamed",
         organization.0,
         source.0,
-        key,
         now,
+        &ids,
+        keys,
     )
-    .fetch_one(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(Group { id: row.id, incident: row.incident_id.map(Into::into), has_unnamed: row.has_unnamed })
+    let groups = rows.into_iter().map(|row| {
+        let incident = row.incident_id.map(Into::into);
+        (row.group_key, Group { id: row.id, incident, has_unnamed: row.has_unnamed })
+    });
+    Ok(groups.collect())
 }
 
 /// Remembers whether more may fire in the group than its last payload named.

@@ -3,8 +3,10 @@
 use crate::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::OrganizationId;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool, Postgres, Row, Transaction};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Row};
+use std::fmt::Write;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -51,6 +53,16 @@ impl Db {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(5))
+            // One that was in use a moment ago is taken unseen: `open` finds out whether it lives, and takes another if not.
+            .test_before_acquire(false)
+            .before_acquire(|connection, about| {
+                Box::pin(async move {
+                    if about.idle_for > Duration::from_secs(1) {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             // A connection keeps buffers as large as the largest message it ever carried.
             .after_release(|connection, _| {
                 Box::pin(async move {
@@ -92,16 +104,38 @@ impl Db {
 
     async fn open(&self, scope: Scope) -> Result<Tx> {
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
-        // In a task of its own: sqlx 0.9.0 hands an open transaction back to the pool when `begin` is cancelled
-        // half-way, and axum cancels a handler when its client hangs up.
+        // In a task of its own: axum cancels a handler when its client hangs up, and a connection must not go back to the
+        // pool with a transaction begun and nobody to end it.
         let task = tokio::spawn(async move {
-            let mut inner = pool.begin().await?;
-            let now = scope.apply(&mut inner).await?;
-            Ok(Tx { inner, scope, now: clock.adjust(now) })
+            loop {
+                let mut connection = pool.acquire().await?;
+                match scope.begin(&mut connection).await {
+                    Ok(now) => {
+                        let inner = Inner { connection: Some(connection), is_over: false };
+                        return Ok(Tx { inner, scope, now: clock.adjust(now) });
+                    }
+                    // The server has gone since it was last used; when it is away, `acquire` says so.
+                    Err(error @ (sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) => {
+                        tracing::debug!(%error, "a connection that had died was let go");
+                        connection.close_on_drop();
+                    }
+                    Err(error) if is_shutdown(&error) => connection.close_on_drop(),
+                    Err(error) => {
+                        drop(Inner { connection: Some(connection), is_over: false });
+                        return Err(error.into());
+                    }
+                }
+            }
         });
         task.await
             .unwrap_or_else(|error| Err(Error::Corrupt(format!("opening a transaction failed: {error}"))))
     }
+}
+
+/// The server ended the connection (class 57P: administrator, crash, cannot connect now).
+fn is_shutdown(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    code.is_some_and(|code| code.starts_with("57P"))
 }
 
 #[derive(Clone, Debug, Default)]
@@ -112,25 +146,39 @@ struct Scope {
 }
 
 impl Scope {
-    async fn apply(&self, connection: &mut PgConnection) -> Result<DateTime<Utc>> {
-        let row = sqlx::query(
-            "select set_config('app.organization_id', $1, true), set_config('app.presented_key', $2, true), \
-                    set_config('app.system', $3, true), now() as now",
+    /// The settings that row level security reads, as SQL. Ids cannot hold a quote; a key is told as its bytes.
+    fn settings(&self) -> String {
+        let organization = self.organization.map(|o| o.to_string()).unwrap_or_default();
+        let key = self.key.iter().flat_map(|key| key.bytes()).fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        let system = if self.system { "on" } else { "" };
+        format!(
+            "select set_config('app.organization_id', '{organization}', true), \
+                    set_config('app.presented_key', convert_from('\\x{key}', 'UTF8'), true), \
+                    set_config('app.system', '{system}', true), now() as now"
         )
-        .bind(self.organization.map(|o| o.to_string()).unwrap_or_default())
-        .bind(self.key.clone().unwrap_or_default())
-        .bind(if self.system { "on" } else { "" })
-        .fetch_one(connection)
-        .await?;
-        Ok(row.try_get("now")?)
+    }
+
+    /// Begins a transaction and scopes it, in one round trip. Answers when it began.
+    async fn begin(&self, connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
+        let begin = format!("begin; {}", self.settings());
+        let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
+        row.try_get("now")
+    }
+
+    async fn apply(&self, connection: &mut PgConnection) -> Result<()> {
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.settings()))).await?;
+        Ok(())
     }
 }
 
 /// A transaction with a tenant. Dereferences to the connection, so `queue::enqueue(&mut tx, …)` joins it.
-/// Dropped without `commit` it rolls back.
+/// Dropped without `commit` it rolls back. It was not begun by sqlx: never call `begin` on it (`savepoint` is what is meant).
 #[derive(Debug)]
 pub struct Tx {
-    inner: Transaction<'static, Postgres>,
+    inner: Inner,
     scope: Scope,
     now: DateTime<Utc>,
 }
@@ -151,8 +199,7 @@ impl Tx {
     pub async fn enter(&mut self, organization: OrganizationId) -> Result<()> {
         self.scope = Scope { organization: Some(organization), ..Scope::default() };
         let scope = self.scope.clone();
-        scope.apply(&mut self.inner).await?;
-        Ok(())
+        scope.apply(self).await
     }
 
     pub(crate) fn scope_organization(&self) -> Option<OrganizationId> {
@@ -161,23 +208,50 @@ impl Tx {
 
     pub async fn commit(mut self) -> Result<()> {
         crate::idempotency::mark(&mut self).await?;
-        Ok(self.inner.commit().await?)
+        self.execute("commit").await?;
+        self.inner.is_over = true;
+        Ok(())
     }
 
-    pub async fn rollback(self) -> Result<()> {
-        Ok(self.inner.rollback().await?)
+    pub async fn rollback(mut self) -> Result<()> {
+        self.execute("rollback").await?;
+        self.inner.is_over = true;
+        Ok(())
+    }
+}
+
+/// The connection on which a transaction is open.
+#[derive(Debug)]
+struct Inner {
+    /// There until it is dropped.
+    connection: Option<PoolConnection<Postgres>>,
+    is_over: bool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let Some(mut connection) = self.connection.take().filter(|_| !self.is_over) else { return };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                if connection.execute("rollback").await.is_err() {
+                    connection.close_on_drop();
+                }
+            })),
+            // Closing it rolls back too.
+            Err(_) => connection.close_on_drop(),
+        }
     }
 }
 
 impl Deref for Tx {
     type Target = PgConnection;
     fn deref(&self) -> &PgConnection {
-        &self.inner
+        self.inner.connection.as_ref().expect("a connection until it is dropped")
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.inner
+        self.inner.connection.as_mut().expect("a connection until it is dropped")
     }
 }

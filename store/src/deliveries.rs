@@ -14,6 +14,7 @@ use domain::{
     ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, ReportExecutionId, RuleId, TicketId,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -98,6 +99,8 @@ pub struct NewDelivery {
     pub message_id: Option<String>,
     /// Talk among staff: an answer to it is internal.
     pub is_internal: bool,
+    /// The only job that may send it.
+    pub job: Uuid,
 }
 
 #[derive(Clone, Debug)]
@@ -224,38 +227,50 @@ fn unknown(word: domain::UnknownWord) -> Error {
     Error::Corrupt(word.to_string())
 }
 
-/// Keeps a new delivery; false when its key is there already.
-pub async fn insert(tx: &mut Tx, new: &NewDelivery) -> Result<bool> {
+/// Keeps new deliveries, in one statement. Answers which of them are new: the keys of the others are there already.
+pub async fn insert(tx: &mut Tx, new: &[NewDelivery]) -> Result<HashSet<DeliveryId>> {
+    fn column<T>(new: &[NewDelivery], value: impl Fn(&NewDelivery) -> T) -> Vec<T> {
+        new.iter().map(value).collect()
+    }
     let (organization, now) = (tx.organization(), tx.now());
-    let message = match &new.mail {
-        Some(mail) => serde_json::to_value(mail).map_err(|error| Error::Corrupt(error.to_string()))?,
-        None => serde_json::json!({}),
-    };
-    let done = sqlx::query!(
+    let messages = new
+        .iter()
+        .map(|new| match &new.mail {
+            Some(mail) => serde_json::to_value(mail).map_err(|error| Error::Corrupt(error.to_string())),
+            None => Ok(serde_json::json!({})),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let kept = sqlx::query_scalar!(
         "insert into deliveries (id, organization_id, unique_key, channel, channel_id, rule_id, event_id, ticket_id,
-                                 message_kind, recipient, message, message_id, is_internal, give_up_at, next_attempt_at,
-                                 created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $15, $15)
-         on conflict on constraint deliveries_unique_key do nothing",
-        new.id.0,
+                                 message_kind, recipient, message, message_id, is_internal, job_id, give_up_at,
+                                 next_attempt_at, created_at, updated_at)
+         select u.id, $1, u.unique_key, u.channel, u.channel_id, u.rule_id, u.event_id, u.ticket_id, u.message_kind,
+                u.recipient, u.message, u.message_id, u.is_internal, u.job_id, $2, $3, $3, $3
+           from unnest($4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::uuid[], $9::uuid[], $10::uuid[], $11::text[],
+                       $12::text[], $13::jsonb[], $14::text[], $15::bool[], $16::uuid[])
+             as u(id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient, message,
+                  message_id, is_internal, job_id)
+         on conflict on constraint deliveries_unique_key do nothing returning id",
         organization.0,
-        new.unique_key,
-        new.channel.as_str(),
-        new.channel_id.map(|c| c.0),
-        new.rule.map(|r| r.0),
-        new.event.map(|e| e.0),
-        new.ticket.map(|t| t.0),
-        new.message_kind,
-        new.recipient,
-        message,
-        new.message_id,
-        new.is_internal,
         now + PATIENCE,
         now,
+        &column(new, |n| n.id.0),
+        &column(new, |n| n.unique_key.clone()),
+        &column(new, |n| n.channel.as_str().to_owned()),
+        &column(new, |n| n.channel_id.map(|c| c.0)) as &[Option<Uuid>],
+        &column(new, |n| n.rule.map(|r| r.0)) as &[Option<Uuid>],
+        &column(new, |n| n.event.map(|e| e.0)) as &[Option<Uuid>],
+        &column(new, |n| n.ticket.map(|t| t.0)) as &[Option<Uuid>],
+        &column(new, |n| n.message_kind.clone()),
+        &column(new, |n| n.recipient.clone()),
+        &messages,
+        &column(new, |n| n.message_id.clone()) as &[Option<String>],
+        &column(new, |n| n.is_internal),
+        &column(new, |n| n.job),
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(kept.into_iter().map(Into::into).collect())
 }
 
 /// From now on `job` sends it, and no other.

@@ -5,13 +5,14 @@ use chrono::{DateTime, Utc};
 use domain::{EventId, OrganizationId, TicketId, UserId};
 use serde_json::Value;
 use std::collections::HashSet;
+use uuid::Uuid;
 
 #[derive(Debug)]
-pub struct NewEvent<'a> {
+pub struct NewEvent {
     pub id: EventId,
-    pub kind: &'a str,
+    pub kind: String,
     pub ticket: Option<TicketId>,
-    pub actor_kind: &'a str,
+    pub actor_kind: &'static str,
     pub actor: Option<UserId>,
     pub payload: Value,
     pub trace_parent: Option<String>,
@@ -29,20 +30,27 @@ pub struct Event {
     pub created_at: DateTime<Utc>,
 }
 
-pub async fn insert(tx: &mut Tx, event: &NewEvent<'_>) -> Result<()> {
+/// New events, in one statement; their positions follow the order in which they are given.
+pub async fn insert(tx: &mut Tx, events: &[NewEvent]) -> Result<()> {
+    fn column<T>(events: &[NewEvent], value: impl Fn(&NewEvent) -> T) -> Vec<T> {
+        events.iter().map(value).collect()
+    }
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
         "insert into events (id, organization_id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-        event.id.0,
+         select u.id, $1, u.kind, u.ticket_id, u.actor_kind, u.actor_id, u.payload, u.trace_parent, $2
+           from unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::jsonb[], $9::text[]) with ordinality
+             as u(id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, place)
+          order by u.place",
         organization.0,
-        event.kind,
-        event.ticket.map(|t| t.0),
-        event.actor_kind,
-        event.actor.map(|a| a.0),
-        event.payload,
-        event.trace_parent,
         now,
+        &column(events, |event| event.id.0),
+        &column(events, |event| event.kind.clone()),
+        &column(events, |event| event.ticket.map(|t| t.0)) as &[Option<Uuid>],
+        &column(events, |event| event.actor_kind.to_owned()),
+        &column(events, |event| event.actor.map(|a| a.0)) as &[Option<Uuid>],
+        &column(events, |event| event.payload.clone()),
+        &column(events, |event| event.trace_parent.clone()) as &[Option<String>],
     )
     .execute(&mut **tx)
     .await?;
@@ -50,14 +58,20 @@ pub async fn insert(tx: &mut Tx, event: &NewEvent<'_>) -> Result<()> {
 }
 
 pub async fn get(tx: &mut Tx, id: EventId) -> Result<Event> {
-    let row = sqlx::query!(
-        "select id, seq, kind, ticket_id, actor_kind, actor_id, payload, created_at from events where id = $1",
-        id.0
+    get_all(tx, &[id]).await?.pop().ok_or(Error::NotFound)
+}
+
+/// Those with these ids, in the order in which they were recorded; those that are gone are left out.
+pub async fn get_all(tx: &mut Tx, ids: &[EventId]) -> Result<Vec<Event>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        "select id, seq, kind, ticket_id, actor_kind, actor_id, payload, created_at from events
+          where id = any($1) order by seq",
+        &ids
     )
-    .fetch_optional(&mut **tx)
-    .await?
-    .ok_or(Error::NotFound)?;
-    Ok(Event {
+    .fetch_all(&mut **tx)
+    .await?;
+    let events = rows.into_iter().map(|row| Event {
         id: row.id.into(),
         seq: row.seq,
         kind: row.kind,
@@ -66,7 +80,8 @@ pub async fn get(tx: &mut Tx, id: EventId) -> Result<Event> {
         actor: row.actor_id.map(Into::into),
         payload: row.payload,
         created_at: row.created_at,
-    })
+    });
+    Ok(events.collect())
 }
 
 /// An event with what the live stream must know to order and address it.

@@ -247,7 +247,7 @@ macro_rules! select_whole {
             WholeRow,
             "select id, source, channel_id, unique_key, content_type, headers, raw, received_at, status, reason, ticket_id,
                     processed_at, replays
-               from inbox where id = $1" + $tail,
+               from inbox " + $tail,
             $id
         )
     };
@@ -255,7 +255,7 @@ macro_rules! select_whole {
 
 /// The row with its bytes.
 pub async fn get(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!("", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    select_whole!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
 /// How many bytes were kept; none for a row that is not there.
@@ -278,7 +278,18 @@ pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
 
 /// The row with its bytes, held as with [`lock`].
 pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
-    select_whole!(" for update", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    get_all_for_update(tx, &[id]).await?.pop().ok_or(Error::NotFound)
+}
+
+/// Several, in the order of their ids; those that are gone are left out.
+pub async fn get_all_for_update(tx: &mut Tx, ids: &[InboxId]) -> Result<Vec<Inbox>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    select_whole!("where id = any($1) order by id for update", &ids)
+        .fetch_all(&mut **tx)
+        .await?
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect()
 }
 
 /// Newest first.
@@ -308,6 +319,15 @@ pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64) -> Result<Vec<Entry>
     rows.into_iter().map(TryInto::try_into).collect()
 }
 
+/// What became of an input.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub id: InboxId,
+    pub status: Status,
+    pub reason: Option<String>,
+    pub ticket: Option<TicketId>,
+}
+
 /// Says what became of the input.
 pub async fn finish(
     tx: &mut Tx,
@@ -316,18 +336,28 @@ pub async fn finish(
     reason: Option<&str>,
     ticket: Option<TicketId>,
 ) -> Result<()> {
+    finish_all(tx, &[Finish { id, status, reason: reason.map(str::to_owned), ticket }]).await
+}
+
+/// Says what became of several, in one statement. [`Error::NotFound`] when one of them is gone.
+pub async fn finish_all(tx: &mut Tx, finishes: &[Finish]) -> Result<()> {
     let now = tx.now();
+    fn column<T>(finishes: &[Finish], value: impl Fn(&Finish) -> T) -> Vec<T> {
+        finishes.iter().map(value).collect()
+    }
     let done = sqlx::query!(
-        "update inbox set status = $2, reason = $3, ticket_id = $4, processed_at = $5 where id = $1",
-        id.0,
-        status.as_str(),
-        reason,
-        ticket.map(|t| t.0),
+        "update inbox i set status = u.status, reason = u.reason, ticket_id = u.ticket_id, processed_at = $1
+           from unnest($2::uuid[], $3::text[], $4::text[], $5::uuid[]) as u(id, status, reason, ticket_id)
+          where i.id = u.id",
         now,
+        &column(finishes, |f| f.id.0),
+        &column(finishes, |f| f.status.as_str().to_owned()),
+        &column(finishes, |f| f.reason.clone()) as &[Option<String>],
+        &column(finishes, |f| f.ticket.map(|t| t.0)) as &[Option<Uuid>],
     )
     .execute(&mut **tx)
     .await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    if done.rows_affected() == finishes.len() as u64 { Ok(()) } else { Err(Error::NotFound) }
 }
 
 /// Pending since before `before`, and no job that will work on them: it was cancelled, or given up. Oldest first, at most

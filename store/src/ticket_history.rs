@@ -25,33 +25,43 @@ pub struct Entry {
 /// What happened. Who and when come from the actor and the transaction.
 #[derive(Debug)]
 pub struct NewEntry<'a> {
+    pub ticket: TicketId,
     pub action: &'a str,
     pub changes: &'a Changes,
     pub is_internal: bool,
-    pub trace_id: Option<&'a str>,
+    pub trace_id: Option<String>,
 }
 
-pub async fn insert(tx: &mut Tx, actor: &Actor, ticket: TicketId, entry: &NewEntry<'_>) -> Result<HistoryId> {
-    let (organization, now, id) = (tx.organization(), tx.now(), HistoryId::new());
-    let changes = serde_json::to_value(entry.changes).map_err(|error| Error::Corrupt(error.to_string()))?;
+/// New entries, in one statement.
+pub async fn insert(tx: &mut Tx, actor: &Actor, entries: &[NewEntry<'_>]) -> Result<()> {
+    fn column<T>(entries: &[NewEntry<'_>], value: impl Fn(&NewEntry<'_>) -> T) -> Vec<T> {
+        entries.iter().map(value).collect()
+    }
+    let (organization, now) = (tx.organization(), tx.now());
+    let changes = entries
+        .iter()
+        .map(|entry| serde_json::to_value(entry.changes).map_err(|error| Error::Corrupt(error.to_string())))
+        .collect::<Result<Vec<_>>>()?;
     sqlx::query!(
         "insert into ticket_history (id, organization_id, ticket_id, at, actor_kind, actor_id, actor_label, action, changes, trace_id, is_internal)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-        id.0,
+         select u.id, $1, u.ticket_id, $2, $3, $4, $5, u.action, u.changes, u.trace_id, u.is_internal
+           from unnest($6::uuid[], $7::uuid[], $8::text[], $9::jsonb[], $10::text[], $11::bool[])
+             as u(id, ticket_id, action, changes, trace_id, is_internal)",
         organization.0,
-        ticket.0,
         now,
         actor.kind(),
         actor.user_id().map(|u| u.0),
         actor.label(),
-        entry.action,
-        changes,
-        entry.trace_id,
-        entry.is_internal,
+        &column(entries, |_| HistoryId::new().0),
+        &column(entries, |entry| entry.ticket.0),
+        &column(entries, |entry| entry.action.to_owned()),
+        &changes,
+        &column(entries, |entry| entry.trace_id.clone()) as &[Option<String>],
+        &column(entries, |entry| entry.is_internal),
     )
     .execute(&mut **tx)
     .await?;
-    Ok(id)
+    Ok(())
 }
 
 /// Oldest first, from the entry after `after`. What is for staff only when asked for.

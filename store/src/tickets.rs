@@ -4,6 +4,7 @@ use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::ticket::{Level, Priority, Source, Status, TicketKind, TicketNumber};
 use domain::{TeamId, TicketId, UserId};
+use std::collections::HashMap;
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -142,43 +143,72 @@ pub async fn get_all(tx: &mut Tx, ids: &[TicketId]) -> Result<Vec<Ticket>> {
         .collect()
 }
 
-/// Stores a new ticket under the next number of its kind; `ticket.number` is ignored and the number returned.
+/// Stores new tickets under the next numbers of their kinds, in one statement; `number` is ignored, and the numbers are
+/// answered in the order of the tickets.
 ///
-/// The counter's row stays locked until the transaction ends, which keeps numbers without gaps: so this comes as late
-/// as possible, after all reading and checking.
-pub async fn insert(tx: &mut Tx, ticket: &Ticket) -> Result<String> {
+/// The counters' rows stay locked until the transaction ends, which keeps numbers without gaps: so this comes as late
+/// as possible, after all reading and checking; the statement itself works out the words for the search before. Who waits stands in line at an advisory lock: at a row's lock each commit wakes all of
+/// them, for one to go on, and thirty that wait take both cores with that.
+pub async fn insert(tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<String>> {
+    fn column<T>(tickets: &[Ticket], value: impl Fn(&Ticket) -> T) -> Vec<T> {
+        tickets.iter().map(value).collect()
+    }
+    fn words(tickets: &[Ticket], value: impl Fn(&Ticket) -> &'static str) -> Vec<String> {
+        column(tickets, |t| value(t).to_owned())
+    }
     let organization = tx.organization();
-    let number = sqlx::query_scalar!(
-        "with counter as (
-             insert into ticket_counters (organization_id, kind, last) values ($2, $3, 1)
-             on conflict on constraint ticket_counters_pkey do update set last = ticket_counters.last + 1
-             returning last)
+    let rows = sqlx::query!(
+        r#"with new as (
+             select *, ticket_words(title, description) as words
+               from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                                  $9::text[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::uuid[],
+                                  $16::timestamptz[]) with ordinality
+                 as n(id, kind, prefix, title, description, status, impact, urgency, priority, requester_id, assignee_id,
+                    team_id, source, created_by, created_at, place)),
+         line as materialized (select pg_advisory_xact_lock(hashtextextended('ticket_counters ' || $1::uuid::text, 0))
+                                    from (select count(*) from new) as worked_out),
+         wanted as materialized (select n.kind, count(*) from new n cross join line group by n.kind order by n.kind),
+         moved as (
+             update ticket_counters c set last = c.last + w.count from wanted w
+              where c.organization_id = $1 and c.kind = w.kind returning c.kind, c.last),
+         begun as (
+             insert into ticket_counters (organization_id, kind, last)
+             select $1, kind, count from wanted where kind not in (select kind from moved)
+             on conflict on constraint ticket_counters_pkey do update set last = ticket_counters.last + excluded.last
+             returning kind, last),
+         counter as (select * from moved union all select * from begun),
+         numbered as (
+             select n.*, (c.last - count(*) over (partition by n.kind)
+                                 + row_number() over (partition by n.kind order by n.place))::text as figure
+               from new n join counter c on c.kind = n.kind)
          insert into tickets (id, organization_id, kind, number, title, description, status, impact, urgency, priority,
-                              requester_id, assignee_id, team_id, source, created_by, created_at, updated_at)
-         select $1, $2, $3, $4 || lpad(last::text, greatest(7, length(last::text)), '0'),
-                $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17 from counter
-         returning number",
-        ticket.id.0,
+                              requester_id, assignee_id, team_id, source, created_by, created_at, updated_at, search)
+         select id, $1, kind, prefix || lpad(figure, greatest(7, length(figure)), '0'), title, description, status, impact,
+                urgency, priority, requester_id, assignee_id, team_id, source, created_by, created_at, created_at,
+                setweight(to_tsvector('simple', prefix || lpad(figure, greatest(7, length(figure)), '0')), 'A') || words
+           from numbered order by place
+         returning id, number"#,
         organization.0,
-        ticket.kind.as_str(),
-        ticket.kind.prefix(),
-        ticket.title,
-        ticket.description,
-        ticket.status.as_str(),
-        ticket.impact.as_str(),
-        ticket.urgency.as_str(),
-        ticket.priority.as_str(),
-        ticket.requester.map(|u| u.0),
-        ticket.assignee.map(|u| u.0),
-        ticket.team.map(|t| t.0),
-        ticket.source.as_str(),
-        ticket.created_by.map(|u| u.0),
-        ticket.created_at,
-        ticket.updated_at,
+        &column(tickets, |t| t.id.0),
+        &words(tickets, |t| t.kind.as_str()),
+        &words(tickets, |t| t.kind.prefix()),
+        &column(tickets, |t| t.title.clone()),
+        &column(tickets, |t| t.description.clone()),
+        &words(tickets, |t| t.status.as_str()),
+        &words(tickets, |t| t.impact.as_str()),
+        &words(tickets, |t| t.urgency.as_str()),
+        &words(tickets, |t| t.priority.as_str()),
+        &column(tickets, |t| t.requester.map(|u| u.0)) as &[Option<Uuid>],
+        &column(tickets, |t| t.assignee.map(|u| u.0)) as &[Option<Uuid>],
+        &column(tickets, |t| t.team.map(|t| t.0)) as &[Option<Uuid>],
+        &words(tickets, |t| t.source.as_str()),
+        &column(tickets, |t| t.created_by.map(|u| u.0)) as &[Option<Uuid>],
+        &column(tickets, |t| t.created_at),
     )
-    .fetch_one(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(number)
+    let mut numbers: HashMap<Uuid, String> = rows.into_iter().map(|row| (row.id, row.number)).collect();
+    tickets.iter().map(|ticket| numbers.remove(&ticket.id.0).ok_or(Error::NotFound)).collect()
 }
 
 /// Writes what is different in `after`, provided that the row still has the version of `before`, and counts the

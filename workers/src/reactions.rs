@@ -17,11 +17,7 @@ pub type Reaction = for<'a> fn(&'a mut Tx, &'a Shared, &'a Event) -> BoxFuture<'
 pub const REACTIONS: &[(&str, Reaction)] =
     &[("incident.commented", mail::public_reply), ("incident.resolved", mail::resolved)];
 
-/// What is done about every event.
-pub const ALWAYS: &[Reaction] = &[|tx, _, event| Box::pin(rules::apply(tx, event))];
-
 /// The reactions to one kind of event.
 pub fn to(kind: &str) -> impl Iterator<Item = Reaction> {
-    let own = REACTIONS.iter().filter(move |(event, _)| *event == kind).map(|(_, reaction)| *reaction);
-    own.chain(ALWAYS.iter().copied())
+    REACTIONS.iter().filter(move |(event, _)| *event == kind).map(|(_, reaction)| *reaction)
 }

@@ -1,6 +1,6 @@
 //! What the rules decided for a group, done to its incident.
 
-use super::{Concern, Ingested, Outcome, Rest};
+use super::{Concern, Ingested, Move, Outcome, Payload, Rest, Settled};
 use crate::tickets::{self, NewComment, NewTicket, TicketPatch};
 use crate::{Result, alerts::incident::IncidentMove::*};
 use chrono::TimeDelta;
@@ -14,14 +14,35 @@ use store::Tx;
 use store::alert_sources::AlertSource;
 use store::tickets::Ticket;
 
+/// Opens the incidents that are still to be opened, all together: from here on nobody else gets a number.
+pub(super) async fn open(tx: &mut Tx, actor: &Actor, settled: &mut [Settled<'_>]) -> Result<()> {
+    let moves = settled.iter_mut().flat_map(|settled| &mut settled.moves).map(|(_, moved)| moved);
+    let (mut open, mut new) = (Vec::new(), Vec::new());
+    for moved in moves {
+        if let Move::Open(ticket) = moved {
+            new.push((**ticket).clone());
+            open.push(moved);
+        }
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let tickets = tickets::open_all(tx, actor, new).await?;
+    for (moved, ticket) in open.into_iter().zip(tickets) {
+        *moved = Move::Done(Ingested { outcome: Outcome::Opened, incident: Some(ticket.id) });
+    }
+    Ok(())
+}
+
+/// Does what there is to do to the group's incident, except for opening one.
 pub(super) async fn settle(
     tx: &mut Tx,
     actor: &Actor,
     source: &AlertSource,
-    notification: &Notification,
+    payload: &Payload<'_>,
     concern: &Concern<'_>,
     rest: Rest,
-) -> Result<Ingested> {
+) -> Result<Move> {
     let Rest { firing, unnamed } = rest;
     let unnamed_ended = concern.group.has_unnamed && !unnamed;
     // Repetitions are the bulk of what arrives, and need no look at the ticket.
@@ -43,9 +64,8 @@ pub(super) async fn settle(
     let started: Vec<&Signal> = concern.started.iter().map(|(_, signal)| *signal).collect();
     let (outcome, incident) = match (judged, ticket) {
         (Open, _) => {
-            let ticket =
-                tickets::open(tx, actor, new_incident(source, notification, concern, &started)).await?;
-            (Outcome::Opened, Some(ticket.id))
+            let new = new_incident(source, payload.notification, concern, &started);
+            return Ok(Move::Open(Box::new(NewTicket { trace: payload.trace, ..new })));
         }
         (Reopen, Some(ticket)) => {
             tickets::reopen(tx, actor, ticket.id, Some("the alert fires again")).await?;
@@ -70,7 +90,7 @@ pub(super) async fn settle(
         }
         (_, _) => (unmoved(concern), concern.group.incident),
     };
-    Ok(Ingested { outcome, incident })
+    Ok(Move::Done(Ingested { outcome, incident }))
 }
 
 /// Whether what fires is worse than what fired before.

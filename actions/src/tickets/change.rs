@@ -4,6 +4,7 @@ use crate::{Result, events};
 use domain::Actor;
 use domain::ticket::text::truncated;
 use domain::ticket::{Changes, Status};
+use queue::trace::TraceContext;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use store::Tx;
@@ -23,6 +24,8 @@ pub(super) struct Note {
     pub is_internal: bool,
     /// Further jobs that follow from it.
     pub jobs: Vec<queue::NewJob>,
+    /// The trace it belongs to; `None`: that of the running task.
+    pub trace: Option<TraceContext>,
 }
 
 impl Note {
@@ -83,20 +86,49 @@ pub(super) async fn apply(
 
 /// History and event of something that happened to a ticket.
 pub(super) async fn tell(tx: &mut Tx, actor: &Actor, ticket: &Ticket, note: Note) -> Result<()> {
-    remember(tx, actor, ticket, &note).await?;
-    let kind = format!("{}.{}", ticket.kind, note.verb());
-    let payload = payload(ticket, &note.changes, note.payload);
-    events::record_with(tx, actor, &kind, Some(ticket.id), payload, note.jobs).await?;
+    tell_all(tx, actor, vec![(ticket, note)]).await
+}
+
+/// History and events of several tickets, in a statement each.
+pub(super) async fn tell_all(tx: &mut Tx, actor: &Actor, told: Vec<(&Ticket, Note)>) -> Result<()> {
+    remember_all(tx, actor, told.iter().map(|(ticket, note)| (*ticket, note))).await?;
+    let fact = |(ticket, note): (&Ticket, Note)| events::Fact {
+        kind: format!("{}.{}", ticket.kind, note.verb()),
+        ticket: Some(ticket.id),
+        payload: payload(ticket, &note.changes, note.payload),
+        jobs: note.jobs,
+        trace: note.trace,
+    };
+    events::record_all(tx, actor, told.into_iter().map(fact).collect()).await?;
     Ok(())
 }
 
 /// History alone, for what nobody has to react to.
 pub(super) async fn remember(tx: &mut Tx, actor: &Actor, ticket: &Ticket, note: &Note) -> Result<()> {
-    let trace = queue::trace::current().map(|context| context.trace_id_hex());
-    let (action, is_internal) = (note.verb(), note.is_internal);
-    let entry = NewEntry { action, changes: &note.changes, is_internal, trace_id: trace.as_deref() };
-    store::ticket_history::insert(tx, actor, ticket.id, &entry).await?;
-    tracing::info!(ticket.id = %ticket.id, ticket.number = %ticket.number, action, actor = actor.label(), "ticket");
+    remember_all(tx, actor, [(ticket, note)]).await
+}
+
+async fn remember_all(
+    tx: &mut Tx,
+    actor: &Actor,
+    told: impl IntoIterator<Item = (&Ticket, &Note)>,
+) -> Result<()> {
+    let mut entries = Vec::new();
+    for (ticket, note) in told {
+        let trace = note.trace.or_else(queue::trace::current).map(|context| context.trace_id_hex());
+        let action = note.verb();
+        tracing::info!(
+            ticket.id = %ticket.id, ticket.number = %ticket.number, action, actor = actor.label(), trace_id = trace, "ticket"
+        );
+        entries.push(NewEntry {
+            ticket: ticket.id,
+            action,
+            changes: &note.changes,
+            is_internal: note.is_internal,
+            trace_id: trace,
+        });
+    }
+    store::ticket_history::insert(tx, actor, &entries).await?;
     Ok(())
 }
 

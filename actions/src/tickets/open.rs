@@ -6,7 +6,9 @@ use crate::{Error, FieldError, Result};
 use domain::permission::{self, Permission};
 use domain::ticket::{Changes, Level, Source, Status, TicketKind, text};
 use domain::{Actor, TeamId, TicketId, UserId, Who};
+use queue::trace::TraceContext;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use store::Tx;
 use store::tickets::Ticket;
 
@@ -24,6 +26,8 @@ pub struct NewTicket {
     pub source: Source,
     pub tags: Vec<String>,
     pub watchers: Vec<UserId>,
+    /// The trace it belongs to; `None`: that of the running task.
+    pub trace: Option<TraceContext>,
 }
 
 impl NewTicket {
@@ -41,67 +45,97 @@ impl NewTicket {
             source,
             tags: Vec::new(),
             watchers: Vec::new(),
+            trace: None,
         }
     }
 }
 
 pub async fn open(tx: &mut Tx, actor: &Actor, new: NewTicket) -> Result<Ticket> {
+    open_all(tx, actor, vec![new]).await?.pop().ok_or(Error::NotFound)
+}
+
+/// Opens all or none, in as many statements as a single one takes.
+pub async fn open_all(tx: &mut Tx, actor: &Actor, new: Vec<NewTicket>) -> Result<Vec<Ticket>> {
     permission::check(actor, Permission::TicketsCreate)?;
-    let (title, description, tags) = texts(actor, &new)?;
-    let requester = requester(tx, actor, &new).await?;
-    if new.assignee.is_some() || new.team.is_some() {
+    let mut drafts = Vec::with_capacity(new.len());
+    for new in &new {
+        let (title, description, tags) = texts(actor, new)?;
+        let requester = requester(tx, actor, new).await?;
+        drafts.push((title, description, tags, requester));
+    }
+    people_fit(tx, actor, &new).await?;
+    let matrix = store::priority_matrix::get(tx).await?;
+    let now = tx.now();
+    let (mut tickets, mut tags) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
+    for (new, (title, description, own_tags, requester)) in new.iter().zip(drafts) {
+        tags.push(own_tags);
+        tickets.push(Ticket {
+            id: TicketId::new(),
+            kind: new.kind,
+            number: String::new(),
+            title,
+            description,
+            status: if new.assignee.is_some() { Status::Assigned } else { Status::New },
+            impact: new.impact,
+            urgency: new.urgency,
+            priority: matrix.priority(new.impact, new.urgency),
+            requester,
+            assignee: new.assignee,
+            team: new.team,
+            source: new.source,
+            resolution: None,
+            first_responded_at: None,
+            resolved_at: None,
+            closed_at: None,
+            reopened_count: 0,
+            version: 1,
+            created_by: actor.user_id(),
+            created_at: now,
+            updated_at: now,
+        });
+    }
+    let clocks = crate::sla::Opening::plan(tx, &tickets).await?;
+    let numbers = store::tickets::insert(tx, &tickets).await?;
+    for (ticket, number) in tickets.iter_mut().zip(numbers) {
+        ticket.number = number;
+    }
+    let timers = clocks.start(tx, &tickets).await?;
+    let mut told = Vec::with_capacity(tickets.len());
+    for (((ticket, new), tags), jobs) in tickets.iter().zip(&new).zip(tags).zip(timers) {
+        for tag in &tags {
+            store::ticket_tags::add(tx, ticket.id, tag).await?;
+        }
+        for watcher in &new.watchers {
+            store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
+        }
+        let mut note = Note { jobs, trace: new.trace, ..Note::action("opened") };
+        note.changes = first_values(ticket, &tags);
+        note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
+        note.payload.insert("tags".into(), tags.into());
+        told.push((ticket, note));
+    }
+    change::tell_all(tx, actor, told).await?;
+    Ok(tickets)
+}
+
+/// The people and teams named exist and fit; each is looked up once.
+async fn people_fit(tx: &mut Tx, actor: &Actor, new: &[NewTicket]) -> Result<()> {
+    if new.iter().any(|new| new.assignee.is_some() || new.team.is_some()) {
         permission::check(actor, Permission::TicketsAssign)?;
     }
-    if let Some(assignee) = new.assignee {
+    let assignees: BTreeSet<_> = new.iter().filter_map(|new| new.assignee).collect();
+    for assignee in assignees {
         people::must_be_staff(tx, assignee, "/assignee").await?;
     }
-    if let Some(team) = new.team {
+    let teams: BTreeSet<_> = new.iter().filter_map(|new| new.team).collect();
+    for team in teams {
         people::must_be_team(tx, team, "/team").await?;
     }
-    for watcher in &new.watchers {
+    let watchers: BTreeSet<_> = new.iter().flat_map(|new| &new.watchers).collect();
+    for watcher in watchers {
         people::must_exist(tx, *watcher, "/watchers").await?;
     }
-    let priority = store::priority_matrix::get(tx).await?.priority(new.impact, new.urgency);
-    let now = tx.now();
-    let mut ticket = Ticket {
-        id: TicketId::new(),
-        kind: new.kind,
-        number: String::new(),
-        title,
-        description,
-        status: if new.assignee.is_some() { Status::Assigned } else { Status::New },
-        impact: new.impact,
-        urgency: new.urgency,
-        priority,
-        requester,
-        assignee: new.assignee,
-        team: new.team,
-        source: new.source,
-        resolution: None,
-        first_responded_at: None,
-        resolved_at: None,
-        closed_at: None,
-        reopened_count: 0,
-        version: 1,
-        created_by: actor.user_id(),
-        created_at: now,
-        updated_at: now,
-    };
-    let clocks = crate::sla::Opening::plan(tx, &ticket).await?;
-    ticket.number = store::tickets::insert(tx, &ticket).await?;
-    for tag in &tags {
-        store::ticket_tags::add(tx, ticket.id, tag).await?;
-    }
-    for watcher in &new.watchers {
-        store::ticket_watchers::add(tx, ticket.id, *watcher).await?;
-    }
-    let mut note = Note::action("opened");
-    note.jobs = clocks.start(tx, &ticket).await?;
-    note.changes = first_values(&ticket, &tags);
-    note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
-    note.payload.insert("tags".into(), tags.into());
-    change::tell(tx, actor, &ticket, note).await?;
-    Ok(ticket)
+    Ok(())
 }
 
 /// A person is told what does not fit; what Relaydesk itself brings in (mail, alerts) is cut, for its raw form is kept.

@@ -1,16 +1,20 @@
-//! A kept monitoring payload opens, updates or resolves incidents, in the transaction that ends the job. What is left of a
+//! A kept monitoring payload opens, updates or resolves incidents, in the transaction that ends the job. Payloads of the same
+//! source that wait go along with it: in a storm the cost is that of transactions, not of alerts. What is left of a
 //! large payload goes on in a job that the same transaction enqueues. One that keeps failing for reasons of its own is set
 //! aside as `failed` after three tries.
 
 use crate::patience::{TRIES, is_passing};
 use crate::{Shared, organization_of};
-use actions::alerts::{GROUPS, Ingested, count};
+use actions::alerts::{GROUPS, Ingested, Payload, count};
 use actions::jobs::{AlertProgress, IngestAlert};
-use domain::alert::AlertSourceKind;
+use domain::alert::{AlertSourceKind, Notification};
 use domain::{Actor, InboxId, OrganizationId};
-use queue::{JobError, JobResult, Outcome, Run, Running};
+use queue::trace::TraceContext;
+use queue::{Along, JobError, JobResult, Outcome, Run, Running};
+use std::collections::HashMap;
 use store::Tx;
-use store::inbox::{Inbox, Status};
+use store::alert_sources::AlertSource;
+use store::inbox::{Finish, Inbox, Status};
 
 impl Run<Shared> for IngestAlert {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
@@ -26,34 +30,147 @@ impl Run<Shared> for IngestAlert {
 }
 
 async fn work(args: &IngestAlert, job: &Running, shared: &Shared, organization: OrganizationId) -> JobResult {
-    let id = args.inbox;
+    match attempt(args, job, shared, organization, GROUPS).await? {
+        Attempt::Over(outcome) => Ok(outcome),
+        Attempt::Bad(reason) => set_aside(args.inbox, job, shared, organization, &reason).await,
+        // One of those that came along may be the cause; each shows by itself.
+        Attempt::BadTogether => match attempt(args, job, shared, organization, 0).await? {
+            Attempt::Over(outcome) => Ok(outcome),
+            Attempt::Bad(reason) => set_aside(args.inbox, job, shared, organization, &reason).await,
+            Attempt::BadTogether => Err(anyhow::anyhow!("nothing came along, and yet it failed").into()),
+        },
+    }
+}
+
+enum Attempt {
+    Over(Outcome),
+    /// For good, and why. What the attempt wrote is undone.
+    Bad(String),
+    BadTogether,
+}
+
+/// A payload that is worked on.
+struct Work {
+    inbox: Inbox,
+    notification: Notification,
+    skip: usize,
+    trace: Option<TraceContext>,
+}
+
+impl Work {
+    fn payload(&self) -> Payload<'_> {
+        Payload {
+            notification: &self.notification,
+            received_at: self.inbox.entry.received_at,
+            skip: self.skip,
+            trace: self.trace,
+        }
+    }
+}
+
+/// `most`: groups of other payloads of the source that may come along, where there is room for them.
+async fn attempt(
+    args: &IngestAlert,
+    job: &Running,
+    shared: &Shared,
+    organization: OrganizationId,
+    most: usize,
+) -> Result<Attempt, JobError> {
     let mut tx = shared.db.begin(organization).await?;
-    let inbox = match pending(&mut tx, id).await? {
+    let inbox = match pending(&mut tx, args.inbox).await? {
         Ok(inbox) => inbox,
-        Err(why) => return Ok(Outcome::Cancelled(why)),
+        Err(why) => return Ok(Attempt::Over(Outcome::Cancelled(why))),
     };
-    match ingest(&mut tx, organization, &inbox, args.done).await? {
-        Ok((done, true)) => {
-            let next = IngestAlert { inbox: id, done: args.done + GROUPS, so_far: Some(sum(args, &done)) };
-            let next = queue::NewJob::of(&next).organization(organization);
-            queue::enqueue(&mut tx, &[next]).await?;
-            job.complete_in(&mut tx).await?;
-            tx.commit().await?;
-            tell(&inbox, &done);
-            Ok(Outcome::Done)
-        }
-        Ok((done, false)) => {
-            finish(&mut tx, args, &done).await?;
-            job.complete_in(&mut tx).await?;
-            tx.commit().await?;
-            tell(&inbox, &done);
-            Ok(Outcome::Done)
-        }
-        Err(reason) => {
-            // What the attempt wrote is undone; that it failed is kept.
+    let source = match store::alert_sources::get(&mut tx, inbox.entry.channel_id.into()).await {
+        Err(store::Error::NotFound) => return Ok(Attempt::Bad("its alert source was deleted".into())),
+        other => other?,
+    };
+    let notification = match parse(&source, &inbox) {
+        Ok(notification) => notification,
+        Err(reason) => return Ok(Attempt::Bad(reason)),
+    };
+    let left = notification.groups(source.grouping).len().saturating_sub(args.done);
+    let mut works = vec![Work { inbox, notification, skip: args.done, trace: None }];
+    let along = take_along(&mut tx, job, &source, most.saturating_sub(left), &mut works).await?;
+
+    let payloads: Vec<Payload<'_>> = works.iter().map(Work::payload).collect();
+    let actor = Actor::system(organization, "ingest_alert");
+    let done = match actions::alerts::ingest(&mut tx, &actor, &source, &payloads).await {
+        Ok(done) => done,
+        Err(error) => {
+            let reason = reason(error)?;
             tx.rollback().await?;
-            set_aside(id, job, shared, organization, &reason).await
+            return Ok(if along.is_empty() { Attempt::Bad(reason) } else { Attempt::BadTogether });
         }
+    };
+    if left > GROUPS {
+        let next =
+            IngestAlert { inbox: args.inbox, done: args.done + GROUPS, so_far: Some(sum(args, &done[0])) };
+        queue::enqueue(&mut tx, &[queue::NewJob::of(&next).organization(organization)]).await?;
+    } else {
+        let jobs = [args].into_iter().chain(along.iter().map(|along| &along.args));
+        let finishes: Vec<Finish> = jobs.zip(&done).map(|(args, done)| finish(args, done)).collect();
+        store::inbox::finish_all(&mut tx, &finishes).await?;
+    }
+    job.complete_along(&mut tx, &along.iter().collect::<Vec<_>>()).await?;
+    job.complete_in(&mut tx).await?;
+    tx.commit().await?;
+    for one in done.iter().flatten() {
+        count(source.kind, one.outcome.as_str());
+    }
+    Ok(Attempt::Over(Outcome::Done))
+}
+
+/// Adds waiting payloads of the same source, as many as have room. What cannot be read stays behind: it fails by itself.
+async fn take_along(
+    tx: &mut Tx,
+    job: &Running,
+    source: &AlertSource,
+    mut room: usize,
+    works: &mut Vec<Work>,
+) -> Result<Vec<Along<IngestAlert>>, JobError> {
+    let mut jobs: Vec<Along<IngestAlert>> = job.take_along(tx, room).await?;
+    jobs.retain(|job| job.args.done == 0);
+    if jobs.is_empty() {
+        return Ok(jobs);
+    }
+    let ids: Vec<InboxId> = jobs.iter().map(|job| job.args.inbox).collect();
+    let rows = store::inbox::get_all_for_update(tx, &ids).await?;
+    let mut rows: HashMap<InboxId, Inbox> = rows.into_iter().map(|inbox| (inbox.entry.id, inbox)).collect();
+    jobs.retain(|job| {
+        let Some(inbox) = rows.remove(&job.args.inbox) else { return false };
+        if inbox.entry.status != Status::Pending || source.id != inbox.entry.channel_id.into() {
+            return false;
+        }
+        let Ok(notification) = parse(source, &inbox) else { return false };
+        let groups = notification.groups(source.grouping).len();
+        if groups > room {
+            return false;
+        }
+        room -= groups;
+        works.push(Work { inbox, notification, skip: 0, trace: Some(job.trace) });
+        true
+    });
+    Ok(jobs)
+}
+
+fn parse(source: &AlertSource, inbox: &Inbox) -> Result<Notification, String> {
+    connectors::monitoring::parse(source.kind, &inbox.raw, inbox.entry.received_at)
+        .map_err(|invalid| invalid.to_string())
+}
+
+/// Why it is bad for good; an error that is worth a retry stays one.
+fn reason(error: actions::Error) -> Result<String, JobError> {
+    match error {
+        error @ (actions::Error::Store(_) | actions::Error::Enqueue(_) | actions::Error::Stale) => {
+            Err(error.into())
+        }
+        actions::Error::Invalid(wrong) => {
+            let texts: Vec<_> =
+                wrong.iter().map(|field| format!("{}: {}", field.pointer, field.detail)).collect();
+            Ok(texts.join("; "))
+        }
+        error => Ok(error.to_string()),
     }
 }
 
@@ -90,48 +207,9 @@ async fn set_aside(
     Ok(Outcome::Done)
 }
 
-fn tell(inbox: &Inbox, done: &[Ingested]) {
-    for one in done {
-        count(kind(inbox), one.outcome.as_str());
-    }
-}
-
 /// The inbox calls its row after the kind of the source.
 fn kind(inbox: &Inbox) -> AlertSourceKind {
     inbox.entry.source.parse().unwrap_or(AlertSourceKind::Generic)
-}
-
-/// The inner `Err` is for good, and says why; the outer one is worth a retry. With the groups that were done: whether there
-/// are more.
-async fn ingest(
-    tx: &mut Tx,
-    organization: OrganizationId,
-    inbox: &Inbox,
-    skip: usize,
-) -> Result<Result<(Vec<Ingested>, bool), String>, JobError> {
-    let source = match store::alert_sources::get(tx, inbox.entry.channel_id.into()).await {
-        Err(store::Error::NotFound) => return Ok(Err("its alert source was deleted".into())),
-        other => other?,
-    };
-    let received_at = inbox.entry.received_at;
-    let notification = match connectors::monitoring::parse(source.kind, &inbox.raw, received_at) {
-        Ok(notification) => notification,
-        Err(invalid) => return Ok(Err(invalid.to_string())),
-    };
-    let actor = Actor::system(organization, "ingest_alert");
-    let more = notification.groups(source.grouping).len() > skip + GROUPS;
-    match actions::alerts::ingest(tx, &actor, &source, &notification, received_at, skip).await {
-        Ok(done) => Ok(Ok((done, more))),
-        Err(error @ (actions::Error::Store(_) | actions::Error::Enqueue(_) | actions::Error::Stale)) => {
-            Err(error.into())
-        }
-        Err(actions::Error::Invalid(wrong)) => {
-            let texts: Vec<_> =
-                wrong.iter().map(|field| format!("{}: {}", field.pointer, field.detail)).collect();
-            Ok(Err(texts.join("; ")))
-        }
-        Err(error) => Ok(Err(error.to_string())),
-    }
 }
 
 /// What the payload has come to with these groups.
@@ -143,9 +221,9 @@ fn sum(args: &IngestAlert, done: &[Ingested]) -> AlertProgress {
     }
 }
 
-async fn finish(tx: &mut Tx, args: &IngestAlert, done: &[Ingested]) -> Result<(), store::Error> {
+fn finish(args: &IngestAlert, done: &[Ingested]) -> Finish {
     let all = sum(args, done);
     let reason = if all.used { None } else { done.iter().find_map(|one| one.outcome.reason()) };
     let status = if all.used { Status::Processed } else { Status::Ignored };
-    store::inbox::finish(tx, args.inbox, status, reason, all.incident).await
+    Finish { id: args.inbox, status, reason: reason.map(str::to_owned), ticket: all.incident }
 }

@@ -1,20 +1,40 @@
-//! An event happened: do what the table of reactions and the organization's rules say, once.
+//! Events happened: do what the table of reactions and the organization's rules say, once for each. Events of the same
+//! organization that wait go along in one transaction.
 
 use crate::{Shared, organization_of, reactions};
 use actions::jobs::React;
-use queue::{JobResult, Outcome, Run, Running};
+use domain::EventId;
+use queue::trace::{TraceContext, scope};
+use queue::{Along, JobResult, Outcome, Run, Running};
+use std::collections::HashMap;
+
+/// Events that go along at most.
+const MOST: usize = 50;
 
 impl Run<Shared> for React {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let mut tx = shared.db.begin(organization_of(job)?).await?;
-        let event = match store::events::get(&mut tx, self.event).await {
-            Ok(event) => event,
-            Err(store::Error::NotFound) => return Ok(Outcome::Cancelled("the event is gone".into())),
-            Err(error) => return Err(error.into()),
-        };
-        for reaction in reactions::to(&event.kind) {
-            reaction(&mut tx, shared, &event).await?;
+        let along: Vec<Along<React>> = job.take_along(&mut tx, MOST).await?;
+        let ids: Vec<EventId> =
+            [self.event].into_iter().chain(along.iter().map(|along| along.args.event)).collect();
+        let events = store::events::get_all(&mut tx, &ids).await?;
+        if along.is_empty() && events.is_empty() {
+            return Ok(Outcome::Cancelled("the event is gone".into()));
         }
+        let traces: HashMap<EventId, TraceContext> =
+            along.iter().map(|along| (along.args.event, along.trace)).collect();
+        let trace_of = |event: EventId| traces.get(&event).copied().or_else(queue::trace::current);
+        for event in &events {
+            for reaction in reactions::to(&event.kind) {
+                let reacting = reaction(&mut tx, shared, event);
+                match trace_of(event.id) {
+                    Some(trace) => scope(trace, reacting).await?,
+                    None => reacting.await?,
+                }
+            }
+        }
+        reactions::rules::apply(&mut tx, &events, trace_of).await?;
+        job.complete_along(&mut tx, &along.iter().collect::<Vec<_>>()).await?;
         job.complete_in(&mut tx).await?;
         tx.commit().await?;
         Ok(Outcome::Done)

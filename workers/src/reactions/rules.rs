@@ -1,34 +1,50 @@
 //! The organization's notification rules: an event that matches one is told to its channel.
 
-use actions::deliveries::{NewChannelMessage, queue_channel};
-use domain::Facts;
+use actions::deliveries::{NewChannelMessage, queue_channels};
+use domain::{EventId, Facts, TicketId};
+use queue::trace::TraceContext;
 use serde_json::Value;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use store::Tx;
 use store::events::Event;
+use store::rules::Rule;
 use store::ticket_facts::{self, Person, TicketFacts};
 
-pub async fn apply(tx: &mut Tx, event: &Event) -> anyhow::Result<()> {
-    let rules = store::rules::for_event(tx, &event.kind).await?;
-    if rules.is_empty() {
-        return Ok(());
+/// All events together: rules, tickets and channels are read once, messages written in one go.
+pub async fn apply(
+    tx: &mut Tx,
+    events: &[Event],
+    trace_of: impl Fn(EventId) -> Option<TraceContext>,
+) -> anyhow::Result<()> {
+    let mut rules: HashMap<&str, Vec<Rule>> = HashMap::new();
+    for event in events {
+        if let Entry::Vacant(new) = rules.entry(event.kind.as_str()) {
+            new.insert(store::rules::for_event(tx, &event.kind).await?);
+        }
     }
-    let ticket = match event.ticket {
-        Some(id) => Some(ticket_facts::of(tx, id).await?),
-        None => None,
-    };
-    let facts = facts(ticket.as_ref(), &event.payload);
-    for rule in rules.into_iter().filter(|rule| rule.conditions.matches(&facts)) {
-        let message = NewChannelMessage {
+    let ruled = || events.iter().filter(|event| !rules[event.kind.as_str()].is_empty());
+    let mut tickets: Vec<TicketId> = ruled().filter_map(|event| event.ticket).collect();
+    tickets.sort();
+    tickets.dedup();
+    let tickets =
+        if tickets.is_empty() { HashMap::new() } else { ticket_facts::of_all(tx, &tickets).await? };
+    let mut messages = Vec::new();
+    for event in ruled() {
+        let facts = facts(event.ticket.and_then(|id| tickets.get(&id)), &event.payload);
+        let fit = rules[event.kind.as_str()].iter().filter(|rule| rule.conditions.matches(&facts));
+        messages.extend(fit.map(|rule| NewChannelMessage {
             key: format!("event:{}:rule:{}", event.id, rule.id),
             channel: rule.channel,
             rule: Some(rule.id),
             message_kind: event.kind.clone(),
             event: Some(event.id),
             ticket: event.ticket,
-        };
-        let organization = tx.organization();
-        queue_channel(tx, organization, message).await?;
+            trace: trace_of(event.id),
+        }));
     }
+    let organization = tx.organization();
+    queue_channels(tx, organization, messages).await?;
     Ok(())
 }
 

@@ -5,4 +5,5 @@ mod gate;
 mod ledger;
 mod mail;
 mod reports;
+mod storm;
 mod world;
