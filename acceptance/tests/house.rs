@@ -142,6 +142,20 @@ fn sql_is_written_in_store_and_queue_only() {
     none("SQL outside of store and queue", wrong);
 }
 
+/// `store::Tx` is not begun by sqlx, which would take a further `begin` on it for the first one, and its commit for the last.
+#[test]
+fn transactions_do_not_begin_again() {
+    let mut wrong = Vec::new();
+    for room in ["store", "actions", "workers", "api"] {
+        for file in files(&format!("{room}/src"), ".rs") {
+            let text = read(&file);
+            let lines = text.lines().filter(|line| line.contains(".begin()"));
+            wrong.extend(lines.map(|line| format!("{}: {}", file.display(), line.trim())));
+        }
+    }
+    none("transactions are opened with `Db::begin…`, and savepoints by name", wrong);
+}
+
 #[test]
 fn no_file_is_longer_than_a_few_screens() {
     let mut wrong = Vec::new();

@@ -120,10 +120,11 @@ pub async fn ingest(
         items.extend(groups.map(|(key, signals)| Item { index, payload, key, signals }));
     }
     let mut done = vec![Vec::new(); payloads.len()];
-    if !items.is_empty() && !(are_apart(&items) && apply(tx, actor, source, &items, &mut done).await?) {
-        for item in items.chunks(1) {
-            apply(tx, actor, source, item, &mut done).await?;
-        }
+    if items.is_empty() || are_apart(&items) && apply(tx, actor, source, &items, &mut done).await? {
+        return Ok(done);
+    }
+    for item in items.chunks(1) {
+        apply(tx, actor, source, item, &mut done).await?;
     }
     Ok(done)
 }
