@@ -23,14 +23,16 @@ pub struct Along<J> {
 
 impl Running {
     /// Up to `most` waiting jobs of this kind, lane and organization that have not been tried yet, in the order in which they
-    /// would be claimed. None when this job itself was tried before, or works for no organization. They stay waiting jobs
+    /// would be claimed. None when this job itself was tried before, works for no organization, or is limited. They stay waiting jobs
     /// unless [`Running::complete_along`] ends them in the same transaction.
     pub async fn take_along<J: Job>(
         &self,
         connection: &mut PgConnection,
         most: usize,
     ) -> Result<Vec<Along<J>>, sqlx::Error> {
-        let Some(organization) = self.organization.filter(|_| self.attempt == 1 && most > 0) else {
+        let Some(organization) =
+            self.organization.filter(|_| self.attempt == 1 && self.slots.is_empty() && most > 0)
+        else {
             return Ok(Vec::new());
         };
         let rows = sqlx::query(
@@ -38,6 +40,7 @@ impl Running {
              where lane = $1 and state = 'ready' and worker is null and kind = $2 \
                and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end = $3 \
                and attempt = 0 and crashes = 0 and not cancel_requested \
+               and limit_key is null and waits_for is null and paid is null \
                and not exists (select from queue.lanes where name = $1 and paused) \
              order by rank limit $4 for update skip locked",
         )
