@@ -244,7 +244,7 @@ async fn a_payload_of_many_groups_opens_all_of_them() {
     let source = json!({"kind": "generic", "name": "storm"});
     let source = app.client.post("/api/v1/alert-sources", source).await.expect(201);
     let hook = format!("/hooks/generic/{}", source["token"].as_str().unwrap());
-    let alerts: Vec<_> = (0..90)
+    let alerts: Vec<_> = (0..120)
         .map(|n| json!({"dedup_key": format!("k{n}"), "title": format!("disk {n} is full")}))
         .collect();
     let kept = app.client.with_token("").post(&hook, json!({ "alerts": alerts })).await.expect(202);
@@ -253,7 +253,7 @@ async fn a_payload_of_many_groups_opens_all_of_them() {
     assert_eq!(done["status"], "processed", "{done}");
     assert!(done["ticket"].is_object() || done["ticket"].is_string(), "{done}");
     let incidents = app.agent.all("/api/v1/incidents").await;
-    assert_eq!(incidents.len(), 90);
+    assert_eq!(incidents.len(), 120);
     let jobs = app.client.all("/api/v1/jobs?kind=ingest_alert").await;
-    assert_eq!(jobs.len(), 5, "twenty groups a job");
+    assert_eq!(jobs.len(), 3, "fifty groups a job");
 }

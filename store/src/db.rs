@@ -34,6 +34,9 @@ impl Clock {
     }
 }
 
+/// For a connection, and for its first answer; then the database is away.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The database as the application role sees it.
 #[derive(Clone, Debug)]
 pub struct Db {
@@ -52,7 +55,7 @@ impl Db {
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(5))
+            .acquire_timeout(PATIENCE)
             // One that was in use a moment ago is taken unseen: `open` finds out whether it lives, and takes another if not.
             .test_before_acquire(false)
             .before_acquire(|connection, about| {
@@ -109,7 +112,11 @@ impl Db {
         let task = tokio::spawn(async move {
             loop {
                 let mut connection = pool.acquire().await?;
-                match scope.begin(&mut connection).await {
+                let Ok(begun) = tokio::time::timeout(PATIENCE, scope.begin(&mut connection)).await else {
+                    connection.close_on_drop();
+                    return Err(sqlx::Error::PoolTimedOut.into());
+                };
+                match begun {
                     Ok(now) => {
                         let inner = Inner { connection: Some(connection), is_over: false };
                         return Ok(Tx { inner, scope, now: clock.adjust(now) });
