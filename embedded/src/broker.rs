@@ -16,6 +16,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What takes longer to fail does not fail because of a port.
+const SLOW: Duration = Duration::from_secs(60);
 
 /// How to run a broker.
 #[derive(Clone, Debug)]
@@ -54,11 +58,11 @@ impl Broker {
         let (made, making) = mpsc::channel();
         // One thread does all the spawning and lives as long as the broker: the children die with it.
         let work = move || {
-            let mut node = match Node::make(options) {
+            let mut node = match started(&options) {
                 Ok(node) => node,
                 Err(error) => return drop(made.send(Err(error))),
             };
-            if made.send(node.start().map(|()| node.url())).is_err() {
+            if made.send(Ok(node.url())).is_err() {
                 return;
             }
             for (command, answer) in received {
@@ -131,6 +135,20 @@ impl Drop for Broker {
         drop(self.commands.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+/// Its ports are free when they are chosen; somebody else may have them before the node does. Then with others.
+fn started(options: &BrokerOptions) -> Result<Node, Error> {
+    let mut tries = 1;
+    loop {
+        let begun = Instant::now();
+        let mut node = Node::make(options.clone())?;
+        match node.start() {
+            Ok(()) => return Ok(node),
+            Err(_) if tries < 3 && begun.elapsed() < SLOW => tries += 1,
+            Err(error) => return Err(error),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One RabbitMQ per test process, with names of its own for each test; and brokers of one test's own, for faults.
 
 use crate::database::PREFIX;
-use embedded::{Broker, BrokerOptions, find_broker, sweep_leftovers};
+use embedded::{Broker, BrokerOptions, BrokerPrograms, find_broker, sweep_leftovers};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use tokio::task::spawn_blocking;
@@ -100,16 +100,28 @@ impl BrokerNode {
     }
 }
 
-fn start(settings: Vec<String>) -> Option<Broker> {
-    crate::install_crypto();
-    let programs = match find_broker() {
-        Ok(programs) => programs,
+/// Whether [`broker`] would answer one: for tests that have much to prepare first.
+///
+/// # Panics
+/// As [`broker`].
+pub fn has_broker() -> bool {
+    programs().is_some()
+}
+
+fn programs() -> Option<BrokerPrograms> {
+    match find_broker() {
+        Ok(programs) => Some(programs),
         Err(error) if std::env::var_os("RELAYDESK_TESTS_WITHOUT_BROKER").is_some() => {
             eprintln!("testkit: this test is left out: {error}");
-            return None;
+            None
         }
         Err(error) => panic!("{error}; or set RELAYDESK_TESTS_WITHOUT_BROKER=1 to leave such tests out"),
-    };
+    }
+}
+
+fn start(settings: Vec<String>) -> Option<Broker> {
+    crate::install_crypto();
+    let programs = programs()?;
     let parent = Path::new("/tmp");
     sweep_leftovers(parent, PREFIX);
     let dir = parent.join(format!("{PREFIX}rabbit-{}", uuid::Uuid::new_v4().simple()));

@@ -16,7 +16,7 @@ mod program;
 mod server;
 pub mod sinks;
 
-pub use broker::{BrokerNode, TestBroker, broker};
+pub use broker::{BrokerNode, TestBroker, broker, has_broker};
 pub use client::{Answer, Client};
 pub use database::{TestDb, database};
 pub use mail::{SmtpClient, send_mail};

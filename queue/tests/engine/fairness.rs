@@ -19,7 +19,7 @@ async fn add_many(bench: &Bench, tenant: Uuid, count: usize) -> Vec<JobId> {
 }
 
 fn places(concurrency: usize) -> EngineConfig {
-    let mut config = Bench::config();
+    let mut config = Bench::patient();
     config.lanes[0].concurrency = concurrency;
     config
 }

@@ -96,14 +96,14 @@ async fn a_full_key_stands_in_nobodys_way_and_is_not_looked_at_again() {
 #[tokio::test]
 async fn a_lost_worker_leaks_no_place() {
     let yard = Yard::new().await;
-    let victim = yard.start(16);
+    let victim = yard.start_mortal(16);
     for _ in 0..2 {
         let id = yard.fetch("k", End::Gate).await;
         yard.bench.reaches(id, JobState::Running).await;
     }
     let waits = yard.fetch("k", End::Done).await;
     yard.bench.reaches(waits, JobState::Limited).await;
-    let engine = yard.start(16);
+    let engine = yard.start_mortal(16);
     victim.abort();
     yard.world.gate.add_permits(2);
     yard.bench.reaches(waits, JobState::Done).await;
@@ -136,7 +136,7 @@ async fn cancelling_frees_a_place_and_leaves_the_line() {
 #[tokio::test]
 async fn a_rate_lets_start_what_arithmetic_says() {
     let yard = Yard::new().await;
-    let config = Bench::config();
+    let config = Bench::patient();
     let clock = config.clock_shift.clone();
     let engine = yard.start_with(config);
     let jobs: Vec<_> = (0..20).map(|_| NewJob::of(&Call { key: "a".into() })).collect();
@@ -201,7 +201,7 @@ async fn tenants_take_turns_at_a_limit() {
 async fn a_lane_keeps_its_limit_over_two_processes() {
     let yard = Yard::new().await;
     let config = || {
-        let mut config = Bench::config();
+        let mut config = Bench::patient();
         config.lanes[0] = LaneConfig { concurrency: 20, ..config.lanes[0].clone().at_once(3) };
         config
     };
@@ -253,6 +253,32 @@ async fn an_operator_changes_a_limit_while_jobs_wait() {
 }
 
 #[tokio::test]
+async fn all_that_wait_for_a_limit_run_when_it_is_lifted() {
+    let yard = Yard::new().await;
+    let jobs: Vec<_> = (0..1500).map(|_| NewJob::of(&Fetch { key: "k".into(), end: End::Gate })).collect();
+    yard.enqueue_all(&jobs).await;
+    let engine = yard.start(16);
+    eventually("a line", || async { (yard.limited().await == 1498).then_some(()) }).await;
+    engine.shutdown(Duration::ZERO).await;
+    let mut connection = yard.bench.pool().acquire().await.unwrap();
+    for name in ["fetch", "fetch/tenant", "fetch/key"] {
+        let change = LimitChange { at_once: Some(100_000), ..LimitChange::default() };
+        assert!(admin::set_limit(&mut connection, name, change).await.unwrap());
+    }
+    // A piece at a time, because each of them steps over what it has moved.
+    let call = "select count(*) filter (where again = 'fetch/key:k' and rest = 99500) \
+                from queue.call(array['fetch/key:k'], '0', '2 s')";
+    let before = yard.limited().await;
+    assert_eq!(yard.bench.count(call).await, 1);
+    assert_eq!(yard.limited().await, before - 500);
+    yard.world.gate.add_permits(1500);
+    let engine = yard.start(16);
+    yard.work_off().await;
+    assert_eq!(yard.bench.count("select count(*) from queue.history where outcome = 'done'").await, 1500);
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn a_permit_without_a_job_is_found_and_taken_away() {
     let yard = Yard::new().await;
     for _ in 0..2 {
@@ -263,7 +289,7 @@ async fn a_permit_without_a_job_is_found_and_taken_away() {
         .await
         .unwrap();
     }
-    let engine = yard.start(4);
+    let engine = yard.start_mortal(4);
     let id = yard.fetch("k", End::Done).await;
     yard.bench.reaches(id, JobState::Done).await;
     yard.work_off().await;
@@ -294,10 +320,10 @@ async fn the_books_are_right_whatever_happens() {
         })
         .collect();
     yard.enqueue_all(&jobs).await;
-    let stays = yard.start(10);
+    let stays = yard.start_mortal(10);
     for round in 0..4 {
         let before = yard.bench.count("select count(*) from queue.history").await;
-        let visitor = yard.start(20);
+        let visitor = yard.start_mortal(20);
         eventually("some progress", || async {
             (yard.bench.count("select count(*) from queue.history").await >= before + 30).then_some(())
         })

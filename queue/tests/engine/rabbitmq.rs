@@ -86,7 +86,7 @@ impl Spy {
 /// An engine that is ready on a fresh broker: its first job is done.
 async fn begin(broker: &TestBroker) -> (Bench, queue::Engine) {
     let bench = Bench::on(broker).await;
-    let engine = bench.start();
+    let engine = bench.start_with(Bench::patient());
     let first = bench.add(&[Step::Done]).await;
     bench.reaches(first, JobState::Done).await;
     (bench, engine)
@@ -130,7 +130,7 @@ async fn what_is_rolled_back_is_never_published() {
 async fn two_engines_run_each_of_2000_jobs_once() {
     let Some(broker) = testkit::broker().await else { return };
     let (bench, engine) = begin(&broker).await;
-    let (other, others) = bench.start_other(Bench::config());
+    let (other, others) = bench.start_other(Bench::patient());
     effects(&bench, 2000).await;
     done(&bench, 2000).await;
     assert!(!others.runs.lock().unwrap().is_empty(), "both have worked");
@@ -170,7 +170,7 @@ async fn lost_messages_are_published_again() {
     let bench = Bench::on(&broker).await;
     // One at a time: the rest waits in the broker.
     let config =
-        || EngineConfig { lanes: vec![LaneConfig::new(LANE, 1).on(Transport::Rabbitmq)], ..Bench::config() };
+        || EngineConfig { lanes: vec![LaneConfig::new(LANE, 1).on(Transport::Rabbitmq)], ..Bench::patient() };
     let (engine, _) = bench.start_other(config());
     let gate = bench.add(&[Step::EffectAfterGate]).await;
     bench.reaches(gate, JobState::Running).await;
@@ -197,7 +197,7 @@ async fn a_lane_that_is_moved_loses_nothing() {
     while bench.count("select count(*) from queue.jobs").await > 0 {
         let over = bench.count("select count(*) from ledger").await;
         Bench::use_broker((moves % 2 == 0).then_some(&broker));
-        let (engine, _) = bench.start_other(Bench::config());
+        let (engine, _) = bench.start_other(Bench::patient());
         eventually("some of the work", || async {
             (bench.count("select count(*) from ledger").await >= (over + 150).min(900)).then_some(())
         })
@@ -246,7 +246,7 @@ async fn messages_of_others_are_put_away_and_the_lane_goes_on() {
 async fn a_job_of_a_kind_that_nobody_knows_waits_for_somebody_who_does() {
     let Some(broker) = testkit::broker().await else { return };
     let bench = Bench::on(&broker).await;
-    let (old, _) = bench.start_other_with(Registry::new(), Bench::config());
+    let (old, _) = bench.start_other_with(Registry::new(), Bench::patient());
     let id = bench.add(&[Step::Done]).await;
     let unknown = bench.enqueue(NewJob::of(&Unknown {})).await;
     let spy = Spy::on(&broker).await;
@@ -256,7 +256,7 @@ async fn a_job_of_a_kind_that_nobody_knows_waits_for_somebody_who_does() {
     })
     .await;
     old.shutdown(Duration::from_secs(5)).await;
-    let engine = bench.start();
+    let engine = bench.start_with(Bench::patient());
     bench.reaches(id, JobState::Done).await;
     let waits = bench.show(unknown).await.job;
     assert_eq!((waits.state, waits.attempt), (JobState::Ready, 0));

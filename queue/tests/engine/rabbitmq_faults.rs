@@ -55,8 +55,8 @@ async fn no_fault_of_the_broker_loses_a_job_or_hangs_an_enqueue() {
     let mut names = node.names();
     names.url += "?heartbeat=3";
     let bench = Bench::on(&names).await;
-    let engine = bench.start();
-    let config = Bench::config();
+    let engine = bench.start_with(Bench::patient());
+    let config = Bench::patient();
     let (other, _) = bench.start_other(config);
     let (go, enqueued, slowest) =
         (Arc::new(AtomicBool::new(true)), Arc::new(AtomicI64::new(0)), Arc::new(AtomicI64::new(0)));

@@ -231,8 +231,17 @@ impl Bench {
         }
     }
 
+    /// For what is not about leases: a process on a busy machine that is silent for a while has not lost its jobs.
+    pub fn patient() -> EngineConfig {
+        EngineConfig { lease: Duration::from_secs(20), ..Bench::config() }
+    }
+
     pub fn start(&self) -> Engine {
-        Engine::start(self.pool(), Bench::registry(), self.shared.clone(), Bench::config())
+        self.start_with(Bench::config())
+    }
+
+    pub fn start_with(&self, config: EngineConfig) -> Engine {
+        Engine::start(self.pool(), Bench::registry(), self.shared.clone(), config)
     }
 
     /// A process of its own, as far as the engine can tell: other shared state, other pool.

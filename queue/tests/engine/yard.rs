@@ -194,7 +194,15 @@ impl Yard {
     }
 
     pub fn start(&self, concurrency: usize) -> Engine {
-        let mut config = Bench::config();
+        self.start_places(concurrency, Bench::patient())
+    }
+
+    /// Its jobs are taken back soon after it was heard of last.
+    pub fn start_mortal(&self, concurrency: usize) -> Engine {
+        self.start_places(concurrency, Bench::config())
+    }
+
+    fn start_places(&self, concurrency: usize, mut config: EngineConfig) -> Engine {
         config.lanes[0].concurrency = concurrency;
         self.start_with(config)
     }
