@@ -237,8 +237,10 @@ end
 $$;
 
 -- Calls those that wait for the slots: as many as there are places or tokens (of rates those of the time `ahead`, with the
--- moment of each), by turns between tenants. A call for a place is not the place: whoever is claimed takes it. Answers how many.
-create function queue.call(names text[], shift interval, ahead interval) returns integer
+-- moment of each), by turns between tenants. A call for a place is not the place: whoever is claimed takes it. At most 500 for
+-- each slot, because every round steps over what the same transaction has moved: answers the slots with more to call, and for how
+-- many there is room, so that it is called again.
+create function queue.call(names text[], shift interval, ahead interval) returns table (again text, rest integer)
     language plpgsql volatile as $$
 #variable_conflict use_variable
 declare
@@ -254,7 +256,7 @@ declare
     place_lane text;
     place_tenant uuid;
     lanes text[] := '{}';
-    called integer := 0;
+    more integer;
 begin
     for slot in
         select distinct n from unnest(names) n
@@ -272,8 +274,10 @@ begin
             select coalesce(bounds.at_once, 1000000) - count(*) into places from queue.permits p where p.slot = slot;
         else
             used := greatest(bounds.tokens_until, moment);
-            places := 1000;
+            places := 1000000;
         end if;
+        more := places - 500;
+        places := least(places, 500);
         while places > 0 loop
             if bounds.gap is not null then
                 token := used - (bounds.burst - 1) * bounds.gap;
@@ -309,7 +313,6 @@ begin
             end if;
             credits := credits - 1;
             places := places - 1;
-            called := called + 1;
             if bounds.gap is null then
                 update queue.jobs j set state = 'ready' where j.ctid = place;
                 lanes := lanes || place_lane;
@@ -326,8 +329,12 @@ begin
         end loop;
         update queue.slots s set turn = whose, credit = credits, tokens_until = coalesce(used, s.tokens_until)
         where s.name = slot;
+        if more > 0 and places = 0 then
+            again := slot;
+            rest := more;
+            return next;
+        end if;
     end loop;
     perform pg_notify('relaydesk_jobs', '~' || lane) from (select distinct unnest(lanes) as lane) told;
-    return called;
 end
 $$;

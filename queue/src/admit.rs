@@ -7,7 +7,7 @@ use crate::claim::Envelope;
 use crate::limit::{Limits, Need};
 use crate::metrics;
 use sqlx::postgres::types::PgInterval;
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,10 @@ use uuid::Uuid;
 const AHEAD: Duration = Duration::from_secs(2);
 /// Slots that are called for in one statement.
 const CALLED: usize = 200;
+/// How often a slot with much to call is called in a row: short of what the engine waits for one piece of work.
+const ROUNDS: usize = 4;
+/// How many jobs `queue.call` calls for a slot at most.
+const EACH: i32 = 500;
 
 fn interval(milliseconds: i64) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: milliseconds.saturating_mul(1000) }
@@ -89,26 +93,54 @@ pub(crate) async fn admit(
     Ok(claimed)
 }
 
-/// Places may have become free: calls those that wait for them.
+/// Places may have become free: calls those that wait for them. Answers whether there are more to call.
 pub(crate) async fn call(
     connection: &mut PgConnection,
     slots: &[&str],
     shift_ms: i64,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
+    let mut more = false;
     for some in slots.chunks(CALLED) {
-        sqlx::query("select queue.call($1, $2, $3)")
-            .bind(some)
-            .bind(interval(shift_ms))
-            .bind(ahead())
-            .execute(&mut *connection)
-            .await?;
+        let mut left = call_once(connection, some, shift_ms).await?;
+        for _ in 1..ROUNDS {
+            if left.is_empty() {
+                break;
+            }
+            // Who was called has no permit yet, so the room that was told first is what counts.
+            let names: Vec<&str> = left.keys().map(String::as_str).collect();
+            let again = call_once(connection, &names, shift_ms).await?;
+            left = again
+                .into_iter()
+                .filter_map(|(slot, rest)| {
+                    let rest = rest.min(left.get(&slot)? - EACH);
+                    (rest > 0).then_some((slot, rest))
+                })
+                .collect();
+        }
+        more |= !left.is_empty();
     }
-    Ok(())
+    Ok(more)
+}
+
+/// Slots with more to call, and how many have room.
+async fn call_once(
+    connection: &mut PgConnection,
+    slots: &[&str],
+    shift_ms: i64,
+) -> Result<BTreeMap<String, i32>, sqlx::Error> {
+    let left: Vec<(String, i32)> = sqlx::query_as("select again, rest from queue.call($1, $2, $3)")
+        .bind(slots)
+        .bind(interval(shift_ms))
+        .bind(ahead())
+        .fetch_all(connection)
+        .await?;
+    Ok(left.into_iter().collect())
 }
 
 /// The leader's round: tokens that have become due, and whoever should have been called and was not, because a process ended
-/// between the end of a job and the call. What is full is left out: 10,000 full slots take a tenth of a second.
-pub(crate) async fn call_all(connection: &mut PgConnection, shift_ms: i64) -> Result<(), sqlx::Error> {
+/// between the end of a job and the call. What is full is left out: 10,000 full slots take a tenth of a second. Answers whether
+/// there are more to call.
+pub(crate) async fn call_all(connection: &mut PgConnection, shift_ms: i64) -> Result<bool, sqlx::Error> {
     let slots: Vec<String> = sqlx::query_scalar(
         "with recursive line as ( \
            (select waits_for from queue.jobs where state = 'limited' order by waits_for limit 1) \
@@ -142,17 +174,29 @@ pub(crate) async fn reconcile(connection: &mut PgConnection) -> Result<u64, sqlx
     Ok(left.len() as u64)
 }
 
-/// Slots that nobody holds, waits for or paces by any more: keys come and go.
+/// Slots that nobody holds, waits for or paces by any more: keys come and go. First the locks, then a statement that sees what was
+/// committed before it had them: a job that began to wait meanwhile would not be called without its slot.
 pub(crate) async fn forget_idle(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "delete from queue.slots where name = any(array( \
-           select s.name from queue.slots s \
-           where coalesce(s.tokens_until, '-infinity') < clock_timestamp() - interval '1 hour' \
-             and not exists (select from queue.permits p where p.slot = s.name) \
-             and not exists (select from queue.jobs j where j.waits_for = s.name and j.state = 'limited') \
-           limit 10000 for update skip locked))",
+    let mut tx = connection.begin().await?;
+    let idle: Vec<String> = sqlx::query_scalar(
+        "select s.name from queue.slots s \
+         where coalesce(s.tokens_until, '-infinity') < clock_timestamp() - interval '1 hour' \
+           and not exists (select from queue.permits p where p.slot = s.name) \
+           and not exists (select from queue.jobs j where j.waits_for = s.name and j.state = 'limited') \
+         limit 10000 for update skip locked",
     )
-    .execute(connection)
+    .fetch_all(&mut *tx)
     .await?;
-    Ok(())
+    if !idle.is_empty() {
+        sqlx::query(
+            "delete from queue.slots s where s.name = any($1) \
+               and coalesce(s.tokens_until, '-infinity') < clock_timestamp() - interval '1 hour' \
+               and not exists (select from queue.permits p where p.slot = s.name) \
+               and not exists (select from queue.jobs j where j.waits_for = s.name and j.state = 'limited')",
+        )
+        .bind(&idle)
+        .execute(&mut *tx)
+        .await?;
+    }
+    tx.commit().await
 }

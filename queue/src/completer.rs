@@ -242,7 +242,7 @@ pub(crate) async fn call(
     connection: &mut PgConnection,
     batch: &[Completion],
     shift_ms: i64,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let slots: BTreeSet<&str> =
         batch.iter().flat_map(|completion| completion.slots.iter().map(String::as_str)).collect();
     admit::call(connection, &slots.into_iter().collect::<Vec<_>>(), shift_ms).await

@@ -226,8 +226,10 @@ impl Engine {
     pub async fn shutdown(mut self, grace: Duration) {
         let started = Instant::now();
         self.stop_claiming.cancel();
-        let claimers = futures::future::join_all(self.claimers.drain(..));
-        let _ = tokio::time::timeout(Duration::from_secs(3), claimers).await;
+        let claimers = futures::future::join_all(self.claimers.iter_mut());
+        if tokio::time::timeout(Duration::from_secs(3), claimers).await.is_err() {
+            self.claimers.iter().for_each(JoinHandle::abort);
+        }
         let unstarted: Vec<Envelope> = self.hand_overs.iter().flat_map(HandOver::close).collect();
         if !unstarted.is_empty() {
             let _ = tokio::time::timeout(Duration::from_secs(3), give_back(&self.plumbing, &unstarted)).await;
@@ -261,7 +263,8 @@ impl Engine {
             }
         }
         if let Some((broker, relaxed)) = self.broker {
-            broker.close().await;
+            // Somebody may be connecting and hold what is to be closed.
+            let _ = tokio::time::timeout(Duration::from_secs(2), broker.close()).await;
             relaxed.close().await;
         }
         self.heart_plumbing.close().await;

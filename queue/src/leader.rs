@@ -224,8 +224,8 @@ async fn rescue(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Res
 
 async fn call(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
     let started = Instant::now();
-    admit::call_all(connection, shift(&config)).await?;
-    Ok(CALL.max(started.elapsed() * 5))
+    let more = admit::call_all(connection, shift(&config)).await?;
+    Ok(if more { Duration::ZERO } else { CALL.max(started.elapsed() * 5) })
 }
 
 async fn gauges(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {

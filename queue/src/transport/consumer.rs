@@ -18,7 +18,7 @@ use lapin::types::FieldTable;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-use tracing::warn;
+use tracing::{debug, warn};
 use uuid::Uuid;
 
 pub(crate) struct Consumer {
@@ -58,8 +58,7 @@ impl Consumer {
             };
             let ended = match opened {
                 Ok((channel, deliveries)) => {
-                    failures = 0;
-                    self.consume(&channel, deliveries, &permits, &mut suspicion).await
+                    self.consume(&channel, deliveries, &permits, &mut suspicion, &mut failures).await
                 }
                 Err(error) => Err(End::Lost(error)),
             };
@@ -68,7 +67,11 @@ impl Consumer {
                 Err(End::Stopped) => return,
                 Err(End::Lost(error)) => {
                     failures += 1;
-                    tracing::debug!(%error, lane = self.claimer.lane, "no deliveries; trying again");
+                    if failures == 1 {
+                        warn!(%error, lane = self.claimer.lane, "no deliveries; trying again");
+                    } else {
+                        debug!(%error, failures, lane = self.claimer.lane, "no deliveries; trying again");
+                    }
                     if !rest(failures, &self.claimer.stop).await {
                         return;
                     }
@@ -101,6 +104,7 @@ impl Consumer {
         mut deliveries: lapin::Consumer,
         permits: &Arc<Semaphore>,
         suspicion: &mut Option<Suspicion>,
+        failures: &mut u32,
     ) -> Result<std::convert::Infallible, End> {
         let claimer = &self.claimer;
         let mut backlog = false;
@@ -113,6 +117,7 @@ impl Consumer {
                 }
                 delivery = deliveries.next() => delivery.ok_or(BrokerError::Cancelled)??,
             };
+            *failures = 0;
             let mut held = claimer.take_permits(permits, backlog).await.ok_or(End::Stopped)?;
             let room = held.num_permits();
             let mut batch = vec![first];
@@ -122,16 +127,17 @@ impl Consumer {
                 batch.push(delivery.ok_or(BrokerError::Cancelled)??);
             }
             backlog = batch.len() == room;
-            let last = batch.last().map(|delivery| delivery.delivery_tag).unwrap_or_default();
             let received = self.ours(&batch).await?;
-            let ids: Vec<Uuid> = received.iter().map(|message| message.id).collect();
-            let envelopes = self.claim(ids, suspicion).await?;
             let count = |outcome, n: usize| {
                 metrics::AMQP_DELIVERED.with_label_values(&[claimer.lane.as_str(), outcome]).inc_by(n as u64);
             };
+            count("foreign", batch.len() - received.len());
+            // What was put away has its answer; a second one would cost the channel.
+            let Some(last) = received.last().map(|message| message.tag) else { continue };
+            let ids: Vec<Uuid> = received.iter().map(|message| message.id).collect();
+            let envelopes = self.claim(ids, suspicion).await?;
             count("claimed", envelopes.len());
             count("stale", received.len().saturating_sub(envelopes.len()));
-            count("foreign", batch.len() - received.len());
             if !claimer.begin(envelopes, &mut held).await {
                 return Err(End::Stopped);
             }

@@ -7,6 +7,7 @@ use crate::plumbing::jittered;
 use futures::StreamExt;
 use lapin::uri::AMQPUri;
 use lapin::{Channel, Connection, ConnectionProperties, Event};
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, Notify};
@@ -97,7 +98,6 @@ impl Broker {
     }
 }
 
-#[derive(Debug)]
 pub(crate) struct Link {
     url: String,
     /// Shown by the broker's tools.
@@ -107,6 +107,16 @@ pub(crate) struct Link {
     slot: Mutex<Slot>,
     /// The connection that `slot` holds, for those who only look.
     seen: std::sync::Mutex<Option<Arc<Connection>>>,
+}
+
+/// Without the address: it has the password.
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("name", &self.name)
+            .field("purpose", &self.purpose)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
