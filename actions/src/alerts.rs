@@ -120,11 +120,19 @@ pub async fn ingest(
         items.extend(groups.map(|(key, signals)| Item { index, payload, key, signals }));
     }
     let mut done = vec![Vec::new(); payloads.len()];
-    if items.is_empty() || are_apart(&items) && apply(tx, actor, source, &items, &mut done).await? {
-        return Ok(done);
+    let mut rest = items.as_slice();
+    if apart(rest) < rest.len() {
+        // Some come later: all groups are locked now, in the order in which everybody locks them.
+        claim(tx, source, rest).await?;
     }
-    for item in items.chunks(1) {
-        apply(tx, actor, source, item, &mut done).await?;
+    while !rest.is_empty() {
+        let (together, later) = rest.split_at(apart(rest).max(1));
+        if !apply(tx, actor, source, together, &mut done).await? {
+            for item in together.chunks(1) {
+                apply(tx, actor, source, item, &mut done).await?;
+            }
+        }
+        rest = later;
     }
     Ok(done)
 }
@@ -138,13 +146,26 @@ struct Item<'a> {
     signals: Vec<&'a Signal>,
 }
 
-/// Whether no two concern the same group or the same alert.
-fn are_apart(items: &[Item<'_>]) -> bool {
+/// How many of the first are about groups and alerts of their own, each.
+fn apart(items: &[Item<'_>]) -> usize {
     let (mut keys, mut fingerprints) = (HashSet::new(), HashSet::new());
-    items.iter().all(|item| {
+    let mut count = 0;
+    for item in items {
         let own: HashSet<&str> = item.signals.iter().map(|signal| signal.fingerprint.as_str()).collect();
-        keys.insert(&item.key) && own.into_iter().all(|fingerprint| fingerprints.insert(fingerprint))
-    })
+        if !keys.insert(&item.key) || !own.is_disjoint(&fingerprints) {
+            break;
+        }
+        fingerprints.extend(own);
+        count += 1;
+    }
+    count
+}
+
+/// The groups, locked in the order of their keys, so that transactions with the same groups lock them in the same order.
+async fn claim(tx: &mut Tx, source: &AlertSource, items: &[Item<'_>]) -> Result<HashMap<String, Group>> {
+    let keys: BTreeSet<&String> = items.iter().map(|item| &item.key).collect();
+    let keys: Vec<String> = keys.into_iter().cloned().collect();
+    Ok(store::alerts::claim_groups(tx, source.id, &keys).await?)
 }
 
 /// Answers false, having changed nothing, when several are given and one has an alert that fires in another's group.
@@ -155,10 +176,7 @@ async fn apply(
     items: &[Item<'_>],
     done: &mut [Vec<Ingested>],
 ) -> Result<bool> {
-    // In the order of the keys, so that transactions with the same groups lock them in the same order.
-    let keys: BTreeSet<&String> = items.iter().map(|item| &item.key).collect();
-    let keys: Vec<String> = keys.into_iter().cloned().collect();
-    let groups = store::alerts::claim_groups(tx, source.id, &keys).await?;
+    let groups = claim(tx, source, items).await?;
     let own = |item: &Item<'_>| groups.get(&item.key).copied().ok_or(crate::Error::NotFound);
     let ids: Vec<Uuid> = groups.values().map(|group| group.id).collect();
     let fingerprints: Vec<String> =

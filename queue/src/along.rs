@@ -24,7 +24,8 @@ pub struct Along<J> {
 impl Running {
     /// Up to `most` waiting jobs of this kind, lane and organization that have not been tried yet, in the order in which they
     /// would be claimed. None when this job itself was tried before, works for no organization, or is limited. They stay waiting jobs
-    /// unless [`Running::complete_along`] ends them in the same transaction.
+    /// unless [`Running::complete_along`] ends them in the same transaction. Those whose message is on its way to a consumer, and
+    /// those whose unique key a claim would let go, do not go along.
     pub async fn take_along<J: Job>(
         &self,
         connection: &mut PgConnection,
@@ -40,13 +41,15 @@ impl Running {
              where lane = $1 and state = 'ready' and worker is null and kind = $2 \
                and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end = $3 \
                and attempt = 0 and crashes = 0 and not cancel_requested \
+               and rank >= $4 and published_at is null and (unique_key is null or unique_while & 2 <> 0) \
                and limit_key is null and waits_for is null and paid is null \
                and not exists (select from queue.lanes where name = $1 and paused) \
-             order by rank limit $4 for update skip locked",
+             order by rank limit $5 for update skip locked",
         )
         .bind(&self.lane)
         .bind(&self.kind)
         .bind(organization)
+        .bind(self.rank)
         .bind(most as i64)
         .fetch_all(connection)
         .await?;

@@ -51,6 +51,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             due_at: envelope.due_at,
             trace_parent: Some(context.to_string()),
             worker: envelope.worker,
+            rank: envelope.rank,
             cancelled: sign.token.clone(),
             keep_history: kind.keep_history,
             slots: envelope.slots.clone(),

@@ -23,6 +23,8 @@ pub struct Running {
     pub due_at: DateTime<Utc>,
     pub trace_parent: Option<String>,
     pub(crate) worker: Uuid,
+    /// Its place in the line.
+    pub(crate) rank: DateTime<Utc>,
     pub(crate) cancelled: CancellationToken,
     pub(crate) keep_history: bool,
     pub(crate) slots: Arc<[String]>,

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time comes from the database's clock, so that all processes agree. A test can shift it.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +110,7 @@ impl Db {
         // In a task of its own: axum cancels a handler when its client hangs up, and a connection must not go back to the
         // pool with a transaction begun and nobody to end it.
         let task = tokio::spawn(async move {
+            let started = Instant::now();
             loop {
                 let mut connection = pool.acquire().await?;
                 let Ok(begun) = tokio::time::timeout(PATIENCE, scope.begin(&mut connection)).await else {
@@ -122,11 +123,10 @@ impl Db {
                         return Ok(Tx { inner, scope, now: clock.adjust(now) });
                     }
                     // The server has gone since it was last used; when it is away, `acquire` says so.
-                    Err(error @ (sqlx::Error::Io(_) | sqlx::Error::Protocol(_))) => {
+                    Err(error) if is_lost(&error) && started.elapsed() < PATIENCE => {
                         tracing::debug!(%error, "a connection that had died was let go");
                         connection.close_on_drop();
                     }
-                    Err(error) if is_shutdown(&error) => connection.close_on_drop(),
                     Err(error) => {
                         drop(Inner { connection: Some(connection), is_over: false });
                         return Err(error.into());
@@ -139,10 +139,11 @@ impl Db {
     }
 }
 
-/// The server ended the connection (class 57P: administrator, crash, cannot connect now).
-fn is_shutdown(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
-    code.is_some_and(|code| code.starts_with("57P"))
+/// The connection is no more: broken, or ended by the server (class 57P: administrator, crash, cannot connect now).
+fn is_lost(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    matches!(error, sqlx::Error::Io(_) | sqlx::Error::Protocol(_))
+        || code.is_some_and(|c| c.starts_with("57P"))
 }
 
 #[derive(Clone, Debug, Default)]
@@ -245,7 +246,7 @@ impl Drop for Inner {
                 }
             })),
             // Closing it rolls back too.
-            Err(_) => connection.close_on_drop(),
+            Err(_) => drop(connection.detach()),
         }
     }
 }

@@ -276,6 +276,21 @@ pub async fn lock(tx: &mut Tx, id: InboxId) -> Result<Status> {
     status.parse().map_err(Error::Corrupt)
 }
 
+/// Which of these rows of a channel are pending, oldest first, as many as have `most` bytes together.
+pub async fn waiting(tx: &mut Tx, channel: Uuid, ids: &[InboxId], most: i64) -> Result<Vec<InboxId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let waiting = sqlx::query_scalar!(
+        r#"select id from (select id, sum(octet_length(raw)) over (order by id) as so_far from inbox
+             where id = any($1) and channel_id = $2 and status = 'pending') as w where so_far <= $3 order by id"#,
+        &ids,
+        channel,
+        most,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(waiting.into_iter().map(Into::into).collect())
+}
+
 /// The row with its bytes, held as with [`lock`].
 pub async fn get_for_update(tx: &mut Tx, id: InboxId) -> Result<Inbox> {
     get_all_for_update(tx, &[id]).await?.pop().ok_or(Error::NotFound)

@@ -30,15 +30,21 @@ impl Run<Shared> for IngestAlert {
 }
 
 async fn work(args: &IngestAlert, job: &Running, shared: &Shared, organization: OrganizationId) -> JobResult {
-    match attempt(args, job, shared, organization, GROUPS).await? {
+    let mut came_along = false;
+    let first = attempt(args, job, shared, organization, GROUPS, &mut came_along).await;
+    let is_bad = match &first {
+        Ok(attempt) => matches!(attempt, Attempt::Bad(_)),
+        Err(JobError::Retry(error)) => !is_passing(error),
+        Err(_) => false,
+    };
+    // One of those that came along may be the cause; each shows by itself.
+    let last = match first {
+        _ if is_bad && came_along => attempt(args, job, shared, organization, 0, &mut false).await?,
+        first => first?,
+    };
+    match last {
         Attempt::Over(outcome) => Ok(outcome),
         Attempt::Bad(reason) => set_aside(args.inbox, job, shared, organization, &reason).await,
-        // One of those that came along may be the cause; each shows by itself.
-        Attempt::BadTogether => match attempt(args, job, shared, organization, 0).await? {
-            Attempt::Over(outcome) => Ok(outcome),
-            Attempt::Bad(reason) => set_aside(args.inbox, job, shared, organization, &reason).await,
-            Attempt::BadTogether => Err(anyhow::anyhow!("nothing came along, and yet it failed").into()),
-        },
     }
 }
 
@@ -46,8 +52,10 @@ enum Attempt {
     Over(Outcome),
     /// For good, and why. What the attempt wrote is undone.
     Bad(String),
-    BadTogether,
 }
+
+/// What comes along is read while a transaction is open: not more than this of it.
+const BYTES: i64 = 1 << 20;
 
 /// A payload that is worked on.
 struct Work {
@@ -75,6 +83,7 @@ async fn attempt(
     shared: &Shared,
     organization: OrganizationId,
     most: usize,
+    came_along: &mut bool,
 ) -> Result<Attempt, JobError> {
     let mut tx = shared.db.begin(organization).await?;
     let inbox = match pending(&mut tx, args.inbox).await? {
@@ -92,6 +101,7 @@ async fn attempt(
     let left = notification.groups(source.grouping).len().saturating_sub(args.done);
     let mut works = vec![Work { inbox, notification, skip: args.done, trace: None }];
     let along = take_along(&mut tx, job, &source, most.saturating_sub(left), &mut works).await?;
+    *came_along = !along.is_empty();
 
     let payloads: Vec<Payload<'_>> = works.iter().map(Work::payload).collect();
     let actor = Actor::system(organization, "ingest_alert");
@@ -100,7 +110,7 @@ async fn attempt(
         Err(error) => {
             let reason = reason(error)?;
             tx.rollback().await?;
-            return Ok(if along.is_empty() { Attempt::Bad(reason) } else { Attempt::BadTogether });
+            return Ok(Attempt::Bad(reason));
         }
     };
     if left > GROUPS {
@@ -130,16 +140,18 @@ async fn take_along(
     works: &mut Vec<Work>,
 ) -> Result<Vec<Along<IngestAlert>>, JobError> {
     let mut jobs: Vec<Along<IngestAlert>> = job.take_along(tx, room).await?;
-    jobs.retain(|job| job.args.done == 0);
+    let own = works.first().map(|work| work.inbox.entry.id);
+    jobs.retain(|job| job.args.done == 0 && Some(job.args.inbox) != own);
     if jobs.is_empty() {
         return Ok(jobs);
     }
     let ids: Vec<InboxId> = jobs.iter().map(|job| job.args.inbox).collect();
+    let ids = store::inbox::waiting(tx, source.id.0, &ids, BYTES).await?;
     let rows = store::inbox::get_all_for_update(tx, &ids).await?;
     let mut rows: HashMap<InboxId, Inbox> = rows.into_iter().map(|inbox| (inbox.entry.id, inbox)).collect();
     jobs.retain(|job| {
         let Some(inbox) = rows.remove(&job.args.inbox) else { return false };
-        if inbox.entry.status != Status::Pending || source.id != inbox.entry.channel_id.into() {
+        if inbox.entry.status != Status::Pending {
             return false;
         }
         let Ok(notification) = parse(source, &inbox) else { return false };
