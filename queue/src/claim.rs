@@ -228,6 +228,19 @@ pub(crate) async fn heads(
     .fetch_all(connection)
     .await
 }
+
+/// What is free of a lane that is limited over all processes; `None` when it is not.
+pub(crate) async fn free(connection: &mut PgConnection, lane: &str) -> Result<Option<usize>, sqlx::Error> {
+    let free: Option<i64> = sqlx::query_scalar(
+        "select coalesce(set_at_once, at_once) - (select count(*) from queue.permits where slot = 'lane:' || $1) \
+         from queue.lanes where name = $1 and coalesce(set_at_once, at_once) is not null",
+    )
+    .bind(lane)
+    .fetch_optional(connection)
+    .await?;
+    Ok(free.map(|free| free.max(0) as usize))
+}
+
 /// Gives back jobs that were claimed and not started: the claim does not count as an attempt.
 pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> Result<(), sqlx::Error> {
     sqlx::query(

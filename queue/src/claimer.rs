@@ -52,6 +52,8 @@ impl Claimer {
         // again, or are important, are announced as older. Otherwise a claim would step over the dead index entries of all jobs that finished
         // while some long transaction keeps vacuum from removing them.
         let mut floor = no_floor();
+        // Of a lane that is limited over all processes only what is free is shared between tenants.
+        let mut limited = true;
         loop {
             if !backlog {
                 tokio::select! {
@@ -65,9 +67,19 @@ impl Claimer {
             let Some(mut held) = self.take_permits(&permits, backlog).await else {
                 return;
             };
-            let room = held.num_permits();
+            let mut room = held.num_permits();
             if self.wake.take_older() {
                 floor = no_floor();
+            }
+            if limited && let Ok(free) = self.free().await {
+                limited = free.is_some();
+                room = room.min(free.unwrap_or(room));
+                if room == 0 {
+                    // Whoever frees a place wakes us.
+                    backlog = false;
+                    floor = no_floor();
+                    continue;
+                }
             }
             let by_turns = turns.several();
             let wanted = if by_turns { Wanted::ByTurns(turns.share(room)) } else { Wanted::InOrder(room) };
@@ -75,6 +87,7 @@ impl Claimer {
                 Ok((claimed, envelopes)) => {
                     patience.reset();
                     backlog = claimed == room;
+                    limited |= envelopes.iter().any(|envelope| envelope.lane_limited);
                     turns.served(envelopes.iter().map(|e| e.organization.unwrap_or(NOBODY)));
                     if !backlog && by_turns {
                         // Somebody had less than its share; what is left for others comes with the next claim.
@@ -200,6 +213,14 @@ impl Claimer {
             Ok(heads) => turns.found(&heads, Instant::now(), asked.elapsed()),
             Err(error) => tracing::debug!(%error, lane = self.lane, "it is unknown whose jobs wait"),
         }
+    }
+
+    /// What is free of the lane over all processes, if that is limited.
+    async fn free(&self) -> Result<Option<usize>, sqlx::Error> {
+        let lane = self.lane.clone();
+        self.plumbing
+            .run(move |connection| Box::pin(async move { claim::free(connection, &lane).await }))
+            .await
     }
 
     /// How many were claimed, and those of them that may run now.

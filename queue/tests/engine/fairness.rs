@@ -114,6 +114,31 @@ async fn one_place_goes_round_many_tenants() {
 }
 
 #[tokio::test]
+async fn tenants_take_turns_at_the_limit_of_a_lane() {
+    let bench = Bench::new().await;
+    let (noisy, quiet) = (Uuid::from_u128(1), Uuid::from_u128(2));
+    add_many(&bench, noisy, 1000).await;
+    add_many(&bench, quiet, 5).await;
+    let mut config = places(20);
+    config.lanes[0] = config.lanes[0].clone().at_once(2);
+    let (engine, _) = bench.start_other(config);
+    eventually("the quiet tenant's jobs", || async {
+        let sql = "select count(*) from queue.history where organization_id = '00000000-0000-0000-0000-000000000002'";
+        (bench.count(sql).await == 5).then_some(())
+    })
+    .await;
+    let first = bench
+        .count(
+            "select count(*) from queue.history n where n.organization_id = '00000000-0000-0000-0000-000000000001' \
+             and started_at < (select max(started_at) from queue.history where organization_id = '00000000-0000-0000-0000-000000000002')",
+        )
+        .await;
+    // On RabbitMQ in the order of the messages.
+    assert!(first <= 100 || Bench::is_on_rabbitmq(), "{first} of the other's 1,000 went first");
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn what_waits_long_goes_before_what_is_important_and_new() {
     let bench = Bench::new().await;
     let mut connection = bench.pool().acquire().await.unwrap();
