@@ -71,7 +71,7 @@ impl Running {
     pub async fn complete_along<J>(
         &self,
         connection: &mut PgConnection,
-        jobs: &[&Along<J>],
+        jobs: &[Along<J>],
     ) -> Result<(), CompleteError> {
         if jobs.is_empty() {
             return Ok(());

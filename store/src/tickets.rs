@@ -147,8 +147,9 @@ pub async fn get_all(tx: &mut Tx, ids: &[TicketId]) -> Result<Vec<Ticket>> {
 /// answered in the order of the tickets.
 ///
 /// The counters' rows stay locked until the transaction ends, which keeps numbers without gaps: so this comes as late
-/// as possible, after all reading and checking; the statement itself works out the words for the search before. Who waits stands in line at an advisory lock: at a row's lock each commit wakes all of
-/// them, for one to go on, and thirty that wait take both cores with that.
+/// as possible, after all reading and checking; the statement itself works out the words for the search before. Who
+/// waits stands in line at an advisory lock: at a row's lock each commit wakes all of them, for one to go on, and thirty
+/// that wait take both cores with that.
 pub async fn insert(tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<String>> {
     fn column<T>(tickets: &[Ticket], value: impl Fn(&Ticket) -> T) -> Vec<T> {
         tickets.iter().map(value).collect()

@@ -41,7 +41,7 @@ impl Run<PgPool> for Gather {
         if self.bad || along.iter().any(|along| along.args.bad) {
             return Err(anyhow::anyhow!("a bad one is among them").into());
         }
-        job.complete_along(&mut tx, &along.iter().collect::<Vec<_>>()).await?;
+        job.complete_along(&mut tx, &along).await?;
         job.complete_in(&mut tx).await?;
         tx.commit().await?;
         Ok(Outcome::Done)

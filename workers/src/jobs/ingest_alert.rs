@@ -122,7 +122,7 @@ async fn attempt(
         let finishes: Vec<Finish> = jobs.zip(&done).map(|(args, done)| finish(args, done)).collect();
         store::inbox::finish_all(&mut tx, &finishes).await?;
     }
-    job.complete_along(&mut tx, &along.iter().collect::<Vec<_>>()).await?;
+    job.complete_along(&mut tx, &along).await?;
     job.complete_in(&mut tx).await?;
     tx.commit().await?;
     for one in done.iter().flatten() {

@@ -54,7 +54,7 @@ async fn react(
         }
     }
     reactions::rules::apply(&mut tx, &events, trace_of).await?;
-    job.complete_along(&mut tx, &along.iter().collect::<Vec<_>>()).await?;
+    job.complete_along(&mut tx, &along).await?;
     job.complete_in(&mut tx).await?;
     tx.commit().await?;
     Ok(Outcome::Done)
