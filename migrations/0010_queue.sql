@@ -26,9 +26,9 @@ create table queue.jobs (
     max_attempts     smallint    not null,
     crashes          smallint    not null default 0,                        -- claims that ended with a lost worker
     cancel_requested boolean     not null default false,
-    -- The key is let go when the job leaves the states it is unique in.
     unique_key       text,
-    unique_while     smallint    not null default 0,                        -- bit 1: waiting, bit 2: running
+    unique_while     smallint    not null default 0,                        -- bit 1: waiting, bit 2: running, bit 4: dead
+    unique_held      boolean,    -- it has the key now; null when it is unique in no state, so that its updates stay HOT
     lane             text        not null,
     kind             text        not null,
     limit_key        text,       -- what limits per key count by; null when the kind had no limits when it was enqueued
@@ -54,8 +54,19 @@ create index jobs_ready on queue.jobs (lane, (case when organization_id is null 
 create index jobs_scheduled on queue.jobs (due_at) where state = 'scheduled';
 create index jobs_dead on queue.jobs (kind, due_at) where state = 'dead';
 create index jobs_cancel on queue.jobs (id) where cancel_requested;
-create unique index jobs_unique_key on queue.jobs (kind, organization_id, unique_key) nulls not distinct
-    where unique_key is not null;
+create unique index jobs_unique_key on queue.jobs (kind, unique_key, organization_id) nulls not distinct where unique_held;
+
+-- Keys that are unique for a time, whatever becomes of the job. A row is locked by whoever enqueues with its key, until the end of
+-- that transaction; the pruner takes away what is over.
+create table queue.unique_windows (
+    kind             text        not null,
+    organization_id  uuid,
+    unique_key       text        not null,
+    job_id           uuid        not null,
+    ends_at          timestamptz not null,
+    constraint unique_windows_key unique nulls not distinct (kind, unique_key, organization_id)
+) with (fillfactor = 80);
+create index unique_windows_ends_at on queue.unique_windows (ends_at);
 
 -- Finished jobs: append-only, one partition a day, dropped whole by the pruner.
 create table queue.history (
@@ -160,7 +171,7 @@ create index schedules_next on queue.schedules (next_at);
 do $$
 declare t text;
 begin
-    foreach t in array array['jobs', 'history', 'attempts', 'schedules', 'tenants'] loop
+    foreach t in array array['jobs', 'unique_windows', 'history', 'attempts', 'schedules', 'tenants'] loop
         execute format('alter table queue.%I enable row level security', t);
         execute format('alter table queue.%I force row level security', t);
         execute format('create policy tenant on queue.%I using ((select current_organization()) is null '
@@ -170,8 +181,28 @@ end
 $$;
 
 grant select, insert, update, delete on
-    queue.jobs, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.tenants, queue.schedules
+    queue.jobs, queue.unique_windows, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.tenants, queue.schedules
     to relaydesk_app;
+
+-- Jobs that wait again take the keys they had let go, unless another job has them by now: then they wait without. Nobody is
+-- waited for who is only about to take one.
+create function queue.hold_again(ids uuid[]) returns void
+    language plpgsql volatile set lock_timeout = '20ms' as $$
+declare
+    again uuid;
+begin
+    for again in
+        select j.id from queue.jobs j
+        where j.id = any(ids) and not j.unique_held and j.unique_while & 1 <> 0 and j.worker is null and j.state <> 'dead' order by j.id
+    loop
+        begin
+            update queue.jobs j set unique_held = true where j.id = again;
+        exception when unique_violation or lock_not_available then
+            null;
+        end;
+    end loop;
+end
+$$;
 
 -- The application role owns nothing, so it makes and drops the days' partitions through these two.
 create function queue.make_partitions(days integer) returns integer

@@ -189,8 +189,8 @@ begin
     for update of j
     on conflict (slot, job_id) do update set run = excluded.run;
     -- As the claim does it for jobs without limits: the key of a job that is unique while it waits.
-    update queue.jobs j set unique_key = null
-    where j.id = any(started) and j.unique_key is not null and j.unique_while & 2 = 0;
+    update queue.jobs j set unique_held = false
+    where j.id = any(started) and j.unique_held and j.unique_while & 2 = 0;
     update queue.slots x set tokens_until = u.used
     from unnest(slot_names, used, gaps) as u(name, used, gap)
     where x.name = u.name and u.gap is not null and x.tokens_until is distinct from u.used and u.used > moment;
@@ -201,6 +201,9 @@ begin
     update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null
     from unnest(back_job, back_run) as u(id, run)
     where j.id = u.id and j.run = u.run and j.worker is not null;
+    if exists (select from queue.jobs j where j.id = any(job_ids) and not j.unique_held and j.worker is null) then
+        perform queue.hold_again(job_ids); -- the claim had let go of them
+    end if;
     -- Those behind them in the same line, before each of them is claimed in vain.
     for bulk in
         select distinct on (j.kind, j.limit_key, tenant) j.kind, j.limit_key, u.slot, l.limit_name,

@@ -14,7 +14,7 @@ impl From<AdminError> for Error {
     fn from(error: AdminError) -> Self {
         match error {
             AdminError::NotFound => Error::NotFound,
-            AdminError::WrongState { .. } => Error::Conflict(error.to_string()),
+            AdminError::WrongState { .. } | AdminError::KeyTaken { .. } => Error::Conflict(error.to_string()),
             AdminError::Database(error) => Error::Store(error.into()),
         }
     }

@@ -29,6 +29,8 @@ pub enum AdminError {
     /// The job is there, but not in a state in which this can be done.
     #[error("the job is {state}; {hint}")]
     WrongState { state: JobState, hint: &'static str },
+    #[error("job {by} has its unique key by now; retry it when that one is over, or discard it")]
+    KeyTaken { by: JobId },
     #[error(transparent)]
     Database(#[from] sqlx::Error),
 }
@@ -276,53 +278,95 @@ async fn refuse(
     Ok(AdminError::WrongState { state: job.job.state, hint })
 }
 
-/// A dead letter runs again, with all its attempts before it; a scheduled job runs now.
+/// Whether another job has the unique key of row `j` by now.
+macro_rules! key_holder {
+    () => {
+        "(select o.id from queue.jobs o where o.kind = j.kind and o.unique_key = j.unique_key and o.unique_held and o.id <> j.id \
+            and o.organization_id is not distinct from j.organization_id)"
+    };
+}
+
+/// A dead letter runs again, with all its attempts before it; a scheduled job runs now. A dead letter whose unique key another job has
+/// by now stays one.
 pub async fn retry(
     connection: &mut PgConnection,
     id: JobId,
     organization: Option<Uuid>,
 ) -> Result<(), AdminError> {
-    let lane: Option<String> = sqlx::query_scalar(
-        concat!("update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ", rank!("clock_timestamp()", "j"), ", run = run + 1, \
+    let retried: Option<(String, bool)> = sqlx::query_as(concat!(
+        "update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ",
+        rank!("clock_timestamp()", "j"),
+        ", run = run + 1, \
                 attempt = case when state = 'dead' then 0 else attempt end, \
                 crashes = case when state = 'dead' then 0 else crashes end, cancel_requested = false \
-         where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) returning lane"),
-    )
+         where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) \
+           and (state <> 'dead' or ",
+        key_holder!(),
+        " is null) \
+         returning lane, unique_key is not null and not unique_held"
+    ))
     .bind(id.0)
     .bind(organization)
     .fetch_optional(&mut *connection)
     .await?;
-    match lane {
-        Some(lane) => Ok(notify(connection, &format!("~{lane}")).await?),
-        None => {
-            Err(refuse(connection, id, organization, "only a dead or a scheduled job can be retried").await?)
-        }
+    let Some((lane, let_go)) = retried else {
+        let holder: Option<Option<Uuid>> = sqlx::query_scalar(concat!(
+            "select ",
+            key_holder!(),
+            " from queue.jobs j where id = $1 and state = 'dead' and ($2::uuid is null or organization_id = $2)"
+        ))
+        .bind(id.0)
+        .bind(organization)
+        .fetch_optional(&mut *connection)
+        .await?;
+        return Err(match holder.flatten() {
+            Some(by) => AdminError::KeyTaken { by: JobId(by) },
+            None => {
+                refuse(connection, id, organization, "only a dead or a scheduled job can be retried").await?
+            }
+        });
+    };
+    if let_go {
+        hold_again(connection, &[id.0]).await?;
     }
+    Ok(notify(connection, &format!("~{lane}")).await?)
 }
 
-/// Retries up to `limit` dead letters of a kind, oldest first; answers how many.
+/// They wait again: so they take the unique keys that they had let go.
+async fn hold_again(connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    sqlx::query("select queue.hold_again($1)").bind(ids).execute(connection).await?;
+    Ok(())
+}
+
+/// Retries up to `limit` dead letters of a kind, oldest first, except those whose unique key another job has by now; answers how many.
 pub async fn retry_all(
     connection: &mut PgConnection,
     kind: &str,
     organization: Option<Uuid>,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
-    let lanes: Vec<String> = sqlx::query_scalar(concat!(
+    let retried: Vec<(Uuid, String, bool)> = sqlx::query_as(concat!(
         "update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ",
         rank!("clock_timestamp()", "j"),
         ", run = run + 1, attempt = 0, crashes = 0, \
                 cancel_requested = false \
-         where id = any(array(select id from queue.jobs where state = 'dead' and kind = $1 \
-                                and ($2::uuid is null or organization_id = $2) \
-                              order by due_at limit $3 for update skip locked)) returning lane"
+         where id = any(array(select id from queue.jobs j where state = 'dead' and kind = $1 \
+                                and ($2::uuid is null or organization_id = $2) and ",
+        key_holder!(),
+        " is null order by due_at limit $3 for update skip locked)) \
+         returning id, lane, unique_key is not null and not unique_held"
     ))
     .bind(kind)
     .bind(organization)
     .bind(limit)
     .fetch_all(&mut *connection)
     .await?;
-    let count = lanes.len() as u64;
-    for lane in std::collections::BTreeSet::from_iter(lanes) {
+    let let_go: Vec<Uuid> = retried.iter().filter(|job| job.2).map(|job| job.0).collect();
+    if !let_go.is_empty() {
+        hold_again(connection, &let_go).await?;
+    }
+    let count = retried.len() as u64;
+    for lane in std::collections::BTreeSet::from_iter(retried.into_iter().map(|job| job.1)) {
         notify(connection, &format!("~{lane}")).await?;
     }
     Ok(count)

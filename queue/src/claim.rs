@@ -107,7 +107,7 @@ macro_rules! claiming {
              update queue.jobs j \
              set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), \
                  published_at = null, \
-                 unique_key = case when unique_while & 2 = 0 and limit_key is null then null else unique_key end \
+                 unique_held = case when unique_held and unique_while & 2 = 0 and limit_key is null then false else unique_held end \
              where j.ctid = any(array(select ctid from picked)) and j.worker is null \
              returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
                        j.trace_parent, j.args::text, j.rank, ",
@@ -247,9 +247,10 @@ pub(crate) async fn give_back(connection: &mut PgConnection, jobs: &[Claim]) -> 
         "with back as ( \
            update queue.jobs j set worker = null, run = j.run + 1, attempt = j.attempt - 1, claimed_at = null \
            from unnest($1::uuid[], $2::int8[]) as u(id, run) \
-           where j.id = u.id and j.run = u.run and j.worker is not null returning j.id, j.lane), \
-         freed as (delete from queue.permits p using back where p.job_id = back.id) \
-         select pg_notify($3, '~' || lane) from (select distinct lane from back) lanes",
+           where j.id = u.id and j.run = u.run and j.worker is not null returning j.id, j.lane, not j.unique_held as let_go), \
+         freed as (delete from queue.permits p using back where p.job_id = back.id), \
+         held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0) \
+         select pg_notify($3, '~' || lane) from (select distinct lane from back) lanes, (select count(*) from held) h",
     )
     .bind(jobs.iter().map(|job| job.0).collect::<Vec<_>>())
     .bind(jobs.iter().map(|job| job.1).collect::<Vec<_>>())

@@ -334,17 +334,18 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
                rank = case when u.outcome = 'interrupted' then j.rank else ",
                rank!("clock_timestamp() + make_interval(secs => u.delay)", "j"), " end, \
                last_error = coalesce(u.error, j.last_error), waits_for = null, paid = null, \
-               unique_key = case when u.state = 'dead' then null else j.unique_key end \
+               unique_held = case when u.state = 'dead' and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from given u where j.id = u.id and j.run = u.run and j.worker is not null \
-           returning j.id, j.lane, j.state), \
+           returning j.id, j.lane, j.state, not j.unique_held and u.state <> 'dead' as let_go), \
          noted as ( \
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
            select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
                   coalesce(u.error, '') \
            from given u join back on back.id = u.id where u.outcome is not null), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
+         held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
          told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-         select id from back, (select count(*) from told) t"),
+         select id from back, (select count(*) from told) t, (select count(*) from held) h"),
     )
     .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
     .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())

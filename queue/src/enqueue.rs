@@ -1,5 +1,6 @@
 //! Enqueue in the caller's transaction: the job exists if and only if the change does.
 
+use crate::unique::{Unique, Windows};
 use crate::{Job, metrics, trace};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -71,25 +72,6 @@ pub enum EnqueueError {
     Database(#[from] sqlx::Error),
 }
 
-/// While which states of an earlier job with the same kind, organization and key a new one is not enqueued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unique {
-    /// While it waits or runs.
-    WhileUnfinished,
-    /// While it waits: a job that is already running does not stop the next.
-    WhileWaiting,
-}
-
-impl Unique {
-    /// Bit 1: while waiting, bit 2: while running.
-    fn mask(self) -> i16 {
-        match self {
-            Unique::WhileWaiting => 1,
-            Unique::WhileUnfinished => 3,
-        }
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct NewJob {
     pub kind: &'static str,
@@ -104,6 +86,8 @@ pub struct NewJob {
     pub run_at: Option<DateTime<Utc>>,
     pub delay: Option<Duration>,
     pub unique: Option<(String, Unique)>,
+    /// With a unique key: not again for this long after the last one was enqueued.
+    pub window: Option<Duration>,
     pub max_attempts: i16,
     /// What the kind's limits per key count by; `None` for a kind without limits.
     pub limit_key: Option<String>,
@@ -125,6 +109,7 @@ impl NewJob {
             run_at: None,
             delay: None,
             unique: None,
+            window: None,
             max_attempts: J::MAX_ATTEMPTS,
             limit_key: if J::LIMITS.is_empty() { None } else { Some(args.limit_key().unwrap_or_default()) },
             trace_parent: None,
@@ -156,11 +141,6 @@ impl NewJob {
         self
     }
 
-    pub fn unique(mut self, key: impl Into<String>, states: Unique) -> Self {
-        self.unique = Some((key.into(), states));
-        self
-    }
-
     /// Another key for the kind's limits per key than [`Job::limit_key`] says.
     pub fn limit_key(mut self, key: impl Into<String>) -> Self {
         self.limit_key = Some(key.into());
@@ -181,7 +161,10 @@ pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<V
     let trace_parent = trace::current().map(|context| context.to_string());
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.unwrap_or_else(JobId::new).0).collect();
     // Keys in one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
-    let mut order: Vec<usize> = (0..jobs.len()).collect();
+    let windows = Windows::look(connection, jobs).await?;
+    let mut order: Vec<usize> = (0..jobs.len())
+        .filter(|i| !windows.shut.contains_key(i) && !windows.follows.contains_key(i))
+        .collect();
     if jobs.iter().any(|job| job.unique.is_some()) {
         order.sort_by_key(|i| jobs[*i].unique.as_ref().map(|(key, _)| (jobs[*i].kind, key.as_str())));
     }
@@ -189,15 +172,19 @@ pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<V
     for chunk in order.chunks(BATCH) {
         insert(connection, jobs, &ids, chunk, trace_parent.as_deref(), &mut kept).await?;
     }
-    let mut answer = Vec::with_capacity(jobs.len());
+    let mut answer: Vec<JobId> = Vec::with_capacity(jobs.len());
     let mut counts: HashMap<(&str, &str), u64> = HashMap::new();
     for (i, job) in jobs.iter().enumerate() {
-        answer.push(match kept.get(&ids[i]) {
-            Some(id) => JobId(*id),
-            None => left_out(connection, jobs, &ids, i, trace_parent.as_deref()).await?,
+        answer.push(match (kept.get(&ids[i]), windows.shut.get(&i), windows.follows.get(&i)) {
+            (Some(id), ..) => JobId(*id),
+            (None, Some(there), _) => *there,
+            (None, None, Some(first)) => answer[*first],
+            (None, None, None) => left_out(connection, jobs, &ids, i, trace_parent.as_deref()).await?,
         });
         *counts.entry((job.lane, job.kind)).or_default() += 1;
     }
+    let entered = (0..jobs.len()).map(|i| (i, ids[i])).filter(|(i, id)| answer[*i].0 == *id);
+    Windows::begin(connection, jobs, entered).await?;
     for ((lane, kind), count) in counts {
         metrics::ENQUEUED.with_label_values(&[lane, kind]).inc_by(count);
     }
@@ -216,7 +203,7 @@ async fn left_out(
     let key = job.unique.as_ref().map(|(key, _)| key.as_str()).unwrap_or_default();
     for _ in 0..20 {
         let there: Option<Uuid> = sqlx::query_scalar(
-            "select id from queue.jobs where kind = $1 and unique_key = $2 \
+            "select id from queue.jobs where kind = $1 and unique_key = $2 and unique_held \
              and organization_id is not distinct from coalesce($3, current_organization())",
         )
         .bind(job.kind)
@@ -248,14 +235,15 @@ async fn insert(
     let rows = || chunk.iter().map(|i| &jobs[*i]);
     let inserted = sqlx::query(
         concat!("with added as ( \
-           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
+           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, unique_held, \
                                    lane, kind, trace_parent, args, limit_key) \
            select u.id, coalesce(u.organization_id, current_organization()), \
                   case when due.at > now() then due.at else clock_timestamp() end, ",
                   // In the order in which the caller has them, though they may be written in that of their keys.
                   rank!("case when due.at > now() then due.at else statement_timestamp() + u.n * interval '1 microsecond' end", "u"), ", \
                   case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
-                  u.priority, u.max_attempts, u.unique_key, u.unique_while, u.lane, u.kind, u.trace_parent, u.args::json, \
+                  u.priority, u.max_attempts, u.unique_key, u.unique_while, \
+                  case when u.unique_while <> 0 then true end, u.lane, u.kind, u.trace_parent, u.args::json, \
                   case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end \
            from unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], \
                        $8::int2[], $9::text[], $10::text[], $11::text[], $12::text[], $14::int4[], $15::text[]) \

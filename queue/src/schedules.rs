@@ -394,10 +394,10 @@ async fn enqueue_ticks(
            update queue.schedules set next_at = $3, last_at = coalesce($5[cardinality($5)], last_at) \
            where key = $1 and organization_id is not distinct from $2 returning *), \
          added as ( \
-           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, \
+           insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, unique_held, \
                                    lane, kind, args, limit_key) \
            select u.id, m.organization_id, u.tick, ", rank!("u.tick", "m"), ", 'ready', m.priority, m.max_attempts, \
-                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, m.lane, m.kind, m.args, m.limit_key \
+                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, true, m.lane, m.kind, m.args, m.limit_key \
            from moved m, unnest($4::uuid[], $5::timestamptz[]) as u(id, tick) \
            on conflict do nothing returning lane) \
          select pg_notify($6, '~' || lane) from (select distinct lane from added) lanes"),

@@ -2,7 +2,7 @@
 
 use crate::admit;
 use crate::enqueue::CHANNEL;
-use crate::metrics;
+use crate::{metrics, unique};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection, Row};
@@ -72,16 +72,17 @@ pub(crate) async fn rescue(
            set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
                last_error = $3, waits_for = null, paid = null, \
                state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
-               unique_key = case when lost.poison then null else j.unique_key end \
+               unique_held = case when lost.poison and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from lost where j.id = lost.id \
-           returning j.id, j.kind, j.lane, j.state, j.organization_id), \
+           returning j.id, j.kind, j.lane, j.state, j.organization_id, not j.unique_held and j.state <> 'dead' as let_go), \
          noted as ( \
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
            select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
                   'lost', $3 from lost join back on back.id = lost.id), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
+         held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
          told as (select pg_notify($4, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-         select kind, state = 'dead', count(*) + 0 * (select count(*) from told) from back group by 1, 2",
+         select kind, state = 'dead', count(*) + 0 * ((select count(*) from told) + (select count(*) from held)) from back group by 1, 2",
     )
     .bind(&lost)
     .bind(crash_limit)
@@ -127,8 +128,9 @@ pub(crate) async fn adopt(connection: &mut PgConnection) -> Result<(), sqlx::Err
            update queue.jobs j set worker = null, run = j.run + 1, claimed_at = null, due_at = clock_timestamp() \
            where j.state = 'ready' and j.worker is not null and not exists (select from queue.workers w where w.id = j.worker) \
            returning j.id, j.lane), \
-         freed as (delete from queue.permits p using back where p.job_id = back.id) \
-         select pg_notify($1, '~' || lane) from (select distinct lane from back) lanes",
+         freed as (delete from queue.permits p using back where p.job_id = back.id), \
+         held as (select queue.hold_again(array_agg(id)) from back) \
+         select pg_notify($1, '~' || lane) from (select distinct lane from back) lanes, (select count(*) from held) h",
     )
     .bind(CHANNEL)
     .fetch_all(connection)
@@ -208,6 +210,7 @@ pub(crate) async fn prune(
     tx.commit().await?;
     adopt(connection).await?;
     admit::forget_idle(connection).await?;
+    unique::forget(connection).await?;
     let gone = sqlx::query("delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1")
         .bind(interval(dead))
         .execute(connection)

@@ -189,7 +189,7 @@ pub(crate) async fn claim(
          taken as ( \
            update queue.jobs j \
            set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), published_at = null, \
-               unique_key = case when unique_while & 2 = 0 and limit_key is null then null else unique_key end \
+               unique_held = case when unique_held and unique_while & 2 = 0 and limit_key is null then false else unique_held end \
            where j.ctid = any(array(select ctid from picked)) and j.worker is null \
            returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
                      j.trace_parent, j.args::text as args, j.rank, ",

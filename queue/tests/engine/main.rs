@@ -12,4 +12,5 @@ mod rabbitmq;
 mod rabbitmq_faults;
 mod schedules;
 mod scripted;
+mod unique;
 mod yard;
