@@ -58,8 +58,9 @@ def prepared(name, config, jobs=0):
     sql(f"create database {variant}")
     settings = settings_of(peer, config)
     if "sql" in peer:
-        source = glob.glob(os.path.expanduser("~/.cargo/registry/src/*/"))[0]
-        for file in sorted(glob.glob(source + peer["sql"])):
+        # Its tables come with its source only.
+        crates = os.path.join(os.environ.get("CARGO_HOME", os.path.expanduser("~/.cargo")), "registry/src/*")
+        for file in sorted(glob.glob(f"{crates}/{peer['sql']}")):
             subprocess.run([f"{PGBIN}/psql", "-Xqf", file, variant], env=ENV, capture_output=True, check=True)
     else:
         run(peer, ["setup"], settings, variant)
@@ -141,12 +142,11 @@ def quiet(patience=float(os.environ.get("PEERS_QUIET", "3"))):
 
 
 def settings_of(peer, config):
-    base = peer.get("base", {})
-    for what in ("drain", "latency", "idle"):
+    for what in ("drain", "latency", "idle", "bulk"):
         if config in peer.get(what, {}):
             found = peer[what][config]
             return found[1] if isinstance(found, tuple) else found
-    return dict(base, **(peer.get("bulk", (0, {}))[1].get(config, {})))
+    return peer.get("base", {})
 
 
 def run(peer, words, settings, db=None, timeout=300):
@@ -212,8 +212,7 @@ def enqueue(rep, name):
         figures, meta = measured(peer, ["enqueue", str(small(jobs, 400)), str(callers)], peer.get("base", {}), db)
         if figures: fig(peer=name, cfg=config, metric=f"enqueue_c{callers}", rep=rep, **rate(figures, meta))
     if "bulk" in peer:
-        jobs, settings = peer["bulk"]
-        for config, env in settings.items():
+        for config, (jobs, env) in peer["bulk"].items():
             db = ready(name, config)
             figures, meta = measured(peer, ["bulk", str(small(jobs, 3000)), "1000"], dict(peer.get("base", {}), **env), db)
             if figures: fig(peer=name, cfg=config, metric="bulk", rep=rep, **rate(figures, meta))
