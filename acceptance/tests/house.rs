@@ -142,6 +142,18 @@ fn sql_is_written_in_store_and_queue_only() {
     none("SQL outside of store and queue", wrong);
 }
 
+/// It could be published by itself.
+#[test]
+fn the_job_engine_has_no_word_of_tickets() {
+    let mut wrong = Vec::new();
+    for file in files("queue/src", ".rs").iter().chain(&files("queue/examples", ".rs")) {
+        let text = read(file).to_lowercase();
+        let words = ["ticket", "incident", "relaydesk "].iter().filter(|word| text.contains(**word));
+        wrong.extend(words.map(|word| format!("{}: {word}", file.display())));
+    }
+    none("words of the product in its job engine", wrong);
+}
+
 /// `store::Tx` is not begun by sqlx, which would take a further `begin` on it for the first one, and its commit for the last.
 #[test]
 fn transactions_do_not_begin_again() {

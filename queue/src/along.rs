@@ -31,8 +31,9 @@ impl Running {
         connection: &mut PgConnection,
         most: usize,
     ) -> Result<Vec<Along<J>>, sqlx::Error> {
-        let Some(organization) =
-            self.organization.filter(|_| self.attempt == 1 && self.slots.is_empty() && most > 0)
+        let Some(organization) = self
+            .organization
+            .filter(|_| self.attempt == 1 && self.slots.is_empty() && most > 0 && !self.has_no_row())
         else {
             return Ok(Vec::new());
         };

@@ -1,9 +1,7 @@
 //! How an engine is set up.
 
-use crate::Transport;
+use crate::{Clock, Transport};
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 /// A lane that this process works on.
@@ -102,8 +100,8 @@ pub struct EngineConfig {
     pub keep_dead: Duration,
     /// False: never leads (schedules, rescue, pruning are left to other processes).
     pub may_lead: bool,
-    /// Milliseconds by which due times are judged ahead of the database's clock: tests travel in time with it.
-    pub clock_shift: Arc<AtomicI64>,
+    /// By which due times are judged: tests travel in time with it.
+    pub clock: Clock,
 }
 
 impl Default for EngineConfig {
@@ -122,7 +120,7 @@ impl Default for EngineConfig {
             keep_history: Duration::from_secs(14 * 86_400),
             keep_dead: Duration::from_secs(60 * 86_400),
             may_lead: true,
-            clock_shift: Arc::default(),
+            clock: Clock::new(),
         }
     }
 }

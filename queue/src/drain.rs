@@ -1,5 +1,6 @@
 //! Runs what is pending, now and in this task: for tests of whole stories, and for administration without workers.
 
+use crate::Clock;
 use crate::admit;
 use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
@@ -11,7 +12,6 @@ use crate::runner::Runner;
 use crate::sweep;
 use sqlx::{Connection, PgConnection, PgPool};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -42,7 +42,7 @@ pub enum DrainError {
 pub struct Drain<S> {
     runner: Runner<S>,
     limits: Limits,
-    clock_shift: Arc<AtomicI64>,
+    clock: Clock,
     retries: bool,
     limit: u64,
 }
@@ -57,16 +57,16 @@ impl<S: Send + Sync + 'static> Drain<S> {
                 held: Arc::default(),
                 cancel_grace: EngineConfig::default().cancel_grace,
             },
-            clock_shift: Arc::default(),
+            clock: Clock::new(),
             retries: false,
             limit: 100_000,
         }
     }
 
-    /// Judges due times by this shift of the clock, in milliseconds.
+    /// Judges due times by this clock.
     #[must_use]
-    pub fn clock_shift(mut self, shift: Arc<AtomicI64>) -> Self {
-        self.clock_shift = shift;
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.clock = clock.into();
         self
     }
 
@@ -100,10 +100,8 @@ impl<S: Send + Sync + 'static> Drain<S> {
                     .execute(&mut *connection)
                     .await?;
             }
-            while sweep::promote(connection, self.clock_shift.load(Ordering::Relaxed)).await?
-                == Some(Duration::ZERO)
-            {}
-            admit::call_all(connection, self.clock_shift.load(Ordering::Relaxed)).await?;
+            while sweep::promote(connection, self.clock.shift_ms()).await? == Some(Duration::ZERO) {}
+            admit::call_all(connection, self.clock.shift_ms()).await?;
             let (claimed, batch) = self.claim(connection, worker).await?;
             if claimed == 0 {
                 return Ok(drained);
@@ -141,7 +139,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
         }
         tx.commit().await?;
         let claimed = batch.len();
-        let shift = self.clock_shift.load(Ordering::Relaxed);
+        let shift = self.clock.shift_ms();
         Ok((claimed, admit::admit(connection, &self.limits, batch, shift).await?))
     }
 }

@@ -100,7 +100,7 @@ impl Engine {
                 concurrency: lane.concurrency,
                 kinds: kinds.clone(),
                 limits: limits.clone(),
-                clock_shift: config.clock_shift.clone(),
+                clock_shift: config.clock.handle(),
                 plumbing: plumbing.clone(),
                 incarnation: incarnation.clone(),
                 held: held.clone(),
@@ -135,7 +135,7 @@ impl Engine {
             receiver,
             held: held.clone(),
             plumbing: plumbing.clone(),
-            clock_shift: config.clock_shift.clone(),
+            clock_shift: config.clock.handle(),
             stop: stop.clone(),
         };
         let poll = listener::poll(

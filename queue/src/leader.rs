@@ -201,7 +201,7 @@ impl Duty {
 }
 
 fn shift(config: &EngineConfig) -> i64 {
-    config.clock_shift.load(Ordering::Relaxed)
+    config.clock.shift_ms()
 }
 
 async fn promote(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {

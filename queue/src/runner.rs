@@ -77,17 +77,14 @@ impl<S: Send + Sync + 'static> Runner<S> {
             metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc_by(along);
         }
         span.in_scope(|| log(&end, started.elapsed()));
-        Some(Completion {
-            id: envelope.id,
-            run: envelope.run,
-            worker: envelope.worker,
-            attempt: envelope.attempt,
-            organization: envelope.organization,
-            claimed_at: envelope.claimed_at,
-            keep_history: kind.keep_history,
-            slots: envelope.slots.clone(),
-            end,
-        })
+        Some(completion(&kind, envelope, end))
+    }
+
+    /// What becomes of a run whose handler answers this. `None` as for [`Runner::run`].
+    pub fn answered(&self, envelope: &Envelope, answer: JobResult) -> Option<Completion> {
+        let kind = self.registry.get(&envelope.kind)?;
+        let end = last_word(self.judge(kind, envelope, answer), envelope, &envelope.sign, false);
+        Some(completion(kind, envelope, end))
     }
 
     async fn execute(
@@ -168,6 +165,20 @@ impl<S: Send + Sync + 'static> Runner<S> {
         }
         let delay = wait.unwrap_or_else(|| kind.backoff.delay(envelope.attempt, rand::random()));
         End::Retry { delay, failure, error }
+    }
+}
+
+fn completion<S>(kind: &Kind<S>, envelope: &Envelope, end: End) -> Completion {
+    Completion {
+        id: envelope.id,
+        run: envelope.run,
+        worker: envelope.worker,
+        attempt: envelope.attempt,
+        organization: envelope.organization,
+        claimed_at: envelope.claimed_at,
+        keep_history: kind.keep_history,
+        slots: envelope.slots.clone(),
+        end,
     }
 }
 

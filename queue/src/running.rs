@@ -113,6 +113,10 @@ impl Running {
         connection: &mut PgConnection,
         result: Option<String>,
     ) -> Result<(), CompleteError> {
+        if self.has_no_row() {
+            self.completed.store(true, Ordering::Release);
+            return Ok(());
+        }
         // A job of no organization may work in one organization's transaction; its row is not visible there.
         let hidden: Option<String> = match self.organization {
             Some(_) => None,
@@ -144,6 +148,11 @@ impl Running {
         Ok(())
     }
 
+    /// Run by a test, without a database behind it.
+    pub(crate) fn has_no_row(&self) -> bool {
+        self.worker.is_nil()
+    }
+
     /// Resolves when somebody asked for the job to be cancelled, or when its lease was lost: stop soon.
     pub fn cancelled(&self) -> WaitForCancellationFuture<'_> {
         self.cancelled.cancelled()
@@ -159,6 +168,9 @@ impl Running {
         connection: &mut PgConnection,
         progress: &serde_json::Value,
     ) -> Result<(), CompleteError> {
+        if self.has_no_row() {
+            return Ok(());
+        }
         let updated = sqlx::query(
             "update queue.jobs set progress = $3::json where id = $1 and run = $2 and worker is not null",
         )

@@ -2,6 +2,7 @@ use super::*;
 use actions::tickets::{Escalation, NewComment, comment, escalate, reopen, resolve, set_status};
 use domain::sla::{State, Trigger};
 use domain::ticket::Status;
+use queue::testing::Enqueued;
 use std::time::Duration;
 
 #[tokio::test]
@@ -14,9 +15,10 @@ async fn a_new_ticket_has_clocks_and_each_has_its_timer() {
     assert_eq!(first.due_at, Some(ticket.created_at + TimeDelta::minutes(10)));
     assert_eq!(first.warn_at, Some(ticket.created_at + TimeDelta::minutes(8)));
     assert_eq!(resolution.due_at, Some(ticket.created_at + TimeDelta::minutes(60)));
-    let timers = "select count(*) from queue.jobs where kind = 'check_sla' and state = 'scheduled'";
-    assert_eq!(count(&db, timers).await, 2);
     let mut tx = db.db.begin(acme.id).await.unwrap();
+    for clock in [&first, &resolution] {
+        Enqueued::kind("check_sla").due_at(clock.warn_at.unwrap()).times(1).assert_in(&mut tx).await;
+    }
     let shown = actions::sla::view(&mut tx, &[ticket.id]).await.unwrap().remove(&ticket.id).unwrap();
     let resolution = shown.resolution.unwrap();
     assert_eq!(

@@ -4,6 +4,8 @@ use actions::escalations::{Stepped, step};
 use actions::tickets::resolve;
 use domain::escalation::{Action, EscalationState, Step, StepOutcome};
 use domain::{ChainId, ChannelConfig, ChannelId, TeamId, UserId};
+use queue::testing::Enqueued;
+use serde_json::json;
 use store::escalations::Escalation;
 
 fn after(seconds: u32, action: Action) -> Step {
@@ -116,14 +118,15 @@ async fn a_step_without_a_wait_is_ready_and_needs_no_timer() {
         after(900, Action::RaisePriority),
     ];
     let (_, escalation) = breached(&db, &acme, steps).await;
-    let ready = "select count(*) from queue.jobs where kind = 'escalate' and state = 'ready'";
-    let scheduled = "select count(*) from queue.jobs where kind = 'escalate' and state = 'scheduled'";
-    let timers = async || (count(&db, ready).await, count(&db, scheduled).await);
-    assert_eq!(timers().await, (1, 0));
+    let timer = Enqueued::kind("escalate").organization(acme.id);
+    let mut owner = db.owner().await;
+    timer.clone().now().times(1).assert_in(&mut owner).await;
     next(&db.db, &acme, &escalation, 0).await;
-    assert_eq!(timers().await, (2, 0));
+    timer.clone().now().times(2).assert_in(&mut owner).await;
     next(&db.db, &acme, &escalation, 1).await;
-    assert_eq!(timers().await, (2, 1));
+    timer.clone().now().times(2).assert_in(&mut owner).await;
+    let waits = timer.args(json!({"step": 2})).times(1).assert_in(&mut owner).await;
+    assert!(waits[0].due_in > TimeDelta::minutes(10));
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use actions::tickets::{
 };
 use domain::ticket::{Level, LinkKind, Priority, Source, Status};
 use domain::{Actor, Permission, TeamId};
+use queue::testing::Enqueued;
 
 async fn team(db: &testkit::TestDb, actor: &Actor) -> TeamId {
     let team = TeamId::new();
@@ -77,11 +78,7 @@ async fn a_whole_life_is_in_the_history_and_every_event_has_its_job() {
     let kinds: Vec<String> =
         sqlx::query_scalar("select kind from events order by seq").fetch_all(&mut owner).await.unwrap();
     assert_eq!(kinds, actions.iter().map(|action| format!("incident.{action}")).collect::<Vec<_>>());
-    let jobs: i64 = sqlx::query_scalar("select count(*) from queue.jobs where kind = 'react'")
-        .fetch_one(&mut owner)
-        .await
-        .unwrap();
-    assert_eq!(jobs as usize, kinds.len());
+    Enqueued::kind("react").organization(acme.id).times(kinds.len()).assert_in(&mut owner).await;
 }
 
 #[tokio::test]

@@ -111,10 +111,10 @@ async fn a_shifted_clock_brings_later_jobs_forward() {
     let bench = Bench::new().await;
     let later = bench.enqueue(done().after(Duration::from_secs(3600))).await;
     let config = Bench::config();
-    let shift = config.clock_shift.clone();
+    let clock = config.clock.clone();
     let (engine, _) = bench.start_other(config);
     bench.reaches(later, JobState::Scheduled).await;
-    shift.store(3_600_000, std::sync::atomic::Ordering::Relaxed);
+    clock.advance(Duration::from_secs(3600));
     bench.reaches(later, JobState::Done).await;
     engine.shutdown(Duration::from_secs(5)).await;
 }

@@ -5,7 +5,7 @@ use crate::yard::{Alone, Call, End, Fetch, Yard};
 use queue::admin::{self, JobState, LimitChange};
 use queue::{Drain, LaneConfig, NewJob};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -137,7 +137,7 @@ async fn cancelling_frees_a_place_and_leaves_the_line() {
 async fn a_rate_lets_start_what_arithmetic_says() {
     let yard = Yard::new().await;
     let config = Bench::patient();
-    let clock = config.clock_shift.clone();
+    let clock = config.clock.clone();
     let engine = yard.start_with(config);
     let jobs: Vec<_> = (0..20).map(|_| NewJob::of(&Call { key: "a".into() })).collect();
     yard.enqueue_all(&jobs).await;
@@ -148,7 +148,7 @@ async fn a_rate_lets_start_what_arithmetic_says() {
     for (step, expected) in [(0, 3), (1000, 4), (2500, 6), (500, 7), (999, 7), (1, 8), (8000, 11), (1000, 12)]
     {
         elapsed += step;
-        clock.store(elapsed * 1000, Ordering::Relaxed);
+        clock.advance(Duration::from_secs(step));
         eventually(&format!("{expected} at {elapsed} s"), || async {
             (done().await >= expected).then_some(())
         })
@@ -165,7 +165,7 @@ async fn a_rate_lets_start_what_arithmetic_says() {
         assert_eq!(done().await, expected, "after {elapsed} s");
     }
     // After a rest it is full, and no fuller than the burst: so it was when the clock went 8,000 s ahead.
-    clock.store((elapsed + 1_000_000) * 1000, Ordering::Relaxed);
+    clock.advance(Duration::from_secs(1_000_000));
     let jobs: Vec<_> = (0..5).map(|_| NewJob::of(&Call { key: "a".into() })).collect();
     yard.enqueue_all(&jobs).await;
     eventually("a burst", || async { (done().await == 15).then_some(()) }).await;
@@ -360,7 +360,7 @@ async fn a_rate_is_a_token_bucket() {
                 (0..arrive).map(|_| NewJob::of(&Call { key: format!("round {round}") })).collect();
             yard.enqueue_all(&jobs).await;
             let clock = Arc::new(AtomicI64::new((round * 1_000_000 + now) * 1000));
-            let drain = Drain::new(Yard::registry(), yard.world.clone()).clock_shift(clock);
+            let drain = Drain::new(Yard::registry(), yard.world.clone()).clock(clock);
             let done = drain.run(yard.bench.pool()).await.unwrap().done;
             assert_eq!(done as i64, expected, "after (rest in s, arrivals) {story:?}");
         }

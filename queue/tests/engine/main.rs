@@ -12,5 +12,6 @@ mod rabbitmq;
 mod rabbitmq_faults;
 mod schedules;
 mod scripted;
+mod testing;
 mod unique;
 mod yard;

@@ -1,7 +1,6 @@
 use crate::scripted::{Bench, Scripted, Step, eventually};
+use queue::Engine;
 use queue::schedules::{self, Missed, Schedule};
-use queue::{Engine, EngineConfig};
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -70,9 +69,9 @@ async fn code_schedules_come_and_go_with_the_code() {
 async fn a_dynamic_schedule_belongs_to_its_organization() {
     let bench = Bench::new().await;
     let organization = Uuid::now_v7();
-    let config = EngineConfig::default();
-    let shift = config.clock_shift.clone();
-    let (engine, _) = bench.start_other(EngineConfig { clock_shift: shift.clone(), ..Bench::config() });
+    let config = Bench::config();
+    let clock = config.clock.clone();
+    let (engine, _) = bench.start_other(config);
     let mut tx = bench.pool().begin().await.unwrap();
     sqlx::query("select set_config('app.organization_id', $1, true)")
         .bind(organization.to_string())
@@ -87,7 +86,7 @@ async fn a_dynamic_schedule_belongs_to_its_organization() {
         .unwrap_err();
     assert!(bad.to_string().contains("five fields"), "{bad}");
     tx.commit().await.unwrap();
-    shift.store(7 * 86_400_000, Ordering::Relaxed);
+    clock.advance(Duration::from_secs(7 * 86_400));
     eventually("its job", || async {
         (bench.count("select count(*) from queue.history where organization_id is not null").await == 1)
             .then_some(())

@@ -104,8 +104,8 @@ impl World {
     /// Lets time pass, for whatever waits: all that is written down lies further in the past.
     pub async fn pass(&self, time: TimeDelta) {
         let mut owner = self.test.owner().await;
+        queue::testing::pass(&mut owner, time.to_std().unwrap()).await.unwrap();
         for (table, columns) in [
-            ("queue.jobs", vec!["due_at"]),
             ("channel_gates", vec!["not_before", "line_end", "paced_until", "failing_since"]),
             (
                 "deliveries",

@@ -77,8 +77,7 @@ impl House {
     }
 
     async fn work(&self) {
-        let drain =
-            Drain::new(registry(), self.shared.clone()).clock_shift(self.db.db.clock().shift_handle());
+        let drain = Drain::new(registry(), self.shared.clone()).clock(self.db.db.clock().shift_handle());
         drain.run(self.db.db.pool()).await.unwrap();
     }
 
