@@ -196,7 +196,7 @@ async fn queue(
             queued.push(Queued { delivery: id, job: None });
         }
     }
-    queue::enqueue(tx, &jobs).await?;
+    crate::enqueue(tx, &jobs).await?;
     Ok(queued)
 }
 
@@ -215,7 +215,7 @@ pub(crate) async fn enqueue(
     delivery: DeliveryId,
     channel: ChannelKind,
 ) -> Result<JobId> {
-    let ids = queue::enqueue(tx, &[job(organization, delivery, channel)]).await?;
+    let ids = crate::enqueue(tx, &[job(organization, delivery, channel)]).await?;
     let id = *ids.first().ok_or(Error::NotFound)?;
     store::deliveries::set_job(tx, delivery, id.0).await?;
     Ok(id)

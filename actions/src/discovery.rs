@@ -207,7 +207,7 @@ pub async fn start(tx: &mut Tx, actor: &Actor, id: DiscoverySourceId, mode: RunM
         result => result?,
     }
     let job = NewJob::of(&RunDiscovery { run }).organization(actor.organization);
-    let jobs = queue::enqueue(tx, &[job]).await?;
+    let jobs = crate::enqueue(tx, &[job]).await?;
     let job = *jobs.first().ok_or_else(|| Error::conflict("the run could not be enqueued"))?;
     store::discovery_runs::set_job(tx, run, job.0).await?;
     Ok(Started { run, job })

@@ -296,6 +296,6 @@ async fn set_timer(tx: &mut Tx, escalation: &Escalation) -> Result<()> {
         .organization(organization);
     // A step without a wait is ready with the commit of the one before: no timer has to come round first.
     let job = if at > tx.now() { job.run_at(at) } else { job };
-    queue::enqueue(tx, &[job]).await?;
+    crate::enqueue(tx, &[job]).await?;
     Ok(())
 }

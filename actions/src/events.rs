@@ -55,6 +55,6 @@ pub async fn record_all(tx: &mut Tx, actor: &Actor, facts: Vec<Fact>) -> Result<
         });
     }
     store::events::insert(tx, &events).await?;
-    queue::enqueue(tx, &jobs).await?;
+    crate::enqueue(tx, &jobs).await?;
     Ok(events.into_iter().map(|event| event.id).collect())
 }

@@ -121,7 +121,7 @@ pub async fn enqueue(tx: &mut Tx, source: &str, id: InboxId) -> Result<queue::Jo
     };
     let organization: Uuid = tx.organization().into();
     let job = job.organization(organization).unique(format!("inbox:{id}"), Unique::WhileUnfinished);
-    let jobs = queue::enqueue(tx, &[job]).await?;
+    let jobs = crate::enqueue(tx, &[job]).await?;
     jobs.first().copied().ok_or(Error::NotFound)
 }
 

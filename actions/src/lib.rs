@@ -14,6 +14,7 @@ pub mod credentials;
 pub mod deliveries;
 pub mod departments;
 pub mod discovery;
+mod enqueue;
 mod error;
 pub mod escalation_chains;
 pub mod escalations;
@@ -35,4 +36,5 @@ pub mod teams;
 pub mod tickets;
 pub mod users;
 
+pub use enqueue::enqueue;
 pub use error::{Error, FieldError, Result};

@@ -110,7 +110,7 @@ async fn enqueue(tx: &mut Tx, actor: &Actor, execution: ReportExecutionId) -> Re
     let job = NewJob::of(&RunReport { execution })
         .organization(actor.organization)
         .unique(format!("report:{execution}"), Unique::WhileUnfinished);
-    let ids = queue::enqueue(tx, &[job]).await?;
+    let ids = crate::enqueue(tx, &[job]).await?;
     let id = *ids.first().ok_or(Error::NotFound)?;
     store::report_executions::set_job(tx, execution, id.0).await?;
     Ok(id)

@@ -105,7 +105,7 @@ pub(crate) async fn request_recompute(tx: &mut Tx, actor: &Actor) -> Result<()> 
     let job = NewJob::of(&RecomputeSla { after: None })
         .organization(actor.organization)
         .unique("recompute_sla", Unique::WhileWaiting);
-    queue::enqueue(tx, &[job]).await?;
+    crate::enqueue(tx, &[job]).await?;
     Ok(())
 }
 
@@ -249,7 +249,7 @@ async fn note_end(tx: &mut Tx, ticket: &Ticket, before: &StoredClock, after: &St
 
 async fn set_timer(tx: &mut Tx, organization: OrganizationId, stored: &StoredClock) -> Result<()> {
     if let Some(job) = timer(organization, stored) {
-        queue::enqueue(tx, &[job]).await?;
+        crate::enqueue(tx, &[job]).await?;
     }
     Ok(())
 }

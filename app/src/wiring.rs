@@ -5,7 +5,7 @@ use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
-use queue::{BrokerConfig, EngineConfig, LaneConfig};
+use queue::{Bell, BrokerConfig, EngineConfig, LaneConfig};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
@@ -20,6 +20,13 @@ use workers::Shared;
 pub fn database(config: &Config) -> anyhow::Result<Db> {
     let options = config.require_database()?.expose_secret().parse()?;
     Ok(Db::new(options, config.database_connections))
+}
+
+/// The database with a bell that wakes workers after each commit, those of this process at once.
+pub fn ringing(db: Db) -> (Db, Bell) {
+    let bell = Bell::new(db.pool());
+    let ringing = bell.clone();
+    (db.ringing(move |rings| ringing.ring(rings)), bell)
 }
 
 /// Waits until the database can be asked; fails when it is the wrong role or an old schema.
@@ -121,7 +128,7 @@ pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
 }
 
 /// `name` is for people; an identity is made anew at each start.
-pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>) -> EngineConfig {
+pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>, bell: &Bell) -> EngineConfig {
     let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     EngineConfig {
         name: format!("{name}/{}", std::process::id()),
@@ -133,6 +140,7 @@ pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>) -> EngineC
             prefix: config.amqp_prefix.clone(),
             ..BrokerConfig::new(url.expose_secret())
         }),
+        bell: Some(bell.clone()),
         ..EngineConfig::default()
     }
 }

@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use embedded::{Broker, BrokerOptions, Cluster, Options, find_broker};
 use queue::{
-    BrokerConfig, Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry, Run, Running,
-    Transport,
+    Bell, BrokerConfig, Desk, Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry,
+    Run, Running, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -47,6 +47,9 @@ enum What {
         others: Others,
         #[arg(long, default_value_t = 1_000_000)]
         other_jobs: u64,
+        /// Finished jobs leave nothing behind, as with most other job runners
+        #[arg(long)]
+        without_history: bool,
     },
     /// Jobs per second: one a transaction (from 1 and 16 callers), and a thousand a call
     Enqueue {
@@ -81,10 +84,11 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Noop {
+struct Noop<const KEEP_HISTORY: bool = true> {
     n: u64,
 }
-impl Job for Noop {
+impl<const KEEP_HISTORY: bool> Job for Noop<KEEP_HISTORY> {
+    const KEEP_HISTORY: bool = KEEP_HISTORY;
     const KIND: &'static str = "noop";
     const LANE: &'static str = LANE;
 }
@@ -97,7 +101,7 @@ struct Seen {
     started: Option<Arc<Mutex<HashMap<Uuid, Instant>>>>,
 }
 
-impl Run<Seen> for Noop {
+impl<const KEEP_HISTORY: bool> Run<Seen> for Noop<KEEP_HISTORY> {
     async fn run(self, job: &Running, seen: &Seen) -> JobResult {
         if let Some(started) = &seen.started {
             started.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.insert(job.id.0, Instant::now());
@@ -112,8 +116,8 @@ impl Run<Seen> for Noop {
 pub async fn run(args: Args) -> Result<Value> {
     let server = Server::start(args.settings, args.transport).await?;
     let figures = match args.what {
-        What::Drain { jobs, concurrency, others, other_jobs } => {
-            drain(&server, jobs, concurrency, others, other_jobs).await
+        What::Drain { jobs, concurrency, others, other_jobs, without_history } => {
+            drain(&server, jobs, concurrency, others, other_jobs, !without_history).await
         }
         What::Enqueue { seconds } => enqueue(&server, Duration::from_secs(seconds)).await,
         What::Latency { rate, seconds } => latency(&server, rate, seconds).await,
@@ -152,7 +156,10 @@ impl Server {
         let cluster = tokio::task::spawn_blocking(move || Cluster::start(options)).await??;
         let pool = |url: String, size: u32| -> Result<PgPool> {
             let options: PgConnectOptions = url.parse()?;
-            Ok(PgPoolOptions::new().max_connections(size).connect_lazy_with(options))
+            Ok(PgPoolOptions::new()
+                .max_connections(size)
+                .test_before_acquire(false)
+                .connect_lazy_with(options))
         };
         let owner = pool(cluster.owner_url("relaydesk"), 2)?;
         store::MIGRATOR.run(&owner).await.context("the migrations")?;
@@ -187,7 +194,7 @@ async fn fill(pool: &PgPool, jobs: u64, later: Option<Duration>) -> Result<Durat
     while n < jobs {
         let batch: Vec<NewJob> = (n..(n + 1000).min(jobs))
             .map(|n| {
-                let job = NewJob::of(&Noop { n });
+                let job = NewJob::of(&Noop::<true> { n });
                 match later {
                     Some(delay) => job.after(delay).priority(9),
                     None => job,
@@ -208,6 +215,7 @@ async fn drain(
     concurrency: usize,
     others: Others,
     other_jobs: u64,
+    history: bool,
 ) -> Result<Value> {
     match others {
         Others::None => {}
@@ -218,7 +226,7 @@ async fn drain(
         }
         Others::Done => {
             fill(&server.pool, other_jobs, None).await?;
-            work(server, other_jobs, concurrency).await?;
+            work(server, other_jobs, concurrency, true).await?;
         }
     }
     let filled = fill(&server.pool, jobs, None).await?;
@@ -226,7 +234,7 @@ async fn drain(
         sqlx::raw_sql(settle).execute(&server.owner).await?;
     }
     let meter = Meter::start(&server.owner).await?;
-    let took = work(server, jobs, concurrency).await?;
+    let took = work(server, jobs, concurrency, history).await?;
     let cost = meter.read(&server.owner, jobs).await?;
     Ok(json!({
         "bench": "jobs drain",
@@ -234,6 +242,7 @@ async fn drain(
         "others": others.to_possible_value().map(|v| v.get_name().to_owned()),
         "transport": server.transport(),
         "concurrency": concurrency,
+        "history": history,
         "jobs_per_second": (jobs as f64 / took.as_secs_f64()).round(),
         "enqueued_per_second": (jobs as f64 / filled.as_secs_f64()).round(),
         "wal_bytes_per_job": cost.wal_bytes.round(),
@@ -244,11 +253,13 @@ async fn drain(
 }
 
 /// Until the last job is written as finished, from the start of the engine.
-async fn work(server: &Server, jobs: u64, concurrency: usize) -> Result<Duration> {
+async fn work(server: &Server, jobs: u64, concurrency: usize, history: bool) -> Result<Duration> {
     let seen = Seen { expected: jobs, ..Seen::default() };
     let config = server.config(concurrency);
     let started = Instant::now();
-    let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
+    let registry =
+        if history { Registry::new().job::<Noop<true>>() } else { Registry::new().job::<Noop<false>>() };
+    let engine = Engine::start(&server.pool, registry, seen.clone(), config);
     seen.all.notified().await;
     loop {
         let left: bool = sqlx::query_scalar("select exists (select from queue.jobs where state = 'ready')")
@@ -279,17 +290,24 @@ async fn enqueue(server: &Server, time: Duration) -> Result<Value> {
 }
 
 async fn enqueue_by(pool: &PgPool, callers: u64, batch: u64, time: Duration) -> Result<f64> {
+    let bell = Bell::new(pool);
+    let desk = Desk::new(pool, bell.clone());
     let started = Instant::now();
     let tasks: Vec<_> = (0..callers)
         .map(|_| {
-            let pool = pool.clone();
+            let (pool, bell, desk) = (pool.clone(), bell.clone(), desk.clone());
             tokio::spawn(async move {
                 let mut count = 0;
                 while started.elapsed() < time {
-                    let jobs: Vec<_> = (0..batch).map(|n| NewJob::of(&Noop { n })).collect();
-                    let mut tx = pool.begin().await?;
-                    queue::enqueue(&mut tx, &jobs).await?;
-                    tx.commit().await?;
+                    let jobs: Vec<_> = (0..batch).map(|n| NewJob::of(&Noop::<true> { n })).collect();
+                    if let [job] = &jobs[..] {
+                        desk.enqueue(job.clone()).await?;
+                    } else {
+                        let mut tx = pool.begin().await?;
+                        let added = queue::add(&mut tx, &jobs).await?;
+                        tx.commit().await?;
+                        bell.ring(&added.rings);
+                    }
                     count += batch;
                 }
                 anyhow::Ok(count)
@@ -306,19 +324,19 @@ async fn enqueue_by(pool: &PgPool, callers: u64, batch: u64, time: Duration) -> 
 async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
     let starts = Arc::new(Mutex::new(HashMap::new()));
     let seen = Seen { expected: rate * seconds, started: Some(starts.clone()), ..Seen::default() };
-    let config = server.config(16);
-    let engine = Engine::start(&server.pool, Registry::new().job::<Noop>(), seen.clone(), config);
+    let bell = Bell::new(&server.pool);
+    let desk = Desk::new(&server.pool, bell.clone());
+    let config = EngineConfig { bell: Some(bell.clone()), ..server.config(16) };
+    let engine = Engine::start(&server.pool, Registry::new().job::<Noop<true>>(), seen.clone(), config);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut ticks = tokio::time::interval(Duration::from_micros(1_000_000 / rate));
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Burst);
     let mut tasks = Vec::new();
     for n in 0..rate * seconds {
         ticks.tick().await;
-        let pool = server.pool.clone();
+        let desk = desk.clone();
         tasks.push(tokio::spawn(async move {
-            let mut tx = pool.begin().await?;
-            let id = queue::enqueue(&mut tx, &[NewJob::of(&Noop { n })]).await?[0];
-            tx.commit().await?;
+            let id = desk.enqueue(NewJob::of(&Noop::<true> { n })).await?;
             anyhow::Ok((id.0, Instant::now()))
         }));
     }
@@ -367,7 +385,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_costs_the_database_two_dead_tuples_and_little_log() {
         let server = Server::start(Vec::new(), Transport::Postgres).await.unwrap();
-        let figures = drain(&server, 10_000, 1000, Others::None, 0).await;
+        let figures = drain(&server, 10_000, 1000, Others::None, 0, true).await;
         server.stop().await;
         let figures = figures.unwrap();
         let figure = |name: &str| figures[name].as_f64().unwrap();

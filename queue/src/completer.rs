@@ -5,10 +5,10 @@ use crate::enqueue::{CHANNEL, rank};
 use crate::held::Held;
 use crate::metrics;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
-use crate::running::{FINISH, FINISH_LIMITED};
+use crate::running::{DONE, DONE_KEPT, FINISH, FINISH_LIMITED};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -19,6 +19,8 @@ use tracing::warn;
 use uuid::Uuid;
 
 const BATCH: usize = 1000;
+/// From so many runs on that ended alike, they have a statement of their own.
+const ALIKE: usize = 4;
 /// How long a look at what was completed inside handlers' transactions waits for company: nothing hangs on it but the news of
 /// a rollback.
 const GATHER: Duration = Duration::from_millis(20);
@@ -248,19 +250,34 @@ pub(crate) async fn call(
     admit::call(connection, &slots.into_iter().collect::<Vec<_>>(), shift_ms).await
 }
 
-/// One statement for everything that is over, one for everything that goes on. Each holds or falls by itself: written
+/// One statement for everything that is over and alike, one for what else is over, one for everything that goes on. Each holds or falls by itself: written
 /// twice after a lost answer, the second time finds the runs gone.
 pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -> Result<(), sqlx::Error> {
     let mut finish = Vec::new();
     let mut release = Vec::new();
+    let mut plain: BTreeMap<(i64, bool), Vec<&Completion>> = BTreeMap::new();
     for completion in batch {
         match &completion.end {
+            End::Done { result: None } if completion.slots.is_empty() => {
+                plain.entry((completion.run, completion.keep_history)).or_default().push(completion);
+            }
             End::Done { result } => finish.push((completion, "done", result.as_deref(), None)),
             End::Cancelled { why } => finish.push((completion, "cancelled", None, Some(why.as_str()))),
             _ => release.push(Release::of(completion)),
         }
     }
     let mut missed = 0;
+    for ((run, keep_history), done) in plain {
+        if done.len() < ALIKE {
+            finish.extend(done.into_iter().map(|completion| (completion, "done", None, None)));
+            continue;
+        }
+        let mut ids: Vec<Uuid> = done.iter().map(|completion| completion.id).collect();
+        ids.sort_unstable();
+        let statement = if keep_history { DONE_KEPT } else { DONE };
+        let written = sqlx::query(statement).bind(&ids).bind(run).execute(&mut *connection).await?;
+        missed += ids.len().saturating_sub(written.rows_affected() as usize);
+    }
     if !finish.is_empty() {
         let limited = finish.iter().any(|f| !f.0.slots.is_empty());
         let statement = if limited { FINISH_LIMITED } else { FINISH };

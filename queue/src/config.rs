@@ -1,6 +1,6 @@
 //! How an engine is set up.
 
-use crate::{Clock, Transport};
+use crate::{Bell, Clock, Transport};
 use std::fmt;
 use std::time::Duration;
 
@@ -80,6 +80,8 @@ pub struct EngineConfig {
     pub lanes: Vec<LaneConfig>,
     /// For lanes on RabbitMQ.
     pub broker: Option<BrokerConfig>,
+    /// Wakes these workers at once when it rings in this process.
+    pub bell: Option<Bell>,
     /// A worker that was not heard of for so long has lost what it claimed.
     pub lease: Duration,
     /// How often a worker says that it lives; well below `lease`.
@@ -110,6 +112,7 @@ impl Default for EngineConfig {
             name: "worker".to_owned(),
             lanes: Vec::new(),
             broker: None,
+            bell: None,
             lease: Duration::from_secs(20),
             beat: Duration::from_secs(5),
             sweep: Duration::from_secs(5),

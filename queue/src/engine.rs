@@ -85,9 +85,13 @@ impl Engine {
         let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let heart_wake = Arc::new(Notify::new());
         let wakers = Arc::new(Wakers {
+            near: config.bell.as_ref().map(|bell| bell.by().to_owned()),
             lanes: names.iter().map(|name| (name.clone(), Arc::default())).collect(),
             heart: heart_wake.clone(),
         });
+        if let Some(bell) = &config.bell {
+            bell.hear(&wakers);
+        }
         let broker = config.broker.clone().map(|broker| {
             let broker = Arc::new(Broker::new(broker, &config.name, &heart_wake));
             (broker, Plumbing::relaxed(&options, 2))

@@ -1,5 +1,6 @@
 //! Wakes lanes: at once by notification, and by a poll of all lanes in one statement as the floor.
 
+use crate::bell::BY;
 use crate::claim;
 use crate::enqueue::CHANNEL;
 use crate::plumbing::{Patience, Plumbing, jittered};
@@ -53,12 +54,19 @@ impl Waker {
 }
 
 pub(crate) struct Wakers {
+    /// Who rings in this process, and has woken these lanes already when its notification comes.
+    pub near: Option<String>,
     pub lanes: HashMap<String, Arc<Waker>>,
     pub heart: Arc<Notify>,
 }
 
 impl Wakers {
-    fn told(&self, payload: &str) {
+    pub fn told(&self, payload: &str) {
+        let payload = match payload.split_once(BY) {
+            Some((_, by)) if self.near.as_deref() == Some(by) => return,
+            Some((payload, _)) => payload,
+            None => payload,
+        };
         if payload == CANCELLATIONS {
             self.heart.notify_one();
         } else if let Some(lane) = payload.strip_prefix('~').and_then(|lane| self.lanes.get(lane)) {

@@ -1,8 +1,9 @@
 //! The engine's own connections, apart from the handlers': a pool that handlers have emptied must not cost leases.
 
 use futures::future::BoxFuture;
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Postgres};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -36,6 +37,8 @@ impl Plumbing {
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(Duration::from_secs(5))
+            // Whoever gives one back asks whether it lives; should it die later, the work is tried again.
+            .test_before_acquire(false)
             .connect_lazy_with(options);
         Plumbing { pool }
     }
@@ -45,9 +48,29 @@ impl Plumbing {
     where
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
     {
-        let mut connection = self.pool.acquire().await?;
+        self.keep(&mut None, work).await
+    }
+
+    /// As [`Plumbing::run`], on the connection that was kept the last time: taking one from the pool and giving it back costs a
+    /// round trip. An error lets it go.
+    pub async fn keep<T, F>(
+        &self,
+        kept: &mut Option<PoolConnection<Postgres>>,
+        work: F,
+    ) -> Result<T, sqlx::Error>
+    where
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, sqlx::Error>>,
+    {
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => self.pool.acquire().await?,
+        };
         match tokio::time::timeout(LIMIT, work(&mut connection)).await {
-            Ok(answer) => answer,
+            Ok(Ok(answer)) => {
+                *kept = Some(connection);
+                Ok(answer)
+            }
+            Ok(error) => error,
             Err(_) => {
                 // Neither given back nor closed politely: both would wait for a peer that is gone.
                 drop(connection.detach());

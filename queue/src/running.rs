@@ -77,6 +77,22 @@ macro_rules! finish_one {
 /// `$3` outcomes, `$4` results, `$5` error texts, `$6` whether history is kept. Answers the ids that were finished.
 pub(crate) const FINISH: &str = concat!(finish!(), " select id from gone");
 
+/// Runs of one number that are done, without a result and without permits: `$1` ids, `$2` the run. Apart from [`FINISH`], because
+/// one walk over the index finds them all, which is half of the work. Answers with the count of changed rows.
+pub(crate) const DONE: &str = "delete from queue.jobs where id = any($1) and run = $2 and worker is not null";
+
+/// As [`DONE`], into the history.
+pub(crate) const DONE_KEPT: &str = "\
+    with gone as ( \
+      delete from queue.jobs where id = any($1) and run = $2 and worker is not null \
+      returning id, organization_id, due_at, claimed_at, worker, priority, attempt, max_attempts, lane, kind, trace_parent, \
+                progress, args) \
+    insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
+                               max_attempts, outcome, lane, kind, trace_parent, progress, args) \
+    select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
+           lane, kind, trace_parent, progress, case when pg_column_size(args) <= 2000 then args end \
+    from gone";
+
 /// The same for runs that hold permits. Apart, so that a job without limits does not even open that table.
 pub(crate) const FINISH_LIMITED: &str = concat!(
     finish!(),

@@ -6,7 +6,8 @@ use domain::OrganizationId;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool, Postgres, Row};
-use std::fmt::Write;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -37,11 +38,24 @@ impl Clock {
 /// For a connection, and for its first answer; then the database is away.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+type Ring = dyn Fn(&BTreeSet<String>) + Send + Sync;
+
+/// What is told, after a transaction has ended, the names that it left with [`Tx::ring`].
+#[derive(Clone)]
+struct Bell(Arc<Ring>);
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bell")
+    }
+}
+
 /// The database as the application role sees it.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
     clock: Clock,
+    bell: Option<Bell>,
 }
 
 impl Db {
@@ -78,7 +92,14 @@ impl Db {
     }
 
     pub fn from_pool(pool: PgPool) -> Self {
-        Db { pool, clock: Clock::default() }
+        Db { pool, clock: Clock::default(), bell: None }
+    }
+
+    /// Tells `bell` after each transaction the names that it left with [`Tx::ring`].
+    #[must_use]
+    pub fn ringing(mut self, bell: impl Fn(&BTreeSet<String>) + Send + Sync + 'static) -> Self {
+        self.bell = Some(Bell(Arc::new(bell)));
+        self
     }
 
     pub fn pool(&self) -> &PgPool {
@@ -106,7 +127,7 @@ impl Db {
     }
 
     async fn open(&self, scope: Scope) -> Result<Tx> {
-        let (pool, clock) = (self.pool.clone(), self.clock.clone());
+        let (pool, clock, bell) = (self.pool.clone(), self.clock.clone(), self.bell.clone());
         // In a task of its own: axum cancels a handler when its client hangs up, and a connection must not go back to the
         // pool with a transaction begun and nobody to end it.
         let task = tokio::spawn(async move {
@@ -120,7 +141,8 @@ impl Db {
                 match begun {
                     Ok(now) => {
                         let inner = Inner { connection: Some(connection), is_over: false };
-                        return Ok(Tx { inner, scope, now: clock.adjust(now) });
+                        let rings = Rings { bell, names: BTreeSet::new() };
+                        return Ok(Tx { inner, rings, scope, now: clock.adjust(now) });
                     }
                     // The server has gone since it was last used; when it is away, `acquire` says so.
                     Err(error) if is_lost(&error) && started.elapsed() < PATIENCE => {
@@ -182,11 +204,13 @@ impl Scope {
     }
 }
 
-/// A transaction with a tenant. Dereferences to the connection, so `queue::enqueue(&mut tx, …)` joins it.
+/// A transaction with a tenant. Dereferences to the connection, so `queue::add(&mut tx, …)` joins it.
 /// Dropped without `commit` it rolls back. It was not begun by sqlx: never call `begin` on it (`savepoint` is what is meant).
 #[derive(Debug)]
 pub struct Tx {
     inner: Inner,
+    /// After `inner`: what is dropped first ends the transaction.
+    rings: Rings,
     scope: Scope,
     now: DateTime<Utc>,
 }
@@ -195,6 +219,16 @@ impl Tx {
     /// The time at which this transaction began, by the database's clock.
     pub fn now(&self) -> DateTime<Utc> {
         self.now
+    }
+
+    /// Whether [`Tx::ring`] reaches anybody.
+    pub fn has_bell(&self) -> bool {
+        self.rings.bell.is_some()
+    }
+
+    /// Tells the bell of the database these names when the transaction has ended, however it ends: who is told of nothing finds nothing.
+    pub fn ring(&mut self, names: impl IntoIterator<Item = String>) {
+        self.rings.names.extend(names);
     }
 
     /// # Panics
@@ -225,6 +259,20 @@ impl Tx {
         self.execute("rollback").await?;
         self.inner.is_over = true;
         Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Rings {
+    bell: Option<Bell>,
+    names: BTreeSet<String>,
+}
+
+impl Drop for Rings {
+    fn drop(&mut self) {
+        if let Some(Bell(bell)) = self.bell.as_ref().filter(|_| !self.names.is_empty()) {
+            bell(&self.names);
+        }
     }
 }
 

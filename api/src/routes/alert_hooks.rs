@@ -83,7 +83,7 @@ async fn receive(
     }
     let id = keep(&mut tx, &payload).await?;
     let job = queue::NewJob::of(&IngestAlert::new(id)).organization(source.organization);
-    let jobs = queue::enqueue(&mut tx, &[job]).await.map_err(actions::Error::from)?;
+    let jobs = actions::enqueue(&mut tx, &[job]).await.map_err(actions::Error::from)?;
     tx.commit().await?;
     let job = jobs.first().map_or_else(Uuid::nil, |job| job.0);
     Ok((StatusCode::ACCEPTED, Json(AlertAccepted { inbox: id.0, job })))

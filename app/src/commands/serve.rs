@@ -96,7 +96,7 @@ pub async fn run(
     for name in super::config::unknown_names() {
         warn!(name, "set in the environment, but no setting of Relaydesk");
     }
-    let db = wiring::database(config)?;
+    let (db, bell) = wiring::ringing(wiring::database(config)?);
     let end = CancellationToken::new();
     let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
     let (http, smtp) = (parts.http.then_some(config.http_listen), config.smtp_listen.filter(|_| parts.mail));
@@ -110,7 +110,7 @@ pub async fn run(
             db.pool(),
             workers::registry(),
             shared.clone(),
-            wiring::engine_config(config, &parts.lanes),
+            wiring::engine_config(config, &parts.lanes, &bell),
         )
     });
     let mut servers = tokio::task::JoinSet::new();

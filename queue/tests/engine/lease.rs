@@ -1,9 +1,10 @@
 //! Lost workers, stale workers, stopped workers.
 
-use crate::scripted::{Bench, Step, eventually};
-use queue::EngineConfig;
+use crate::scripted::{Bench, Scripted, Step, eventually};
 use queue::admin::{self, JobState};
+use queue::{EngineConfig, NewJob};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 #[tokio::test]
 async fn a_job_of_a_lost_worker_runs_again_and_the_lost_one_is_refused() {
@@ -214,4 +215,29 @@ async fn a_claim_without_its_workers_row_is_given_back() {
     let engine = bench.start();
     bench.reaches(id, JobState::Done).await;
     engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
+async fn of_many_runs_that_end_together_only_those_that_were_lost_are_refused() {
+    let bench = Bench::new().await;
+    let jobs: Vec<NewJob> = (0..12).map(|_| NewJob::of(&Scripted { steps: vec![Step::Gate] })).collect();
+    let ids = queue::enqueue(&mut bench.pool().acquire().await.unwrap(), &jobs).await.unwrap();
+    let engine = bench.start_with(Bench::patient());
+    for id in &ids {
+        bench.reaches(*id, JobState::Running).await;
+    }
+    // As the rescuer does, but still held by somebody.
+    let lost: Vec<Uuid> = ids.iter().step_by(2).map(|id| id.0).collect();
+    sqlx::query("update queue.jobs set run = run + 1 where id = any($1)")
+        .bind(&lost)
+        .execute(bench.pool())
+        .await
+        .unwrap();
+    bench.shared.gate.add_permits(12);
+    for id in ids.iter().skip(1).step_by(2) {
+        bench.reaches(*id, JobState::Done).await;
+    }
+    engine.shutdown(Duration::from_secs(5)).await;
+    assert_eq!(bench.count("select count(*) from queue.history").await, 6);
+    assert_eq!(bench.count("select count(*) from queue.jobs where run = 2").await, 6);
 }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod along;
+mod bell;
 mod enqueue;
 mod fairness;
 mod lease;

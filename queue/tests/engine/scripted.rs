@@ -37,6 +37,8 @@ pub enum Step {
     Effect,
     /// As `Effect`, but says done and rolls back.
     RolledBackEffect,
+    /// Starts, waits until the test opens the gate, then is done.
+    Gate,
     /// Starts, waits until the test opens the gate, then as `Effect`.
     EffectAfterGate,
 }
@@ -122,6 +124,10 @@ async fn play(steps: &[Step], job: &Running, shared: &Shared) -> JobResult {
             Err(anyhow::anyhow!("stopped on request").into())
         }
         Step::Effect => effect(job, shared).await,
+        Step::Gate => {
+            shared.gate.acquire().await.unwrap().forget();
+            Ok(Outcome::Done)
+        }
         Step::EffectAfterGate => {
             shared.gate.acquire().await.unwrap().forget();
             let result = effect(job, shared).await;

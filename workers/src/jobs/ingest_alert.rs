@@ -116,7 +116,7 @@ async fn attempt(
     if left > GROUPS {
         let next =
             IngestAlert { inbox: args.inbox, done: args.done + GROUPS, so_far: Some(sum(args, &done[0])) };
-        queue::enqueue(&mut tx, &[queue::NewJob::of(&next).organization(organization)]).await?;
+        actions::enqueue(&mut tx, &[queue::NewJob::of(&next).organization(organization)]).await?;
     } else {
         let jobs = [args].into_iter().chain(along.iter().map(|along| &along.args));
         let finishes: Vec<Finish> = jobs.zip(&done).map(|(args, done)| finish(args, done)).collect();

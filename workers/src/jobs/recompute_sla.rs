@@ -13,7 +13,7 @@ impl Run<Shared> for RecomputeSla {
         job.complete_in(&mut tx).await?;
         if last.is_some() {
             let next = NewJob::of(&RecomputeSla { after: last }).organization(organization);
-            queue::enqueue(&mut tx, &[next]).await?;
+            actions::enqueue(&mut tx, &[next]).await?;
         }
         tx.commit().await?;
         Ok(Outcome::Done)

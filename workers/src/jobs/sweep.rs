@@ -126,7 +126,7 @@ async fn ask_again(
     let mut count = 0;
     for (organization, jobs) in by_organization {
         let mut tx = shared.db.begin(organization).await?;
-        queue::enqueue(&mut tx, &jobs).await?;
+        actions::enqueue(&mut tx, &jobs).await?;
         tx.commit().await?;
         count += jobs.len();
     }
