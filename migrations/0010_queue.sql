@@ -5,7 +5,8 @@ grant usage on schema queue to relaydesk_app;
 
 -- ready: waiting, or running when `worker` is set. A claim must not touch an indexed column (then it is a HOT update:
 -- no index is written), therefore "running" is not a state of its own. limited: waits for a limit (0011_queue_limits.sql).
-create type queue.state as enum ('scheduled', 'ready', 'limited', 'dead');
+-- suspended: waits for the end of a batch (0012_queue_batches.sql).
+create type queue.state as enum ('scheduled', 'ready', 'limited', 'suspended', 'dead');
 
 create table queue.jobs (
     id               uuid        not null constraint jobs_pkey primary key, -- UUIDv7: creation order
@@ -34,6 +35,8 @@ create table queue.jobs (
     limit_key        text,       -- what limits per key count by; null when the kind had no limits when it was enqueued
     waits_for        text,       -- the slot that it waits for, or was called for
     paid             text[],     -- rate limits whose tokens it was given in advance
+    part             bigint,     -- of a batch (0012_queue_batches.sql) that it is of
+    awaits           uuid,       -- the batch whose end it waits or has waited for
     trace_parent     text,
     last_error       text,
     progress         json,

@@ -186,6 +186,7 @@ pub async fn list(
             Some(JobState::Ready) => query.push(" and state = 'ready' and worker is null"),
             Some(JobState::Dead) => query.push(" and state = 'dead'"),
             Some(JobState::Limited) => query.push(" and state = 'limited'"),
+            Some(JobState::Suspended) => query.push(" and state = 'suspended'"),
             Some(JobState::Scheduled) => query.push(" and state = 'scheduled'"),
             _ => &mut query,
         };
@@ -382,7 +383,7 @@ pub enum Cancelled {
     Requested,
 }
 
-/// A waiting job is over at once; a running one is told to stop, wherever it runs.
+/// A waiting job is over at once; a running one is told to stop, wherever it runs. A suspended one takes the jobs that it waits for with it.
 pub async fn cancel(
     connection: &mut PgConnection,
     id: JobId,
@@ -393,7 +394,7 @@ pub async fn cancel(
         id,
         organization,
         "cancelled",
-        &["ready", "scheduled", "limited"],
+        &["ready", "scheduled", "limited", "suspended"],
         Some("cancelled by request"),
     )
     .await?;
@@ -438,21 +439,16 @@ async fn finish_waiting(
     why: Option<&str>,
 ) -> Result<bool, sqlx::Error> {
     let finished = sqlx::query(
-        "with gone as (delete from queue.jobs where id = $1 and worker is null and state::text = any($3) \
-                         and ($2::uuid is null or organization_id = $2) returning *) \
-         insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, \
-                                    lane, kind, trace_parent, error, progress, args) \
-         select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, $4, lane, kind, \
-                trace_parent, coalesce($5, last_error), progress, args from gone",
+        "select queue.put_away(array(select id from queue.jobs where id = $1 and ($2::uuid is null or organization_id = $2)), $3, $4, $5)",
     )
     .bind(id.0)
     .bind(organization)
     .bind(states)
     .bind(outcome)
     .bind(why)
-    .execute(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(finished.rows_affected() == 1)
+    Ok(finished.len() == 1)
 }
 
 async fn notify(connection: &mut PgConnection, payload: &str) -> Result<(), sqlx::Error> {

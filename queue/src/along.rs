@@ -23,7 +23,7 @@ pub struct Along<J> {
 
 impl Running {
     /// Up to `most` waiting jobs of this kind, lane and organization that have not been tried yet, in the order in which they
-    /// would be claimed. None when this job itself was tried before, works for no organization, or is limited. They stay waiting jobs
+    /// would be claimed. None when this job itself was tried before, works for no organization, or is limited or of a batch. They stay waiting jobs
     /// unless [`Running::complete_along`] ends them in the same transaction. Those whose message is on its way to a consumer, and
     /// those whose unique key a claim would let go, do not go along.
     pub async fn take_along<J: Job>(
@@ -31,10 +31,9 @@ impl Running {
         connection: &mut PgConnection,
         most: usize,
     ) -> Result<Vec<Along<J>>, sqlx::Error> {
-        let Some(organization) = self
-            .organization
-            .filter(|_| self.attempt == 1 && self.slots.is_empty() && most > 0 && !self.has_no_row())
-        else {
+        let Some(organization) = self.organization.filter(|_| {
+            self.attempt == 1 && self.slots.is_empty() && !self.is_member && most > 0 && !self.has_no_row()
+        }) else {
             return Ok(Vec::new());
         };
         let rows = sqlx::query(
@@ -43,7 +42,7 @@ impl Running {
                and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end = $3 \
                and attempt = 0 and crashes = 0 and not cancel_requested \
                and rank >= $4 and published_at is null and (unique_key is null or unique_while & 2 <> 0) \
-               and limit_key is null and waits_for is null and paid is null \
+               and limit_key is null and waits_for is null and paid is null and part is null \
                and not exists (select from queue.lanes where name = $1 and paused) \
              order by rank limit $5 for update skip locked",
         )

@@ -32,6 +32,10 @@ pub(crate) struct Envelope {
     /// It waited for a limit and was called.
     pub was_called: bool,
     pub lane_limited: bool,
+    /// Of a batch.
+    pub is_member: bool,
+    /// The batch that it was suspended for.
+    pub awaited: Option<Uuid>,
     /// Slots of rates that it has paid for.
     pub paid: Option<Vec<String>>,
     /// The slots that it holds, or has taken a token of.
@@ -72,6 +76,8 @@ impl Envelope {
             trace_parent: row.try_get(8)?,
             args: row.try_get(9)?,
             rank: row.try_get(10)?,
+            is_member: row.try_get(12)?,
+            awaited: row.try_get(13)?,
             sign: StopSign::new(),
             permit: None,
         })
@@ -111,7 +117,8 @@ macro_rules! claiming {
              where j.ctid = any(array(select ctid from picked)) and j.worker is null \
              returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
                        j.trace_parent, j.args::text, j.rank, ",
-            limited!()
+            limited!(),
+            ", j.part is not null, j.awaits"
         )
     };
 }

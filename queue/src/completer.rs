@@ -1,13 +1,15 @@
 //! Writes how runs ended, many at a time. Every write names the run it ends; a run whose lease was lost changes nothing.
 
 use crate::admit;
-use crate::enqueue::{CHANNEL, rank};
+use crate::batch::{Joined, Member};
+use crate::enqueue::{CHANNEL, EnqueueError, enqueue_joined, rank};
 use crate::held::Held;
 use crate::metrics;
+use crate::new_job::NewJob;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
-use crate::running::{DONE, DONE_KEPT, FINISH, FINISH_LIMITED};
+use crate::running::{DONE, DONE_KEPT, FINISH, FINISH_LIMITED, FINISH_MEMBERS};
 use chrono::{DateTime, Utc};
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -53,6 +55,11 @@ pub(crate) enum End {
     Done {
         result: Option<String>,
     },
+    /// Done, and what comes next.
+    Then {
+        next: Vec<NewJob>,
+        last_attempt: bool,
+    },
     /// Completed in the handler's own transaction. Should that have been rolled back, the job is tried again.
     DoneInside {
         last_attempt: bool,
@@ -79,7 +86,7 @@ pub(crate) enum End {
 impl End {
     pub fn name(&self) -> &'static str {
         match self {
-            End::Done { .. } | End::DoneInside { .. } => "done",
+            End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => "done",
             End::Cancelled { .. } => "cancelled",
             End::Snooze { .. } => "snoozed",
             End::Retry { failure, .. } => failure.name(),
@@ -100,6 +107,8 @@ pub(crate) struct Completion {
     pub keep_history: bool,
     /// What it has used of limits: to be given to those who wait.
     pub slots: Arc<[String]>,
+    /// Of a batch.
+    pub is_member: bool,
     pub end: End,
 }
 
@@ -250,19 +259,23 @@ pub(crate) async fn call(
     admit::call(connection, &slots.into_iter().collect::<Vec<_>>(), shift_ms).await
 }
 
-/// One statement for everything that is over and alike, one for what else is over, one for everything that goes on. Each holds or falls by itself: written
+/// One statement for everything that is over and alike, one for what else is over, one for everything that goes on; one more for what is over and
+/// of a batch, because it may wait for a moment where others leave the same batch. A transaction for each that has something next. Each holds or falls by itself: written
 /// twice after a lost answer, the second time finds the runs gone.
 pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -> Result<(), sqlx::Error> {
-    let mut finish = Vec::new();
+    let (mut finish, mut members) = (Vec::new(), Vec::new());
     let mut release = Vec::new();
     let mut plain: BTreeMap<(i64, bool), Vec<&Completion>> = BTreeMap::new();
+    let mut then = Vec::new();
     for completion in batch {
+        let over = if completion.is_member { &mut members } else { &mut finish };
         match &completion.end {
-            End::Done { result: None } if completion.slots.is_empty() => {
+            End::Done { result: None } if completion.slots.is_empty() && !completion.is_member => {
                 plain.entry((completion.run, completion.keep_history)).or_default().push(completion);
             }
-            End::Done { result } => finish.push((completion, "done", result.as_deref(), None)),
-            End::Cancelled { why } => finish.push((completion, "cancelled", None, Some(why.as_str()))),
+            End::Done { result } => over.push((completion, "done", result.as_deref(), None)),
+            End::Cancelled { why } => over.push((completion, "cancelled", None, Some(why.as_str()))),
+            End::Then { next, last_attempt } => then.push((completion, next, *last_attempt)),
             _ => release.push(Release::of(completion)),
         }
     }
@@ -278,9 +291,12 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
         let written = sqlx::query(statement).bind(&ids).bind(run).execute(&mut *connection).await?;
         missed += ids.len().saturating_sub(written.rows_affected() as usize);
     }
-    if !finish.is_empty() {
-        let limited = finish.iter().any(|f| !f.0.slots.is_empty());
-        let statement = if limited { FINISH_LIMITED } else { FINISH };
+    let limited = finish.iter().any(|f| !f.0.slots.is_empty());
+    let statement = if limited { FINISH_LIMITED } else { FINISH };
+    for (statement, finish) in [(statement, finish), (FINISH_MEMBERS, members)] {
+        if finish.is_empty() {
+            continue;
+        }
         let finished: Vec<Uuid> = sqlx::query_scalar(statement)
             .bind(finish.iter().map(|f| f.0.id).collect::<Vec<_>>())
             .bind(finish.iter().map(|f| f.0.run).collect::<Vec<_>>())
@@ -292,6 +308,9 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
             .await?;
         missed += finish.len() - finished.len();
     }
+    for (completion, next, last_attempt) in then {
+        missed += usize::from(!finish_then(connection, completion, next, last_attempt).await?);
+    }
     if !release.is_empty() {
         let expected = release.iter().filter(|r| !r.already_done).count();
         let released = release_all(connection, &release).await?;
@@ -302,6 +321,55 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
         warn!(missed, "results of runs whose lease was lost were refused");
     }
     Ok(())
+}
+
+/// Ends a run as done and enqueues what comes next, or neither. False: the run was gone.
+async fn finish_then(
+    connection: &mut PgConnection,
+    completion: &Completion,
+    next: &[NewJob],
+    last_attempt: bool,
+) -> Result<bool, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    let held = sqlx::query(
+        "select from queue.jobs where id = $1 and run = $2 and worker is not null for no key update",
+    )
+    .bind(completion.id)
+    .bind(completion.run)
+    .execute(&mut *tx)
+    .await?;
+    if held.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let member = Member { id: completion.id, run: completion.run };
+    let into = completion.is_member.then_some(Joined { batch: None, member: Some(member) });
+    match enqueue_joined(&mut tx, next, into).await {
+        Ok(_) => {}
+        Err(EnqueueError::Database(error)) => return Err(error),
+        Err(error) => {
+            tx.rollback().await?;
+            let (failure, error) = (Failure::Failed, format!("what comes next cannot be enqueued: {error}"));
+            let end = if last_attempt {
+                End::Dead { failure, error }
+            } else {
+                End::Retry { delay: Duration::from_secs(10), failure, error }
+            };
+            let failed = Completion { end, ..completion.clone() };
+            return Ok(release_all(connection, &[Release::of(&failed)]).await? == 1);
+        }
+    }
+    let statement = if completion.is_member { FINISH_MEMBERS } else { FINISH_LIMITED };
+    sqlx::query(statement)
+        .bind([completion.id])
+        .bind([completion.run])
+        .bind(["done"])
+        .bind([None::<&str>])
+        .bind([None::<&str>])
+        .bind([completion.keep_history])
+        .execute(&mut *tx)
+        .await?;
+    tx.commit().await?;
+    Ok(true)
 }
 
 struct Release<'a> {
@@ -330,7 +398,7 @@ impl<'a> Release<'a> {
                 let why = "the transaction that completed this job was rolled back";
                 (state, Duration::from_secs(1), 0, Some(Failure::RolledBack.name()), Some(why), true)
             }
-            End::Interrupted | End::Done { .. } | End::Cancelled { .. } => {
+            End::Interrupted | End::Done { .. } | End::Then { .. } | End::Cancelled { .. } => {
                 ("ready", Duration::ZERO, 1, Some("interrupted"), Some("the worker was shut down"), false)
             }
         };
@@ -338,8 +406,10 @@ impl<'a> Release<'a> {
     }
 }
 
-async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> Result<usize, sqlx::Error> {
-    let released: Vec<Uuid> = sqlx::query_scalar(
+/// Claims that end without the job being over: `$1` ids, `$2` runs, `$3` states, `$4` delays, `$5` attempts given back, `$6` outcomes, `$7` errors,
+/// `$8` workers, `$9` times of claims, `$10` attempts, `$11` organizations, `$12` the channel.
+macro_rules! release {
+    ($more:literal, $and:literal) => {
         concat!("with given as ( \
            select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::float8[], $5::int2[], $6::text[], $7::text[], \
                                 $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[]) \
@@ -361,22 +431,38 @@ async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> 
            from given u join back on back.id = u.id where u.outcome is not null), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
          held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
-         told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-         select id from back, (select count(*) from told) t, (select count(*) from held) h"),
-    )
-    .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.state).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.delay).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.refund).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.outcome).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.error).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.completion.worker).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.completion.claimed_at).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.completion.attempt).collect::<Vec<_>>())
-    .bind(release.iter().map(|r| r.completion.organization).collect::<Vec<_>>())
-    .bind(CHANNEL)
-    .fetch_all(connection)
-    .await?;
+",
+            $more,
+            "told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
+             select id from back, (select count(*) from told) t, (select count(*) from held) h",
+            $and
+        )
+    };
+}
+
+const RELEASE: &str = release!("", "");
+/// The same when dead letters of batches may be among them.
+const RELEASE_MEMBERS: &str = release!(
+    "died as (select queue.die_in_batches(array_agg(id)) from back where state = 'dead' having count(*) > 0), ",
+    ", (select count(*) from died) d"
+);
+
+async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> Result<usize, sqlx::Error> {
+    let dead_member = release.iter().any(|r| r.completion.is_member && r.state == "dead");
+    let released: Vec<Uuid> = sqlx::query_scalar(if dead_member { RELEASE_MEMBERS } else { RELEASE })
+        .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.state).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.delay).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.refund).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.outcome).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.error).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.completion.worker).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.completion.claimed_at).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.completion.attempt).collect::<Vec<_>>())
+        .bind(release.iter().map(|r| r.completion.organization).collect::<Vec<_>>())
+        .bind(CHANNEL)
+        .fetch_all(connection)
+        .await?;
     Ok(released.len())
 }

@@ -3,7 +3,8 @@
 //! A commit waits for the disk, and one commit can hold many jobs. Whoever comes while one is on its way goes with the next.
 
 use crate::bell::Bell;
-use crate::enqueue::{Added, EnqueueError, JobId, NewJob, add};
+use crate::enqueue::{Added, EnqueueError, JobId, add};
+use crate::new_job::NewJob;
 use crate::plumbing::{Plumbing, is_about_the_data};
 use crate::trace;
 use sqlx::pool::PoolConnection;

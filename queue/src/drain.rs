@@ -147,7 +147,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
 fn count(drained: &mut Drained, envelope: &Envelope, completion: &Completion) -> Result<(), DrainError> {
     drained.runs += 1;
     match &completion.end {
-        End::Done { .. } | End::DoneInside { .. } => drained.done += 1,
+        End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => drained.done += 1,
         End::Cancelled { .. } => drained.cancelled += 1,
         End::Snooze { .. } | End::Retry { .. } | End::Interrupted => drained.later += 1,
         End::Dead { error, .. } => {

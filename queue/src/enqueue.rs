@@ -1,13 +1,13 @@
 //! Enqueue in the caller's transaction: the job exists if and only if the change does.
 
-use crate::unique::{Unique, Windows};
-use crate::{Job, metrics, trace};
-use chrono::{DateTime, Utc};
+use crate::batch::{self, Joined};
+use crate::new_job::NewJob;
+use crate::unique::Windows;
+use crate::{metrics, trace};
 use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, Row};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
-use std::time::Duration;
 use uuid::Uuid;
 
 /// The channel on which workers are told of work: the payload is the lane for new jobs, `~` and the lane when there may be
@@ -65,92 +65,15 @@ impl From<Uuid> for JobId {
 pub enum EnqueueError {
     #[error("arguments of {kind} cannot be encoded: {source}")]
     Encode { kind: &'static str, source: serde_json::Error },
+    #[error("the batch has ended, or is closed and this is not one of its running jobs")]
+    BatchClosed,
+    #[error("job {0} has the unique key of the callback")]
+    Duplicate(JobId),
     /// Other transactions finished the job with the same key each time it was looked for.
     #[error("the job with unique key {0:?} comes and goes too fast; try again")]
     Contended(String),
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-}
-
-#[derive(Clone, Debug)]
-pub struct NewJob {
-    pub kind: &'static str,
-    pub lane: &'static str,
-    pub args: serde_json::Value,
-    /// Made beforehand by who must write it elsewhere first; a new one each time ([`JobId::new`]).
-    pub id: Option<JobId>,
-    /// Without one, the organization of the transaction it is enqueued in, if that has one.
-    pub organization: Option<Uuid>,
-    /// Higher runs earlier within a lane; 0 is usual.
-    pub priority: i16,
-    pub run_at: Option<DateTime<Utc>>,
-    pub delay: Option<Duration>,
-    pub unique: Option<(String, Unique)>,
-    /// With a unique key: not again for this long after the last one was enqueued.
-    pub window: Option<Duration>,
-    pub max_attempts: i16,
-    /// What the kind's limits per key count by; `None` for a kind without limits.
-    pub limit_key: Option<String>,
-    /// Without one, that of the running task (`trace::current()`).
-    pub trace_parent: Option<String>,
-}
-
-impl NewJob {
-    /// # Panics
-    /// When the arguments cannot be written as JSON (a map with keys that are not strings): a programming error.
-    pub fn of<J: Job>(args: &J) -> Self {
-        NewJob {
-            kind: J::KIND,
-            lane: J::LANE,
-            args: serde_json::to_value(args).expect("job arguments are JSON"),
-            id: None,
-            organization: None,
-            priority: 0,
-            run_at: None,
-            delay: None,
-            unique: None,
-            window: None,
-            max_attempts: J::MAX_ATTEMPTS,
-            limit_key: if J::LIMITS.is_empty() { None } else { Some(args.limit_key().unwrap_or_default()) },
-            trace_parent: None,
-        }
-    }
-
-    pub fn organization(mut self, id: impl Into<Uuid>) -> Self {
-        self.organization = Some(id.into());
-        self
-    }
-
-    pub fn id(mut self, id: JobId) -> Self {
-        self.id = Some(id);
-        self
-    }
-
-    pub fn priority(mut self, priority: i16) -> Self {
-        self.priority = priority;
-        self
-    }
-
-    pub fn run_at(mut self, at: DateTime<Utc>) -> Self {
-        self.run_at = Some(at);
-        self
-    }
-
-    pub fn after(mut self, delay: Duration) -> Self {
-        self.delay = Some(delay);
-        self
-    }
-
-    /// Another key for the kind's limits per key than [`Job::limit_key`] says.
-    pub fn limit_key(mut self, key: impl Into<String>) -> Self {
-        self.limit_key = Some(key.into());
-        self
-    }
-
-    pub fn max_attempts(mut self, claims: i16) -> Self {
-        self.max_attempts = claims;
-        self
-    }
 }
 
 /// What was added, and who is to be told of it.
@@ -170,13 +93,26 @@ pub struct Added {
 /// tell commit one after the other, the flush included: where many commit at once, [`add`] and a [`Bell`](crate::Bell) are
 /// faster.
 pub async fn enqueue(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Vec<JobId>, EnqueueError> {
-    Ok(put(connection, jobs, Telling::AtCommit).await?.ids)
+    Ok(put(connection, jobs, Telling::AtCommit, Vec::new()).await?.ids)
+}
+
+/// As [`enqueue`], of a batch or of none.
+pub(crate) async fn enqueue_joined(
+    connection: &mut PgConnection,
+    jobs: &[NewJob],
+    batch: Option<Joined>,
+) -> Result<Vec<JobId>, EnqueueError> {
+    let parts = match batch {
+        Some(batch) => batch::join(connection, batch, jobs.len()).await?,
+        None => Vec::new(),
+    };
+    Ok(put(connection, jobs, Telling::AtCommit, parts).await?.ids)
 }
 
 /// Adds jobs inside the caller's transaction, or in one of its own when there is none, and tells nobody: ring the bell after
 /// the commit.
 pub async fn add(connection: &mut PgConnection, jobs: &[NewJob]) -> Result<Added, EnqueueError> {
-    put(connection, jobs, Telling::Later).await
+    put(connection, jobs, Telling::Later, Vec::new()).await
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -189,8 +125,10 @@ async fn put(
     connection: &mut PgConnection,
     jobs: &[NewJob],
     telling: Telling,
+    parts: Vec<i64>,
 ) -> Result<Added, EnqueueError> {
-    let adding = Adding { jobs, telling, trace_parent: trace::current().map(|context| context.to_string()) };
+    let trace_parent = trace::current().map(|context| context.to_string());
+    let adding = Adding { jobs, telling, parts, trace_parent };
     let ids: Vec<Uuid> = jobs.iter().map(|job| job.id.unwrap_or_else(JobId::new).0).collect();
     // Keys in one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
     let windows = Windows::look(connection, jobs).await?;
@@ -217,6 +155,8 @@ async fn put(
     }
     let entered = (0..jobs.len()).map(|i| (i, ids[i])).filter(|(i, id)| answer[*i].0 == *id);
     Windows::begin(connection, jobs, entered).await?;
+    let left_out = (0..adding.parts.len()).filter(|i| answer[*i].0 != ids[*i]).map(|i| adding.parts[i]);
+    batch::leave_out(connection, left_out).await?;
     for ((lane, kind), count) in counts {
         metrics::ENQUEUED.with_label_values(&[lane, kind]).inc_by(count);
     }
@@ -226,6 +166,8 @@ async fn put(
 struct Adding<'a> {
     jobs: &'a [NewJob],
     telling: Telling,
+    /// Of a batch, for each; or none.
+    parts: Vec<i64>,
     trace_parent: Option<String>,
 }
 
@@ -275,10 +217,16 @@ impl Adding<'_> {
         Err(EnqueueError::Contended(key.to_owned()))
     }
 
+    /// Whether it has what few jobs have: only the statement for all kinds of jobs writes it.
+    fn is_special(&self, index: usize) -> bool {
+        self.parts.get(index).is_some()
+    }
+
     /// Whether it is to run now, like any other.
     fn is_plain(&self, index: usize) -> bool {
         let job = &self.jobs[index];
-        (job.id, &job.unique, &job.limit_key, job.run_at) == (None, &None, &None, None)
+        !self.is_special(index)
+            && (job.id, &job.unique, &job.limit_key, job.run_at) == (None, &None, &None, None)
             && job.window.is_none()
             && job.priority == 0
             && job.delay.is_none_or(|delay| delay.is_zero())
@@ -287,12 +235,13 @@ impl Adding<'_> {
     /// Whether the jobs differ in nothing but their arguments, and none can be there already.
     fn are_alike(&self, chunk: &[usize]) -> bool {
         let first = &self.jobs[chunk[0]];
-        chunk.iter().map(|i| &self.jobs[*i]).all(|job| {
-            (job.id, &job.unique, &job.window, &job.limit_key) == (None, &None, &None, &None)
-                && (job.kind, job.lane, job.organization) == (first.kind, first.lane, first.organization)
-                && (job.run_at, job.delay, job.priority) == (first.run_at, first.delay, first.priority)
-                && (job.max_attempts, &job.trace_parent) == (first.max_attempts, &first.trace_parent)
-        })
+        chunk.iter().all(|i| !self.is_special(*i))
+            && chunk.iter().map(|i| &self.jobs[*i]).all(|job| {
+                (job.id, &job.unique, &job.window, &job.limit_key) == (None, &None, &None, &None)
+                    && (job.kind, job.lane, job.organization) == (first.kind, first.lane, first.organization)
+                    && (job.run_at, job.delay, job.priority) == (first.run_at, first.delay, first.priority)
+                    && (job.max_attempts, &job.trace_parent) == (first.max_attempts, &first.trace_parent)
+            })
     }
 
     /// One statement for a whole batch, the notification of its lanes included.
@@ -317,7 +266,7 @@ impl Adding<'_> {
                     .bind(job.trace_parent.as_deref().or(trace_parent))
                     .bind(job.args.to_string())
             }
-            [i] => {
+            [i] if !self.is_special(i) => {
                 let job = &self.jobs[i];
                 sqlx::query(if self.telling == Telling::Later { ADD_ONE } else { ENQUEUE_ONE })
                     .bind(ids[i])
@@ -371,7 +320,8 @@ impl Adding<'_> {
                 .bind(rows().map(|job| job.trace_parent.as_deref().or(trace_parent)).collect::<Vec<_>>())
                 .bind(rows().map(|job| job.args.to_string()).collect::<Vec<_>>())
                 .bind(rows().map(|job| job.limit_key.as_deref()).collect::<Vec<_>>())
-                .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>()),
+                .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>())
+                .bind(chunk.iter().map(|i| self.parts.get(*i).copied()).collect::<Vec<_>>()),
         };
         for row in query.fetch_all(&mut *connection).await? {
             kept.insert(row.try_get(0)?);
@@ -385,7 +335,7 @@ macro_rules! insert {
     ($source:literal, $due:literal, $end:literal) => {
         concat!(
             "insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, unique_held, \
-                                     lane, kind, trace_parent, args, limit_key) \
+                                     lane, kind, trace_parent, args, limit_key, part) \
              select u.id, coalesce(u.organization_id, (select current_organization())), \
                     case when due.at > now() then due.at else clock_timestamp() end, ",
             // In the order in which the caller has them, though they may be written in that of their keys.
@@ -393,7 +343,7 @@ macro_rules! insert {
             ", case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
                u.priority, u.max_attempts, u.unique_key, u.unique_while, case when u.unique_while <> 0 then true end, \
                u.lane, u.kind, u.trace_parent, u.args::json, \
-               case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end \
+               case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end, u.part \
              from ",
             $source,
             ", lateral (",
@@ -408,9 +358,9 @@ macro_rules! insert_many {
     () => {
         insert!(
             "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], $8::int2[], \
-                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int4[]) \
+                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int4[], $15::int8[]) \
                 as u(id, organization_id, run_at, delay, priority, max_attempts, unique_key, unique_while, lane, kind, \
-                     trace_parent, args, limit_key, n)",
+                     trace_parent, args, limit_key, n, part)",
             "select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at",
             "on conflict do nothing returning id, lane, state, priority"
         )
@@ -424,7 +374,7 @@ macro_rules! insert_one {
             "(select $1::uuid as id, $2::uuid as organization_id, $3::timestamptz as run_at, $4::float8 as delay, \
                      $5::int2 as priority, $6::int2 as max_attempts, $7::text as unique_key, $8::int2 as unique_while, \
                      $9::text as lane, $10::text as kind, $11::text as trace_parent, $12::text as args, \
-                     $13::text as limit_key, $14::int4 as n) u",
+                     $13::text as limit_key, $14::int4 as n, null::int8 as part) u",
             "select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at offset 0",
             "on conflict do nothing returning id, lane, state, priority"
         )
@@ -446,7 +396,7 @@ macro_rules! insert_alike {
         insert!(
             "(select e.id, $2::uuid as organization_id, $5::int2 as priority, $6::int2 as max_attempts, null as unique_key, \
                      0::int2 as unique_while, $7::text as lane, $8::text as kind, $9::text as trace_parent, e.args, \
-                     null::text as limit_key, e.n \
+                     null::text as limit_key, e.n, null::int8 as part \
               from unnest($1::uuid[], $10::text[]) with ordinality e(id, args, n)) u",
             "select coalesce($3::timestamptz, now()) + make_interval(secs => $4::float8) as at offset 0",
             $end

@@ -1,5 +1,6 @@
 //! How a run ends.
 
+use crate::NewJob;
 use std::time::Duration;
 
 pub type JobResult = Result<Outcome, JobError>;
@@ -9,6 +10,9 @@ pub enum Outcome {
     Done,
     /// Done, with a result that is kept with the job.
     DoneWith(serde_json::Value),
+    /// Done, and what comes next is enqueued in the transaction that says so: all of it once, or the job runs again. If the job is of a
+    /// batch, so is what comes next. For results, or changes in the same transaction: `Running::complete_then`.
+    Then(Vec<NewJob>),
     /// Not now: again after this long, without counting as an attempt.
     Snooze(Duration),
     /// There is nothing left to do, and why.

@@ -55,6 +55,8 @@ impl<S: Send + Sync + 'static> Runner<S> {
             cancelled: sign.token.clone(),
             keep_history: kind.keep_history,
             slots: envelope.slots.clone(),
+            is_member: envelope.is_member,
+            awaited: envelope.awaited,
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
         };
@@ -63,7 +65,9 @@ impl<S: Send + Sync + 'static> Runner<S> {
         let started = Instant::now();
         let end = match sign.why() {
             Stop::No => {
-                self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await
+                let end =
+                    self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await;
+                heirs(end, &running)
             }
             Stop::Cancelled => End::Cancelled { why: "cancelled before it began".to_owned() },
             Stop::Lost | Stop::Shutdown => End::Interrupted,
@@ -137,6 +141,10 @@ impl<S: Send + Sync + 'static> Runner<S> {
         match result {
             Ok(Outcome::Done) => End::Done { result: None },
             Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
+            Ok(Outcome::Then(next)) => {
+                let last_attempt = envelope.attempt >= envelope.max_attempts;
+                End::Then { next, last_attempt }
+            }
             Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
             Ok(Outcome::Cancelled(why)) => End::Cancelled { why: clip(why) },
             Err(JobError::Retry(error)) => {
@@ -178,8 +186,20 @@ fn completion<S>(kind: &Kind<S>, envelope: &Envelope, end: End) -> Completion {
         claimed_at: envelope.claimed_at,
         keep_history: kind.keep_history,
         slots: envelope.slots.clone(),
+        is_member: envelope.is_member,
         end,
     }
+}
+
+/// What a job asks for next is its organization's and in its trace, unless it says otherwise.
+fn heirs(mut end: End, running: &Running) -> End {
+    if let End::Then { next, .. } = &mut end {
+        for job in next {
+            job.organization = job.organization.or(running.organization);
+            job.trace_parent = job.trace_parent.take().or_else(|| running.trace_parent.clone());
+        }
+    }
+    end
 }
 
 fn abandon<T>(task: &JoinHandle<T>) {
@@ -189,7 +209,13 @@ fn abandon<T>(task: &JoinHandle<T>) {
 /// What the reason of a stop and a completion inside a transaction make of how the handler ended.
 fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: bool) -> End {
     match (sign.why(), end) {
-        (_, End::Done { .. }) if completed_inside => {
+        (_, end @ (End::Done { .. } | End::Then { .. })) if completed_inside => {
+            if let End::Then { next, .. } = end {
+                tracing::error!(
+                    jobs = next.len(),
+                    "completed inside, so what comes next is not enqueued: `complete_then` does both"
+                );
+            }
             End::DoneInside { last_attempt: envelope.attempt >= envelope.max_attempts }
         }
         (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {

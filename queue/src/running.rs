@@ -29,6 +29,10 @@ pub struct Running {
     pub(crate) keep_history: bool,
     pub(crate) slots: Arc<[String]>,
     pub(crate) completed: AtomicBool,
+    /// Of a batch.
+    pub(crate) is_member: bool,
+    /// The batch that it was suspended for before this run.
+    pub(crate) awaited: Option<Uuid>,
     /// Jobs that `complete_along` ended.
     pub(crate) went_along: AtomicU64,
 }
@@ -99,6 +103,17 @@ pub(crate) const FINISH_LIMITED: &str = concat!(
     ", freed as (delete from queue.permits p using gone where p.job_id = gone.id) select id from gone"
 );
 
+/// The same for runs of which some are of a batch, whose counts they leave.
+pub(crate) const FINISH_MEMBERS: &str = concat!(
+    finish!(),
+    ", freed as (delete from queue.permits p using gone where p.job_id = gone.id), \
+       parted as (select queue.leave_batches(array_agg(id), array_agg(organization_id), array_agg(part), array_agg(kind), \
+                                             array_agg(outcome), array_agg(result), \
+                                             array_agg(coalesce(error, case when outcome <> 'done' then last_error end))) \
+                  from gone where part is not null having count(*) > 0) \
+     select id from gone, (select count(*) from parted) p"
+);
+
 /// The same for a single run that is done: `$1` id, `$2` run, `$3` result, `$4` whether history is kept. Apart from [`FINISH`],
 /// because Postgres keeps the plan of this one, and plans one over arrays anew at each call.
 const FINISH_ONE: &str = concat!(finish_one!(), " select id from gone");
@@ -106,6 +121,14 @@ const FINISH_ONE: &str = concat!(finish_one!(), " select id from gone");
 const FINISH_ONE_LIMITED: &str = concat!(
     finish_one!(),
     ", freed as (delete from queue.permits p using gone where p.job_id = gone.id) select id from gone"
+);
+
+const FINISH_ONE_MEMBER: &str = concat!(
+    finish_one!(),
+    ", freed as (delete from queue.permits p using gone where p.job_id = gone.id), \
+       parted as (select queue.leave_batches(array[id], array[organization_id], array[part], array[kind], array['done'], \
+                                             array[$3::text], array[null::text]) from gone where part is not null) \
+     select id from gone, (select count(*) from parted) p"
 );
 
 impl Running {
@@ -133,19 +156,12 @@ impl Running {
             self.completed.store(true, Ordering::Release);
             return Ok(());
         }
-        // A job of no organization may work in one organization's transaction; its row is not visible there.
-        let hidden: Option<String> = match self.organization {
-            Some(_) => None,
-            None => {
-                sqlx::query_scalar("select nullif(current_setting('app.organization_id', true), '')")
-                    .fetch_one(&mut *connection)
-                    .await?
-            }
+        let hidden = self.unhide(connection).await?;
+        let statement = match (self.is_member, self.slots.is_empty()) {
+            (true, _) => FINISH_ONE_MEMBER,
+            (false, true) => FINISH_ONE,
+            (false, false) => FINISH_ONE_LIMITED,
         };
-        if hidden.is_some() {
-            set_organization(connection, "").await?;
-        }
-        let statement = if self.slots.is_empty() { FINISH_ONE } else { FINISH_ONE_LIMITED };
         let finished = sqlx::query(statement)
             .bind(self.id.0)
             .bind(self.run)
@@ -153,9 +169,7 @@ impl Running {
             .bind(self.keep_history)
             .fetch_all(&mut *connection)
             .await?;
-        if let Some(organization) = hidden {
-            set_organization(connection, &organization).await?;
-        }
+        hide(connection, &hidden).await?;
         if finished.is_empty() {
             metrics::FENCED.inc();
             return Err(CompleteError::Fenced);
@@ -167,6 +181,22 @@ impl Running {
     /// Run by a test, without a database behind it.
     pub(crate) fn has_no_row(&self) -> bool {
         self.worker.is_nil()
+    }
+
+    /// A job of no organization may work in one organization's transaction, where its row is not visible: answers that organization,
+    /// which is not in force until [`hide`].
+    pub(crate) async fn unhide(&self, connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+        if self.organization.is_some() {
+            return Ok(None);
+        }
+        let hidden: Option<String> =
+            sqlx::query_scalar("select nullif(current_setting('app.organization_id', true), '')")
+                .fetch_one(&mut *connection)
+                .await?;
+        if hidden.is_some() {
+            set_organization(connection, "").await?;
+        }
+        Ok(hidden)
     }
 
     /// Resolves when somebody asked for the job to be cancelled, or when its lease was lost: stop soon.
@@ -200,6 +230,13 @@ impl Running {
             return Err(CompleteError::Fenced);
         }
         Ok(())
+    }
+}
+
+pub(crate) async fn hide(connection: &mut PgConnection, hidden: &Option<String>) -> Result<(), sqlx::Error> {
+    match hidden {
+        Some(organization) => set_organization(connection, organization).await,
+        None => Ok(()),
     }
 }
 

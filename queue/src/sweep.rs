@@ -2,7 +2,7 @@
 
 use crate::admit;
 use crate::enqueue::CHANNEL;
-use crate::{metrics, unique};
+use crate::{batch, metrics, unique};
 use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection, Row};
@@ -74,15 +74,16 @@ pub(crate) async fn rescue(
                state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
                unique_held = case when lost.poison and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from lost where j.id = lost.id \
-           returning j.id, j.kind, j.lane, j.state, j.organization_id, not j.unique_held and j.state <> 'dead' as let_go), \
+           returning j.id, j.kind, j.lane, j.state, j.organization_id, j.part, not j.unique_held and j.state <> 'dead' as let_go), \
          noted as ( \
            insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
            select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
                   'lost', $3 from lost join back on back.id = lost.id), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
          held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
+         died as (select queue.die_in_batches(array_agg(id)) from back where state = 'dead' and part is not null having count(*) > 0), \
          told as (select pg_notify($4, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-         select kind, state = 'dead', count(*) + 0 * ((select count(*) from told) + (select count(*) from held)) from back group by 1, 2",
+         select kind, state = 'dead', count(*) + 0 * ((select count(*) from told) + (select count(*) from held) + (select count(*) from died)) from back group by 1, 2",
     )
     .bind(&lost)
     .bind(crash_limit)
@@ -109,12 +110,8 @@ pub(crate) async fn rescue(
 /// Jobs whose cancellation was asked for while they ran, and that came back instead of ending.
 pub(crate) async fn cancel_waiting(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "with gone as (delete from queue.jobs where cancel_requested and worker is null and state <> 'dead' returning *) \
-         insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, \
-                                    lane, kind, trace_parent, error, progress, args) \
-         select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, 'cancelled', \
-                lane, kind, trace_parent, coalesce(last_error, 'cancelled'), progress, \
-                case when pg_column_size(args) <= 2000 then args end from gone",
+        "select queue.put_away(array(select id from queue.jobs where cancel_requested and worker is null and state <> 'dead' order by id), \
+                               array['scheduled', 'ready', 'limited', 'suspended'], 'cancelled', 'cancelled while it ran')",
     )
     .execute(connection)
     .await?;
@@ -211,7 +208,14 @@ pub(crate) async fn prune(
     adopt(connection).await?;
     admit::forget_idle(connection).await?;
     unique::forget(connection).await?;
-    let gone = sqlx::query("delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1")
+    batch::forget(connection, interval(history.max(dead))).await?;
+    let gone = sqlx::query(
+        "with gone as (delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1 returning *), \
+         parted as (select queue.leave_batches(array_agg(id), array_agg(organization_id), array_agg(part), array_agg(kind), \
+                                               array_agg('discarded'::text), array_agg(null::text), array_agg(last_error)) \
+                    from gone where part is not null having count(*) > 0) \
+         select id from gone, (select count(*) from parted) p",
+    )
         .bind(interval(dead))
         .execute(connection)
         .await?;

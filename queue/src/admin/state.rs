@@ -14,6 +14,8 @@ pub enum JobState {
     Running,
     /// Waits until a limit (`Job::LIMITS`) lets it run.
     Limited,
+    /// Waits until the jobs of a batch have ended.
+    Suspended,
     /// A dead letter: failed for good, waits for a person.
     Dead,
     Done,
@@ -23,11 +25,12 @@ pub enum JobState {
 }
 
 impl JobState {
-    pub const ALL: [JobState; 8] = [
+    pub const ALL: [JobState; 9] = [
         JobState::Scheduled,
         JobState::Ready,
         JobState::Running,
         JobState::Limited,
+        JobState::Suspended,
         JobState::Dead,
         JobState::Done,
         JobState::Cancelled,
@@ -40,6 +43,7 @@ impl JobState {
             JobState::Ready => "ready",
             JobState::Running => "running",
             JobState::Limited => "limited",
+            JobState::Suspended => "suspended",
             JobState::Dead => "dead",
             JobState::Done => "done",
             JobState::Cancelled => "cancelled",
@@ -59,7 +63,9 @@ impl fmt::Display for JobState {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("no job state {0:?}; known are scheduled, ready, running, limited, dead, done, cancelled, discarded")]
+#[error(
+    "no job state {0:?}; known are scheduled, ready, running, limited, suspended, dead, done, cancelled, discarded"
+)]
 pub struct UnknownState(String);
 
 impl FromStr for JobState {

@@ -12,8 +12,8 @@ use uuid::Uuid;
 /// Runs the handler of these arguments right here: no queue, no server, no timeout, no retry; a panic is the test's. The arguments are written
 /// and read as on their way through the queue.
 ///
-/// There is no row behind such a run: [`Running::complete_in`] and [`Running::progress`] succeed and write nothing, and
-/// nothing goes along.
+/// There is no row behind such a run: [`Running::complete_in`] and [`Running::progress`] succeed and write nothing, what comes next
+/// is not enqueued, it has no children, and nothing goes along.
 ///
 /// ```
 /// # use queue::{Job, JobResult, Outcome, Run, Running};
@@ -96,6 +96,8 @@ impl<J> Inline<'_, J> {
             cancelled,
             keep_history: false,
             slots: Arc::new([]),
+            is_member: false,
+            awaited: None,
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
         };

@@ -366,7 +366,7 @@ impl Ended {
             End::Done { result } => {
                 Ended::Done { result: result.as_ref().and_then(|text| serde_json::from_str(text).ok()) }
             }
-            End::DoneInside { .. } => Ended::Done { result: None },
+            End::Then { .. } | End::DoneInside { .. } => Ended::Done { result: None },
             End::Cancelled { why } => Ended::Cancelled { why: why.clone() },
             End::Snooze { delay } => Ended::Snoozed { delay: *delay },
             End::Retry { delay, error, .. } => Ended::Retry { after: *delay, error: error.clone() },

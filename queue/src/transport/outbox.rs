@@ -194,7 +194,7 @@ pub(crate) async fn claim(
            returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
                      j.trace_parent, j.args::text as args, j.rank, ",
         limited!(),
-        " as limited), \
+        " as limited, j.part is not null as is_member, j.awaits), \
          back as ( \
            update queue.jobs set published_at = null \
            where id = any($4) and state = 'ready' and worker is null and (select paused from pause)) \

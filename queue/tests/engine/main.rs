@@ -2,6 +2,7 @@
 
 mod admin;
 mod along;
+mod batches;
 mod bell;
 mod enqueue;
 mod fairness;
@@ -13,6 +14,7 @@ mod rabbitmq;
 mod rabbitmq_faults;
 mod schedules;
 mod scripted;
+mod steps;
 mod testing;
 mod unique;
 mod yard;

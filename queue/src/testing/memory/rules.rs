@@ -263,7 +263,7 @@ impl Rules {
                 if delay.is_zero() { JobState::Ready } else { JobState::Scheduled }
             };
             match &completion.end {
-                End::Done { .. } | End::DoneInside { .. } => row.end(JobState::Done, None),
+                End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => row.end(JobState::Done, None),
                 End::Cancelled { why } => row.end(JobState::Cancelled, Some(why.clone())),
                 End::Snooze { delay } => {
                     row.release(again(*delay));
@@ -287,6 +287,9 @@ impl Rules {
                 }
             }
             self.hold_again(&[completion.id]);
+            if let End::Then { next, .. } = &completion.end {
+                self.enqueue(next);
+            }
         }
         written
     }
@@ -420,6 +423,8 @@ impl Row {
             limit_key: None,
             was_called: false,
             lane_limited: false,
+            is_member: false,
+            awaited: None,
             paid: None,
             slots: Arc::new([]),
             sign: StopSign::new(),
