@@ -206,14 +206,15 @@ def ready(name, config, jobs=0):
 
 
 def enqueue(rep, name):
-    peer, config = P.PEERS[name], "api"
-    for callers, jobs in zip((1, 16), peer["enqueue"]):
-        db = ready(name, config)
-        figures, meta = measured(peer, ["enqueue", str(small(jobs, 400)), str(callers)], peer.get("base", {}), db)
-        if figures: fig(peer=name, cfg=config, metric=f"enqueue_c{callers}", rep=rep, **rate(figures, meta))
+    peer = P.PEERS[name]
+    for config, settings in peer.get("api", {"api": peer.get("base", {})}).items():
+        for callers, jobs in zip((1, 16), peer["enqueue"]):
+            db = ready(name, "api")
+            figures, meta = measured(peer, ["enqueue", str(small(jobs, 400)), str(callers)], settings, db)
+            if figures: fig(peer=name, cfg=config, metric=f"enqueue_c{callers}", rep=rep, **rate(figures, meta))
     if "bulk" in peer:
         for config, (jobs, env) in peer["bulk"].items():
-            db = ready(name, config)
+            db = ready(name, "api")
             figures, meta = measured(peer, ["bulk", str(small(jobs, 3000)), "1000"], dict(peer.get("base", {}), **env), db)
             if figures: fig(peer=name, cfg=config, metric="bulk", rep=rep, **rate(figures, meta))
 

@@ -18,12 +18,15 @@ def relaydesk(*more): return {"args": list(more)}
 # on      the server that holds its jobs; `db` ones get a database of their own for each figure
 # version as measured
 # enqueue jobs of the two enqueue steps (one caller, sixteen): about three seconds each
+# api     {setting: environment} of the enqueue steps, if there is more than one
 # bulk    {setting: (jobs, environment)}; a drain's backlog is filled with it, with the environment of `fill`
 # drain   {setting: (jobs: ten seconds or more, environment)}; an environment may hold "args" for the command line
 # latency, idle  settings, from those of `drain` or with an environment of their own
 PEERS = {
     "relaydesk": dict(
         cmd=[RELAYDESK, "peer"], on="db", runner=True, version="this tree", enqueue=(15000, 50000), bulk={"b1000": (300000, {})},
+        # By its desk the jobs of several callers may share a commit; in a transaction each has its own.
+        api={"desk": {}, "transaction": relaydesk("--by", "transaction")},
         drain={"history": (800000, {}), "no-history": (900000, relaydesk("--no-history"))},
         latency={"apart": relaydesk("--apart"), "together": {}}, idle={"history": {}},
     ),

@@ -6,7 +6,7 @@ mod crew;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use crew::{Crew, Seen, now_ms};
-use queue::{BrokerConfig, EngineConfig, Job, LaneConfig, NewJob, Transport};
+use queue::{Bell, BrokerConfig, Desk, EngineConfig, Job, LaneConfig, NewJob, Transport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -47,9 +47,20 @@ struct How {
     /// Worker processes; more than one, or `--apart`, run beside this process
     #[arg(long, global = true, default_value_t = 1)]
     processes: usize,
+    /// How a single job is enqueued
+    #[arg(long, global = true, value_enum, default_value_t = By::Desk)]
+    by: By,
     /// The worker runs in a process of its own, so that it hears of jobs through the database only
     #[arg(long, global = true)]
     apart: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// For who changes nothing else: jobs of several callers may share a commit
+    Desk,
+    /// A transaction each, as with a change that the job belongs to
+    Transaction,
 }
 
 #[derive(Subcommand, Clone)]
@@ -129,6 +140,8 @@ pub(crate) struct Peer {
     how: How,
     owner: PgPool,
     pool: PgPool,
+    bell: Bell,
+    desk: Desk,
 }
 
 impl Peer {
@@ -137,7 +150,8 @@ impl Peer {
         let options: PgConnectOptions = url.parse().context("DATABASE_URL")?;
         let pool = |options, size| PgPoolOptions::new().max_connections(size).connect_lazy_with(options);
         let app = pool(options.clone().username(APP_ROLE), 20);
-        Ok(Peer { how, owner: pool(options, 2), pool: app })
+        let bell = Bell::new(&app);
+        Ok(Peer { how, owner: pool(options, 2), desk: Desk::new(&app, bell.clone()), bell, pool: app })
     }
 
     fn config(&self) -> Result<EngineConfig> {
@@ -149,7 +163,7 @@ impl Peer {
             }
         };
         let lanes = vec![LaneConfig::new(LANE, self.how.concurrency).on(self.how.transport)];
-        Ok(EngineConfig { lanes, broker, ..EngineConfig::default() })
+        Ok(EngineConfig { lanes, broker, bell: Some(self.bell.clone()), ..EngineConfig::default() })
     }
 
     /// As the application would, for one tenant.
@@ -164,9 +178,16 @@ impl Peer {
 
     /// THE ENQUEUE OF ONE JOB. What `enqueue` and `latency` measure is this function and nothing else.
     async fn add_one(&self, id: i64) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        queue::enqueue(&mut tx, &[self.job(id)]).await?;
-        Ok(tx.commit().await?)
+        match self.how.by {
+            By::Desk => drop(self.desk.enqueue(self.job(id)).await?),
+            By::Transaction => {
+                let mut tx = self.pool.begin().await?;
+                let added = queue::add(&mut tx, &[self.job(id)]).await?;
+                tx.commit().await?;
+                self.bell.ring(&added.rings);
+            }
+        }
+        Ok(())
     }
 
     async fn set_up(&self) -> Result<Value> {
@@ -213,8 +234,9 @@ impl Peer {
         while n < jobs {
             let batch: Vec<NewJob> = (n..(n + batch).min(jobs)).map(|n| self.job(n as i64)).collect();
             let mut tx = self.pool.begin().await?;
-            queue::enqueue(&mut tx, &batch).await?;
+            let added = queue::add(&mut tx, &batch).await?;
             tx.commit().await?;
+            self.bell.ring(&added.rings);
             n += batch.len() as u64;
         }
         Ok(json!({ "n": jobs, "secs": started.elapsed().as_secs_f64() }))
