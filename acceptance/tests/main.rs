@@ -8,6 +8,7 @@ mod demo;
 mod discovery_by_itself;
 mod discovery_sync;
 mod failed_payloads;
+mod hooks_by_broker;
 mod house;
 mod incidents;
 mod killed_in_a_chain;

@@ -71,6 +71,9 @@ pub async fn verify_password(hash: Option<String>, password: &SecretString) -> R
     .await
 }
 
+/// Of a token, behind its prefix.
+pub const TOKEN_CHARACTERS: usize = 43;
+
 /// 256 random bits, URL-safe, behind a prefix that secret scanners and people recognise: `rd_…`.
 pub fn new_token(prefix: &str) -> SecretString {
     let bytes: [u8; 32] = rand::random();

@@ -2,6 +2,7 @@
 
 use crate::jobs::{IngestAlert, IngestMail};
 use crate::{Error, Result};
+use chrono::{DateTime, Utc};
 use domain::permission::{self, Permission};
 use domain::{Actor, EmailAddress, InboxId, MailboxId, mail};
 use prometheus::{IntGauge, register_int_gauge};
@@ -63,8 +64,12 @@ pub async fn keep_mail(tx: &mut Tx, mailbox: MailboxId, raw: &[u8], envelope: &M
     if let Kept::New(id) = kept {
         enqueue(tx, MAIL, id).await?;
     }
-    LAST_MAIL.set(tx.now().timestamp());
+    kept_mail(tx.now());
     Ok(kept)
+}
+
+pub(crate) fn kept_mail(at: DateTime<Utc>) {
+    LAST_MAIL.set(LAST_MAIL.get().max(at.timestamp()));
 }
 
 /// Keeps a raw message for the mailbox with this address: the whole of `relaydesk mail ingest`. When it returns, the
@@ -125,7 +130,8 @@ pub async fn enqueue(tx: &mut Tx, source: &str, id: InboxId) -> Result<queue::Jo
     jobs.first().copied().ok_or(Error::NotFound)
 }
 
-fn identity(raw: &[u8]) -> String {
+/// What makes it the same mail when it comes again.
+pub fn identity(raw: &[u8]) -> String {
     let mut hash = Sha256::new();
     mail::identity::feed(raw, |piece| hash.update(piece));
     hex::encode(hash.finalize())

@@ -19,6 +19,7 @@ mod error;
 pub mod escalation_chains;
 pub mod escalations;
 pub mod events;
+pub mod hooks;
 pub mod inbox;
 pub mod jobs;
 pub mod mail;

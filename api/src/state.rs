@@ -2,6 +2,7 @@
 
 use crate::live::Live;
 use actions::access::Keys;
+use actions::hooks::Door;
 use std::sync::Arc;
 use std::time::Duration;
 use store::Db;
@@ -15,6 +16,8 @@ pub struct AppState {
     pub blobs: Blobs,
     pub keys: Arc<Keys>,
     pub settings: Arc<Settings>,
+    /// Hooks are taken by way of the broker.
+    pub door: Option<Door>,
     pub(crate) live: Live,
     draining: CancellationToken,
 }
@@ -46,7 +49,13 @@ impl AppState {
     pub fn new(db: Db, blobs: Blobs, keys: Keys, settings: Settings) -> Self {
         let draining = CancellationToken::new();
         let live = Live::new(db.clone(), draining.clone());
-        AppState { db, blobs, keys: Arc::new(keys), settings: Arc::new(settings), live, draining }
+        AppState { db, blobs, keys: Arc::new(keys), settings: Arc::new(settings), door: None, live, draining }
+    }
+
+    #[must_use]
+    pub fn with_door(mut self, door: Option<Door>) -> Self {
+        self.door = door;
+        self
     }
 
     /// From now on `/readyz` says no, so that load balancers send nothing new, and live streams end; requests are still

@@ -125,7 +125,7 @@ pub const SETTINGS: &[Setting] = &[
         Some("ingest=16,react=8,timers=8,outbound=16,mail=8,reports=2,discovery=2,maintenance=2"),
         "a list such as ingest=16,outbound=4@rabbitmq",
         "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here. \
-         `@rabbitmq`: its jobs come through the broker of AMQP_URL.",
+         `@rabbitmq`: its jobs come through the broker of AMQP_URL; with `ingest` there, so do hooks.",
     ),
     secret(
         "AMQP_URL",

@@ -1,11 +1,13 @@
 //! From configuration to running parts.
 
 use crate::config::{Config, Lane};
+use actions::hooks::Door;
 use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
-use queue::{Bell, BrokerConfig, EngineConfig, LaneConfig};
+use queue::messages::Publisher;
+use queue::{Bell, BrokerConfig, EngineConfig, LaneConfig, Transport};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
 use std::collections::BTreeMap;
@@ -114,7 +116,28 @@ pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
         ..api::Settings::default()
     };
     let keys = actions::access::Keys::new(secret.expose_secret().as_bytes());
-    Ok(AppState::new(db.clone(), blobs(config), keys, settings))
+    Ok(AppState::new(db.clone(), blobs(config), keys, settings).with_door(door(config, db)))
+}
+
+/// With the lane `ingest` on RabbitMQ, hooks are taken by way of it.
+fn door(config: &Config, db: &Db) -> Option<Door> {
+    let lane = config.lanes.get(actions::jobs::lane::INGEST)?;
+    let broker = broker(config).filter(|_| lane.transport == Transport::Rabbitmq)?;
+    let publisher = Publisher::open(&broker, &process_name(), "hooks", actions::hooks::queues().into());
+    Some(Door::new(db.clone(), publisher))
+}
+
+pub fn broker(config: &Config) -> Option<BrokerConfig> {
+    config.amqp_url.as_ref().map(|url| BrokerConfig {
+        prefix: config.amqp_prefix.clone(),
+        ..BrokerConfig::new(url.expose_secret())
+    })
+}
+
+/// For people; an identity is made anew at each start.
+pub fn process_name() -> String {
+    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
+    format!("{name}/{}", std::process::id())
 }
 
 pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
@@ -127,19 +150,14 @@ pub fn smtp_limits(config: &Config) -> smtp_server::Limits {
     }
 }
 
-/// `name` is for people; an identity is made anew at each start.
 pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>, bell: &Bell) -> EngineConfig {
-    let name = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default();
     EngineConfig {
-        name: format!("{name}/{}", std::process::id()),
+        name: process_name(),
         lanes: lanes
             .iter()
             .map(|(name, lane)| LaneConfig::new(name.clone(), lane.size).on(lane.transport))
             .collect(),
-        broker: config.amqp_url.as_ref().map(|url| BrokerConfig {
-            prefix: config.amqp_prefix.clone(),
-            ..BrokerConfig::new(url.expose_secret())
-        }),
+        broker: broker(config),
         bell: Some(bell.clone()),
         ..EngineConfig::default()
     }

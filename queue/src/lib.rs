@@ -92,6 +92,7 @@ mod job;
 mod leader;
 mod limit;
 mod listener;
+pub mod messages;
 mod metrics;
 mod new_job;
 mod outcome;

@@ -39,5 +39,8 @@ metrics! {
         vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0]);
     AMQP_DELIVERED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_delivered_total", "Messages received, by what became of them", &["lane", "outcome"]);
     AMQP_REPUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_republished_total", "Jobs whose message was lost", &["lane"]);
+    MESSAGES_PUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_messages_published_total", "Messages with bodies of their own, by what the broker said", &["queue", "outcome"]);
+    MESSAGES_CONSUMED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_messages_consumed_total", "Messages with bodies of their own, by what became of them", &["queue", "outcome"]);
+    MESSAGES_WAITING: IntGaugeVec = register_int_gauge_vec!("relaydesk_amqp_queue_messages", "Messages that wait in a queue of the broker, as its consumers see it", &["queue"]);
     UNPUBLISHED: IntGaugeVec = register_int_gauge_vec!("relaydesk_outbox_unpublished", "Ready jobs of lanes on RabbitMQ that are not published", &["lane"]);
 }

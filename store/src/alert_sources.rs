@@ -101,6 +101,22 @@ pub async fn by_token_hash(tx: &mut Tx, token_hash: &str) -> Result<AlertSource>
         .try_into()
 }
 
+/// Which of these sources are switched on and have these tokens still.
+pub async fn entitled(tx: &mut Tx, claims: &[(AlertSourceId, &str)]) -> Result<Vec<(AlertSourceId, String)>> {
+    let ids: Vec<Uuid> = claims.iter().map(|(id, _)| id.0).collect();
+    let hashes: Vec<String> = claims.iter().map(|(_, hash)| (*hash).to_owned()).collect();
+    let entitled = sqlx::query!(
+        "select s.id, s.token_hash from alert_sources s join unnest($1::uuid[], $2::text[]) as u(id, token_hash)
+                on s.id = u.id and s.token_hash = u.token_hash
+          where s.is_active",
+        &ids,
+        &hashes,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entitled.into_iter().map(|row| (row.id.into(), row.token_hash)).collect())
+}
+
 pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
     select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }

@@ -17,7 +17,12 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     shift_ms: Arc<AtomicI64>,
+    /// By how much the database's clock is ahead of this machine's, as of the last quick answer.
+    ahead_ms: Arc<AtomicI64>,
 }
+
+/// An answer that took longer says little about when it was given.
+const QUICK: Duration = Duration::from_millis(50);
 
 impl Clock {
     /// Moves the clock of this process forward (or back) by `by`, on top of earlier shifts.
@@ -30,9 +35,30 @@ impl Clock {
         self.shift_ms.clone()
     }
 
+    /// What the database's clock says, as far as can be known without asking it: for what comes in while it is away. Within some
+    /// milliseconds of [`Tx::now`] once the database has answered, else this machine's clock.
+    pub fn estimate(&self) -> DateTime<Utc> {
+        self.adjust(local() + TimeDelta::milliseconds(self.ahead_ms.load(Ordering::Relaxed)))
+    }
+
+    fn saw(&self, database: DateTime<Utc>, took: Duration) {
+        if took < QUICK {
+            let ahead = database - (local() - TimeDelta::from_std(took / 2).unwrap_or_default());
+            self.ahead_ms.store(ahead.num_milliseconds(), Ordering::Relaxed);
+        }
+    }
+
     fn adjust(&self, now: DateTime<Utc>) -> DateTime<Utc> {
         now + TimeDelta::milliseconds(self.shift_ms.load(Ordering::Relaxed))
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only to carry the database's clock over a time in which it cannot be asked"
+)]
+fn local() -> DateTime<Utc> {
+    Utc::now()
 }
 
 /// For a connection, and for its first answer; then the database is away.
@@ -134,12 +160,14 @@ impl Db {
             let started = Instant::now();
             loop {
                 let mut connection = pool.acquire().await?;
+                let asked = Instant::now();
                 let Ok(begun) = tokio::time::timeout(PATIENCE, scope.begin(&mut connection)).await else {
                     connection.close_on_drop();
                     return Err(sqlx::Error::PoolTimedOut.into());
                 };
                 match begun {
                     Ok(now) => {
+                        clock.saw(now, asked.elapsed());
                         let inner = Inner { connection: Some(connection), is_over: false };
                         let rings = Rings { bell, names: BTreeSet::new() };
                         return Ok(Tx { inner, rings, scope, now: clock.adjust(now) });

@@ -149,6 +149,47 @@ pub async fn keep(tx: &mut Tx, new: &NewInbox<'_>) -> Result<Kept> {
     Ok(Kept::Duplicate(id.into()))
 }
 
+/// Input that was accepted before the database could be asked.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    pub new: NewInbox<'a>,
+    pub received_at: DateTime<Utc>,
+    /// Why it is of no use: kept as failed.
+    pub refused: Option<&'a str>,
+}
+
+/// Keeps several in one statement, each once: of an id or a key that is there already, nothing. Answers the ids of the new rows.
+pub async fn keep_all(tx: &mut Tx, all: &[Accepted<'_>]) -> Result<Vec<InboxId>> {
+    fn column<'a, T>(all: &'a [Accepted<'_>], value: impl Fn(&'a Accepted<'_>) -> T) -> Vec<T> {
+        all.iter().map(value).collect()
+    }
+    let (organization, now) = (tx.organization(), tx.now());
+    let kept = sqlx::query_scalar!(
+        "insert into inbox (id, organization_id, source, channel_id, unique_key, content_type, headers, raw, received_at, status,
+                            reason, processed_at)
+         select u.id, $1, u.source, u.channel_id, u.unique_key, u.content_type, u.headers, u.raw, least(u.received_at, $2),
+                case when u.reason is null then 'pending' else 'failed' end, u.reason, case when u.reason is not null then $2 end
+           from unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::text[], $8::jsonb[], $9::bytea[], $10::timestamptz[],
+                       $11::text[])
+             as u(id, source, channel_id, unique_key, content_type, headers, raw, received_at, reason)
+         on conflict do nothing returning id",
+        organization.0,
+        now,
+        &column(all, |one| one.new.id.0),
+        &column(all, |one| one.new.source.to_owned()),
+        &column(all, |one| one.new.channel_id),
+        &column(all, |one| one.new.unique_key.to_owned()),
+        &column(all, |one| one.new.content_type.to_owned()),
+        &column(all, |one| one.new.headers.clone()),
+        &column(all, |one| one.new.raw) as &[&[u8]],
+        &column(all, |one| one.received_at),
+        &column(all, |one| one.refused) as &[Option<&str>],
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(kept.into_iter().map(Into::into).collect())
+}
+
 /// A row of the table as the macros read it.
 struct Row {
     id: Uuid,

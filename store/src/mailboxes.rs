@@ -76,6 +76,22 @@ pub async fn by_hook_token_hash(tx: &mut Tx, hash: &str) -> Result<Option<Found>
     Ok(row.map(|row| Found { organization: row.organization_id.into(), mailbox: row.id.into() }))
 }
 
+/// Which of these mailboxes are active and have these hook tokens still.
+pub async fn entitled(tx: &mut Tx, claims: &[(MailboxId, &str)]) -> Result<Vec<(MailboxId, String)>> {
+    let ids: Vec<Uuid> = claims.iter().map(|(id, _)| id.0).collect();
+    let hashes: Vec<String> = claims.iter().map(|(_, hash)| (*hash).to_owned()).collect();
+    let entitled = sqlx::query!(
+        "select m.id, m.hook_token_hash from mailboxes m join unnest($1::uuid[], $2::text[]) as u(id, hook_token_hash)
+                on m.id = u.id and m.hook_token_hash = u.hook_token_hash
+          where m.is_active",
+        &ids,
+        &hashes,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(entitled.into_iter().map(|row| (row.id.into(), row.hook_token_hash)).collect())
+}
+
 pub async fn insert(tx: &mut Tx, mailbox: &Mailbox, hook_token_hash: &str) -> Result<()> {
     let organization = tx.organization();
     sqlx::query!(

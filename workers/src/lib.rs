@@ -2,6 +2,7 @@
 
 mod delivering;
 mod event_message;
+pub mod hooks;
 pub mod jobs;
 mod large;
 mod patience;

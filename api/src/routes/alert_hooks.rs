@@ -1,6 +1,8 @@
 //! `POST /hooks/{kind}/{token}`: monitoring systems knock here. The raw payload is durable before they get their OK; what
 //! becomes of it is a job's business.
 
+mod by_broker;
+
 use crate::{ApiPath, ApiResult, AppState, Problem};
 use actions::FieldError;
 use actions::alerts::count;
@@ -58,6 +60,9 @@ async fn receive(
     body: Body,
 ) -> ApiResult<(StatusCode, Json<AlertAccepted>)> {
     let kind = known(&kind)?;
+    if let Some(door) = &state.door {
+        return by_broker::receive(&state, door, (kind, &token), &headers, body).await;
+    }
     let limit = state.settings.upload_limit;
     // A usual payload is here before the database is asked; more is taken only from senders that we know.
     let mut body = Incoming::of(body);
@@ -98,11 +103,16 @@ async fn identify(state: &AppState, kind: AlertSourceKind, token: &str) -> ApiRe
         Ok(_) | Err(store::Error::NotFound) => return Err(nobody()),
         Err(error) => return Err(error.into()),
     };
+    takes(&source)?;
+    Ok((tx, source))
+}
+
+/// Whether the source takes anything now.
+fn takes(source: &AlertSource) -> ApiResult<()> {
     if !source.is_active {
         return Err(Problem::forbidden("this alert source is switched off"));
     }
-    within_rate(&source)?;
-    Ok((tx, source))
+    within_rate(source)
 }
 
 /// A body as far as it has been read.
@@ -190,15 +200,14 @@ fn nobody() -> Problem {
 /// is the state of the alert.
 async fn keep(tx: &mut Tx, payload: &Payload<'_>) -> ApiResult<InboxId> {
     let id = InboxId::new();
-    let text = |name: header::HeaderName| payload.headers.get(name).and_then(|value| value.to_str().ok());
     let new = NewInbox {
         id,
         source: payload.source.kind.as_str(),
         channel_id: payload.source.id.0,
         unique_key: &id.to_string(),
-        content_type: text(header::CONTENT_TYPE).unwrap_or("application/json"),
+        content_type: content_type(payload.headers),
         raw: payload.body,
-        headers: json!({"user_agent": text(header::USER_AGENT)}),
+        headers: json!({"user_agent": text(payload.headers, header::USER_AGENT)}),
     };
     inbox::keep(tx, &new).await?;
     Ok(id)
@@ -213,26 +222,46 @@ async fn too_large(
 ) -> ApiResult<Problem> {
     let limit = state.settings.upload_limit;
     let mut tx = state.db.begin(source.organization).await?;
-    let text = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let told = text(header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
-    let size = told.unwrap_or(size as u64);
+    let size = told_size(headers, size);
     let id = InboxId::new();
     let new = NewInbox {
         id,
         source: source.kind.as_str(),
         channel_id: source.id.0,
         unique_key: &id.to_string(),
-        content_type: text(header::CONTENT_TYPE).unwrap_or("application/json"),
+        content_type: content_type(headers),
         raw: b"",
-        headers: json!({"user_agent": text(header::USER_AGENT), actions::inbox::NOT_KEPT: size}),
+        headers: json!({"user_agent": text(headers, header::USER_AGENT), actions::inbox::NOT_KEPT: size}),
     };
     inbox::keep(&mut tx, &new).await?;
-    let reason = format!("the payload had {size} bytes, and at most {limit} are taken: it was not kept");
+    let reason = not_kept(size, limit);
     inbox::finish(&mut tx, id, Status::Failed, Some(&reason), None).await?;
     tx.commit().await?;
     count(source.kind, "invalid");
+    Ok(told_too_large(id, limit))
+}
+
+fn not_kept(size: u64, limit: usize) -> String {
+    format!("the payload had {size} bytes, and at most {limit} are taken: it was not kept")
+}
+
+fn told_too_large(id: InboxId, limit: usize) -> Problem {
     let detail = format!("a payload may have at most {limit} bytes (that it came is in the inbox as {id})");
-    Ok(Problem::payload_too_large(detail))
+    Problem::payload_too_large(detail)
+}
+
+/// As its sender says, else what was read of it.
+fn told_size(headers: &HeaderMap, read: usize) -> u64 {
+    let told = text(headers, header::CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+    told.unwrap_or(read as u64)
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+fn content_type(headers: &HeaderMap) -> &str {
+    text(headers, header::CONTENT_TYPE).unwrap_or("application/json")
 }
 
 async fn refuse(mut tx: Tx, payload: &Payload<'_>, invalid: InvalidPayload) -> ApiResult<Problem> {
@@ -241,9 +270,14 @@ async fn refuse(mut tx: Tx, payload: &Payload<'_>, invalid: InvalidPayload) -> A
     inbox::finish(&mut tx, id, Status::Failed, Some(&reason), None).await?;
     tx.commit().await?;
     count(payload.source.kind, "invalid");
+    Ok(unusable(id, invalid))
+}
+
+fn unusable(id: InboxId, invalid: InvalidPayload) -> Problem {
+    let detail = format!("{invalid} (kept in the inbox as {id})");
     let errors =
         invalid.faults.into_iter().map(|fault| FieldError { pointer: fault.pointer, detail: fault.detail });
-    Ok(Problem::unusable_payload(errors.collect(), format!("{reason} (kept in the inbox as {id})")))
+    Problem::unusable_payload(errors.collect(), detail)
 }
 
 /// A bucket that fills evenly, for each source and process.

@@ -2,9 +2,10 @@
 
 use crate::{ApiPath, ApiResult, AppState, Problem};
 use actions::credentials::hash_token;
-use actions::inbox::{MailEnvelope, keep_mail};
+use actions::hooks::{Door, Letter, Sought, looks_like_a_token};
+use actions::inbox::{MAIL, MailEnvelope, identity, keep_mail};
 use axum::Json;
-use axum::body::{Body, to_bytes};
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Serialize;
@@ -22,8 +23,9 @@ pub fn router() -> OpenApiRouter<AppState> {
 struct MailAccepted {
     /// The row of the inbox that holds the raw message.
     inbox: Uuid,
-    /// The same message was here before.
-    duplicate: bool,
+    /// The same message was here before. Not there when it was taken by way of the broker: it is found out later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duplicate: Option<bool>,
 }
 
 /// Receive a raw message
@@ -38,26 +40,75 @@ async fn receive(
     body: Body,
 ) -> ApiResult<(StatusCode, Json<MailAccepted>)> {
     let hash = hash_token(&token);
+    if let Some(door) = &state.door {
+        return by_broker(&state, door, &token, &hash, body).await;
+    }
     let mut tx = state.db.begin_presenting(&hash).await?;
     let found = store::mailboxes::by_hook_token_hash(&mut tx, &hash).await?;
     tx.rollback().await?;
     let Some(found) = found else {
-        return Err(Problem::not_found_because(
-            "there is no active mailbox with this token: its hook URL is shown when it is made",
-        ));
+        return Err(nobody());
     };
     // Nothing is held while the body comes in.
-    let limit = state.settings.upload_limit;
+    let raw = message(body, state.settings.upload_limit).await?;
+    let mut tx = state.db.begin(found.organization).await?;
+    let kept = keep_mail(&mut tx, found.mailbox, &raw, &envelope()).await?;
+    tx.commit().await?;
+    let accepted = MailAccepted { inbox: kept.id().0, duplicate: Some(matches!(kept, Kept::Duplicate(_))) };
+    Ok((StatusCode::ACCEPTED, Json(accepted)))
+}
+
+/// The same by way of the broker: the database is asked for the token, and that rarely.
+async fn by_broker(
+    state: &AppState,
+    door: &Door,
+    token: &str,
+    hash: &str,
+    body: Body,
+) -> ApiResult<(StatusCode, Json<MailAccepted>)> {
+    let (whose, limit) = match door.mailbox(hash).await? {
+        Sought::Known(found) => (Some((found.organization, found.mailbox.0)), state.settings.upload_limit),
+        // Decided when the database is back.
+        Sought::Unknown if looks_like_a_token(token) => (None, state.settings.body_limit),
+        Sought::Unknown | Sought::Nobody => return Err(nobody()),
+    };
+    let raw = match message(body, limit).await {
+        // A sender that gives up on 413 is told to come again.
+        Err(problem) if whose.is_none() && problem.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let detail = "the database cannot be reached, and without it so large a message is taken only by its known mailboxes";
+            return Err(Problem::unavailable(detail, 5));
+        }
+        raw => raw?,
+    };
+    let mut letter = Letter::new(MAIL, whose, hash, state.db.clock().estimate(), Vec::new());
+    letter.about.unique_key = identity(&raw);
+    letter.about.content_type = "message/rfc822".into();
+    letter.about.headers = serde_json::to_value(envelope()).unwrap_or_default();
+    letter.raw = raw.into();
+    let id = letter.id;
+    match door.keep(letter).await {
+        Err(actions::Error::NotFound) => return Err(nobody()),
+        kept => kept?,
+    }
+    Ok((StatusCode::ACCEPTED, Json(MailAccepted { inbox: id.0, duplicate: None })))
+}
+
+fn envelope() -> MailEnvelope {
+    MailEnvelope { via: "hook".into(), ..MailEnvelope::default() }
+}
+
+async fn message(body: Body, limit: usize) -> ApiResult<Bytes> {
     let raw = to_bytes(body, limit).await.map_err(|error| too_large(&error, limit))?;
     if raw.trim_ascii().is_empty() {
         return Err(Problem::bad_request("the body is empty: send the raw message (message/rfc822)"));
     }
-    let mut tx = state.db.begin(found.organization).await?;
-    let envelope = MailEnvelope { via: "hook".into(), ..MailEnvelope::default() };
-    let kept = keep_mail(&mut tx, found.mailbox, &raw, &envelope).await?;
-    tx.commit().await?;
-    let accepted = MailAccepted { inbox: kept.id().0, duplicate: matches!(kept, Kept::Duplicate(_)) };
-    Ok((StatusCode::ACCEPTED, Json(accepted)))
+    Ok(raw)
+}
+
+fn nobody() -> Problem {
+    Problem::not_found_because(
+        "there is no active mailbox with this token: its hook URL is shown when it is made",
+    )
 }
 
 fn too_large(error: &axum::Error, limit: usize) -> Problem {

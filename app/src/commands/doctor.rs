@@ -59,6 +59,9 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
     if let Some(url) = &config.amqp_url {
         found("broker", reach("AMQP_URL", url.expose_secret()).await);
     }
+    if let Some(broker) = wiring::broker(config) {
+        found("hooks in the broker", hooks(&broker).await);
+    }
     if output.json {
         let list: Vec<_> = findings
             .iter()
@@ -76,6 +79,25 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
     let wrong = findings.iter().filter(|finding| finding.state.is_err()).count();
     anyhow::ensure!(wrong == 0, "{wrong} of {} checks failed", findings.len());
     Ok(())
+}
+
+/// What waits for the inbox, and what will never get there by itself.
+async fn hooks(broker: &queue::BrokerConfig) -> Result<String, String> {
+    let depth = queue::messages::Depth::of(broker);
+    let mut waiting = 0;
+    for queue in actions::hooks::queues() {
+        waiting += depth.messages(&queue.name).await?.unwrap_or_default();
+    }
+    let dead = depth.messages(actions::hooks::DEAD).await?.unwrap_or_default();
+    depth.close().await;
+    match dead {
+        0 => Ok(format!("{waiting} wait, none are dead")),
+        dead => Err(format!(
+            "{dead} are dead letters in {}.{}: see docs/queue-rabbitmq.md",
+            broker.prefix,
+            actions::hooks::DEAD
+        )),
+    }
 }
 
 fn writable(dir: &Path) -> Result<String, String> {

@@ -114,6 +114,12 @@ pub async fn run(
         )
     });
     let mut servers = tokio::task::JoinSet::new();
+    // Whatever carries the lane here: what another process has put into the broker must be taken out.
+    if let Some(broker) = wiring::broker(config)
+        && parts.lanes.contains_key(actions::jobs::lane::INGEST)
+    {
+        servers.spawn(workers::hooks::run(db.clone(), broker, wiring::process_name(), end.clone()));
+    }
     let mut addresses = Addresses { http: None, smtp: None };
     if let Some(listener) = mail_listener {
         addresses.smtp = Some(listener.local_addr()?);
@@ -161,6 +167,9 @@ pub async fn run(
     // Live streams never end by themselves.
     let closed = async { while servers.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
+    if let Some(door) = state.and_then(|state| state.door) {
+        door.close().await;
+    }
     db.pool().close().await;
     info!("stopped");
     outcome

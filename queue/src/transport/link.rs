@@ -73,14 +73,7 @@ pub(crate) struct Broker {
 impl Broker {
     /// `changed` is told when the broker is seen differently.
     pub fn new(config: BrokerConfig, name: &str, changed: &Arc<Notify>) -> Broker {
-        let link = |purpose: &'static str| Link {
-            url: config.url.clone(),
-            name: format!("{name} {purpose}"),
-            purpose,
-            changed: changed.clone(),
-            slot: Mutex::default(),
-            seen: std::sync::Mutex::default(),
-        };
+        let link = |purpose| Link::new(&config, name, purpose, changed);
         Broker { publishing: link("publishing"), consuming: link("consuming"), config }
     }
 
@@ -138,6 +131,18 @@ impl Drop for Listener {
 }
 
 impl Link {
+    /// `changed` is told when the broker is seen differently; `purpose` is the value of a metric.
+    pub fn new(config: &BrokerConfig, name: &str, purpose: &'static str, changed: &Arc<Notify>) -> Link {
+        Link {
+            url: config.url.clone(),
+            name: format!("{name} {purpose}"),
+            purpose,
+            changed: changed.clone(),
+            slot: Mutex::default(),
+            seen: std::sync::Mutex::default(),
+        }
+    }
+
     /// A channel on a living connection; fails at once while a pause after a failure lasts.
     pub async fn channel(&self) -> Result<Channel, BrokerError> {
         let mut slot = self.slot.lock().await;
@@ -165,7 +170,7 @@ impl Link {
             Err(error) => {
                 slot.failures += 1;
                 if slot.failures == 1 {
-                    warn!(%error, "no connection to the broker for {}; jobs wait in the database", self.purpose);
+                    warn!(%error, "no connection to the broker for {}; the database keeps what would go there", self.purpose);
                 } else {
                     debug!(%error, failures = slot.failures, "no connection to the broker for {}", self.purpose);
                 }
@@ -194,7 +199,10 @@ impl Link {
             while let Some(event) = events.next().await {
                 match event {
                     Event::ConnectionBlocked(reason) => {
-                        warn!(reason, "the broker takes no messages for now; jobs wait in the database");
+                        warn!(
+                            reason,
+                            "the broker takes no messages for now; the database keeps what would go there"
+                        );
                         metrics::AMQP_BLOCKED.set(1);
                     }
                     Event::ConnectionUnblocked => {
@@ -216,7 +224,7 @@ impl Link {
         let connected = connection.is_some();
         *self.lock_seen() = connection;
         metrics::AMQP_CONNECTED.with_label_values(&[self.purpose]).set(connected.into());
-        if self.purpose == "publishing" {
+        if self.purpose != "consuming" {
             metrics::AMQP_BLOCKED.set(0);
         }
         self.changed.notify_one();
@@ -239,7 +247,7 @@ impl Link {
         }
     }
 
-    async fn close(&self) {
+    pub async fn close(&self) {
         let connection = self.slot.lock().await.connection.take();
         self.see(None);
         if let Some((connection, _)) = connection {

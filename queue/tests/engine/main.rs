@@ -8,6 +8,7 @@ mod enqueue;
 mod fairness;
 mod lease;
 mod limits;
+mod messages;
 mod outage;
 mod outcomes;
 mod rabbitmq;

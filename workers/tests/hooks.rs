@@ -1,0 +1,311 @@
+//! What hooks have put into the broker is moved into the inbox: in batches, once, whoever dies in between.
+
+use actions::alert_sources::{self, NewAlertSource};
+use actions::credentials::hash_token;
+use actions::hooks::{Door, Letter, Moved, Sought, move_in, queues};
+use actions::inbox::{MAIL, identity};
+use actions::mailboxes::{self, NewMailbox};
+use domain::alert::AlertSourceKind;
+use domain::{AlertSourceId, EmailAddress};
+use queue::BrokerConfig;
+use queue::messages::{Depth, Message, Publisher};
+use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use store::Db;
+use testkit::{Organization, Server, TestDb};
+use tokio_util::sync::CancellationToken;
+use tracing::subscriber::set_default;
+use uuid::Uuid;
+
+struct House {
+    db: TestDb,
+    acme: Organization,
+    source: AlertSourceId,
+    token: String,
+    mailbox_token: String,
+    mailbox: Uuid,
+}
+
+async fn house(db: TestDb) -> House {
+    let acme = testkit::organization(&db, "acme").await;
+    let mut tx = db.db.begin(acme.id).await.unwrap();
+    let new = NewAlertSource::new(AlertSourceKind::Generic, "backups");
+    let made = alert_sources::create(&mut tx, &acme.admin, new).await.unwrap();
+    let address = EmailAddress::parse("support@acme.example").unwrap();
+    let new = NewMailbox { address, name: "Support".into(), team: None };
+    let (mailbox, mailbox_token) = mailboxes::create(&mut tx, &acme.admin, new).await.unwrap();
+    tx.commit().await.unwrap();
+    House { db, acme, source: made.source.id, token: made.token, mailbox_token, mailbox: mailbox.id.0 }
+}
+
+impl House {
+    fn alert(&self, n: usize) -> Letter {
+        let whose = (self.acme.id, self.source.0);
+        self.letter(Some(whose), &self.token, n)
+    }
+
+    fn letter(&self, whose: Option<(domain::OrganizationId, Uuid)>, token: &str, n: usize) -> Letter {
+        let raw = json!({"dedup_key": n.to_string(), "title": "backup failed"}).to_string().into_bytes();
+        let now = self.db.db.clock().estimate();
+        let mut letter = Letter::new("generic", whose, &hash_token(token), now, raw);
+        letter.about.content_type = "application/json".into();
+        letter.about.headers = json!({});
+        letter
+    }
+
+    fn mail(&self, text: &str) -> Letter {
+        let whose = (self.acme.id, self.mailbox);
+        let raw = format!("From: a@b.example\nMessage-ID: <{text}@b.example>\n\n{text}").into_bytes();
+        let now = self.db.db.clock().estimate();
+        let mut letter = Letter::new(MAIL, Some(whose), &hash_token(&self.mailbox_token), now, raw);
+        letter.about.unique_key = identity(&letter.raw);
+        letter.about.content_type = "message/rfc822".into();
+        letter.about.headers = json!({"via": "hook"});
+        letter
+    }
+
+    async fn count(&self, what: &'static str) -> i64 {
+        sqlx::query_scalar(what).fetch_one(&mut self.db.owner().await).await.unwrap()
+    }
+
+    async fn until(&self, what: &'static str, expected: i64) {
+        let begun = Instant::now();
+        loop {
+            let found = self.count(what).await;
+            if found == expected {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(30), "{what}: {found} instead of {expected}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+const ROWS: &str = "select count(*) from inbox";
+const JOBS: &str = "select count(*) from queue.jobs where kind in ('ingest_alert', 'ingest_mail')";
+
+async fn door(db: &Db, broker: &BrokerConfig) -> Door {
+    let publisher = Publisher::open(broker, "test", "hooks", queues().into());
+    let door = Door::new(db.clone(), publisher);
+    door.opened().await;
+    door
+}
+
+/// The messages as a consumer gets them.
+fn messages(letters: impl IntoIterator<Item = Letter>) -> Vec<Message> {
+    letters.into_iter().map(Letter::into_message).collect()
+}
+
+struct Mover {
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Mover {
+    fn start(db: &Db, broker: &BrokerConfig) -> Mover {
+        let stop = CancellationToken::new();
+        let task = workers::hooks::run(db.clone(), broker.clone(), "test".into(), stop.clone());
+        Mover { stop, task: tokio::spawn(task) }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+
+    /// As kill -9 does it: whatever it was at.
+    fn kill(self) {
+        self.task.abort();
+    }
+}
+
+async fn broker() -> Option<BrokerConfig> {
+    let broker = testkit::broker().await?;
+    Some(BrokerConfig { prefix: broker.prefix, ..BrokerConfig::new(broker.url) })
+}
+
+/// Counts the statements that this thread sends.
+struct Statements(Arc<AtomicUsize>);
+
+impl tracing::Subscriber for Statements {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "sqlx::query"
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        if event.metadata().target() == "sqlx::query" {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn two_hundred_letters_cost_the_statements_of_one() {
+    let house = house(testkit::database().await).await;
+    let statements = Arc::new(AtomicUsize::new(0));
+    let _counting = set_default(Statements(statements.clone()));
+    let mut costs = Vec::new();
+    // The first opens the connection.
+    for letters in [1, 1, 200] {
+        let batch = messages((0..letters).map(|n| house.alert(n)));
+        let before = statements.load(Ordering::Acquire);
+        let moved = move_in(&house.db.db, &batch).await.unwrap();
+        assert!(moved.iter().all(|moved| *moved == Moved::Kept), "{moved:?}");
+        costs.push(statements.load(Ordering::Acquire) - before);
+    }
+    assert_eq!(costs[1], costs[2]);
+    assert!((3..=6).contains(&costs[2]), "begin, tokens, rows, jobs, commit: {costs:?}");
+    let transactions = "select count(distinct xmin::text) from inbox";
+    assert_eq!((house.count(ROWS).await, house.count(transactions).await), (202, 3));
+    assert_eq!(house.count(JOBS).await, 202);
+}
+
+/// A storm that the API took while nobody moved it: the database sees the batches, not the letters.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_becomes_few_transactions() {
+    let Some(broker) = broker().await else { return };
+    let house = house(testkit::database().await).await;
+    let door = door(&house.db.db, &broker).await;
+    let source = door.source(&hash_token(&house.token)).await.unwrap();
+    assert!(matches!(source, Sought::Known(source) if source.id == house.source));
+    let kept = (0..1000).map(|n| door.keep(house.alert(n)));
+    for kept in futures::future::join_all(kept).await {
+        kept.unwrap();
+    }
+    assert_eq!(house.count(ROWS).await, 0, "nothing of it has touched the database");
+    let mover = Mover::start(&house.db.db, &broker);
+    house.until(ROWS, 1000).await;
+    house.until(JOBS, 1000).await;
+    let transactions = house.count("select count(distinct xmin::text) from inbox").await;
+    assert!(transactions <= 25, "{transactions} transactions for 1,000 letters");
+    mover.stop().await;
+    door.close().await;
+}
+
+#[tokio::test]
+async fn what_comes_twice_is_kept_once() {
+    let house = house(testkit::database().await).await;
+    let batch = messages([house.alert(1), house.mail("one"), house.mail("one"), house.mail("two")]);
+    let moved = move_in(&house.db.db, &batch).await.unwrap();
+    assert_eq!(moved.iter().filter(|moved| **moved == Moved::Kept).count(), 3, "{moved:?}");
+    // As after a consumer died between its commit and its acknowledgement.
+    let again = move_in(&house.db.db, &batch).await.unwrap();
+    assert!(again.iter().all(|moved| *moved == Moved::Again), "{again:?}");
+    assert_eq!((house.count(ROWS).await, house.count(JOBS).await), (3, 3));
+    // Also when the first is worked already.
+    sqlx::query("delete from queue.jobs").execute(&mut house.db.owner().await).await.unwrap();
+    move_in(&house.db.db, &batch).await.unwrap();
+    assert_eq!(house.count(JOBS).await, 0);
+}
+
+#[tokio::test]
+async fn tokens_are_judged_again() {
+    let house = house(testkit::database().await).await;
+    let now = house.db.db.clock().estimate();
+    let known = house.alert(1);
+    let unknown = house.letter(None, &house.token, 2);
+    let stranger = house.letter(None, "rda_nobody", 3);
+    let mut refused = house.alert(4);
+    refused.about.refused = Some("it is no JSON".into());
+    let mut early = house.alert(5);
+    early.about.received_at = now - chrono::TimeDelta::hours(3);
+    let early_id = early.id;
+    let batch = messages([known, unknown, stranger, refused, early]);
+    let moved = move_in(&house.db.db, &batch).await.unwrap();
+    assert_eq!(moved, [Moved::Kept, Moved::Kept, Moved::Nobody, Moved::Kept, Moved::Kept]);
+    assert_eq!((house.count(ROWS).await, house.count(JOBS).await), (4, 3));
+    assert_eq!(
+        house.count("select count(*) from inbox where status = 'failed' and reason = 'it is no JSON'").await,
+        1
+    );
+    let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+    let entry = store::inbox::entry(&mut tx, early_id).await.unwrap();
+    assert_eq!(entry.received_at.timestamp(), (now - chrono::TimeDelta::hours(3)).timestamp(), "as it came");
+
+    let late = house.alert(6);
+    alert_sources::rotate_token(&mut tx, &house.acme.admin, house.source).await.unwrap();
+    tx.commit().await.unwrap();
+    let moved = move_in(&house.db.db, &messages([late])).await.unwrap();
+    assert_eq!(moved, [Moved::Revoked]);
+    let revoked =
+        "select count(*) from inbox where status = 'failed' and reason like 'its token was replaced%'";
+    assert_eq!((house.count(revoked).await, house.count(JOBS).await), (1, 3));
+}
+
+/// Killed again and again at whatever it is at, with the database stopped in between: each letter has one row and one job.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_and_nothing_twice_whoever_dies() {
+    let Some(broker) = broker().await else { return };
+    let mut server = Server::start().await;
+    let house = house(server.database().await).await;
+    let door = door(&house.db.db, &broker).await;
+    assert!(matches!(door.source(&hash_token(&house.token)).await.unwrap(), Sought::Known(_)));
+    let mut kept = 0;
+    for round in 0..6u64 {
+        let mover = Mover::start(&house.db.another_pool(), &broker);
+        for n in 0..100 {
+            door.keep(house.alert(n)).await.unwrap();
+            kept += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(7 * round)).await;
+        mover.kill();
+        if round == 3 {
+            server.go_away().await;
+            // A token that was never asked for, and one that was.
+            assert!(matches!(door.source(&hash_token(&house.token)).await.unwrap(), Sought::Known(_)));
+            assert_eq!(door.source(&hash_token("rda_other")).await.unwrap(), Sought::Unknown);
+            for n in 0..100 {
+                door.keep(house.alert(n)).await.unwrap();
+                kept += 1;
+            }
+            let mover = Mover::start(&house.db.another_pool(), &broker);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            mover.kill();
+            server.come_back().await;
+        }
+    }
+    let mover = Mover::start(&house.db.db, &broker);
+    house.until(ROWS, kept).await;
+    house.until(JOBS, kept).await;
+    assert_eq!(house.count("select count(distinct args->>'inbox') from queue.jobs").await, kept);
+    mover.stop().await;
+    door.close().await;
+}
+
+/// Its organization is gone, or it is no letter: it does not hold up the others, and somebody can look at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_never_be_kept_is_a_dead_letter() {
+    let Some(broker) = broker().await else { return };
+    let house = house(testkit::database().await).await;
+    let door = door(&house.db.db, &broker).await;
+    let nowhere = (domain::OrganizationId::new(), house.source.0);
+    door.keep(house.letter(Some(nowhere), &house.token, 1)).await.unwrap();
+    for n in 2..5 {
+        door.keep(house.alert(n)).await.unwrap();
+    }
+    let publisher = Publisher::open(&broker, "stranger", "test", queues().into());
+    publisher.opened().await;
+    let about = "no letter".to_owned();
+    let foreign = Message { id: Uuid::now_v7(), kind: "generic".into(), about, body: vec![], expires: None };
+    publisher.publish("hooks", &foreign).await.unwrap();
+    let mover = Mover::start(&house.db.db, &broker);
+    house.until(ROWS, 3).await;
+    let (depth, begun) = (Depth::of(&broker), Instant::now());
+    while depth.messages("hooks.dead").await.unwrap() != Some(2) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "two dead letters");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(house.count(ROWS).await, 3);
+    depth.close().await;
+    mover.stop().await;
+    publisher.close().await;
+    door.close().await;
+}
