@@ -4,7 +4,7 @@
 use super::letter::{self, About};
 use crate::inbox::MAIL;
 use crate::jobs::{IngestAlert, IngestMail};
-use crate::{Error, Result};
+use crate::Result;
 use domain::{InboxId, OrganizationId};
 use queue::messages::Message;
 use queue::{NewJob, Unique};
@@ -142,7 +142,7 @@ async fn keep(tx: &mut Tx, mut items: Vec<Item<'_>>, moved: &mut [Moved]) -> Res
         }
     }
     if !jobs.is_empty() {
-        queue::enqueue(tx, &jobs).await.map_err(Error::from)?;
+        crate::enqueue(tx, &jobs).await?;
     }
     Ok(())
 }
