@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use sqlx::PgPool;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The counters before.
@@ -55,4 +56,30 @@ impl Meter {
             cold_updates: each(updates - (now.in_place - self.in_place)),
         })
     }
+}
+
+/// What a process and its children have used so far, in seconds of a core.
+pub fn cpu_seconds(root: u32) -> f64 {
+    let mut children: HashMap<u32, Vec<(u32, f64)>> = HashMap::new();
+    let mut all = 0.0;
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let field = |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).unwrap_or_default();
+        // Its own and that of children which have ended.
+        let used = (11..15).map(field).sum::<f64>() / 100.0;
+        if pid == root {
+            all += used;
+        }
+        children.entry(field(1) as u32).or_default().push((pid, used));
+    }
+    let mut left = vec![root];
+    while let Some(parent) = left.pop() {
+        for (pid, used) in children.get(&parent).into_iter().flatten() {
+            all += used;
+            left.push(*pid);
+        }
+    }
+    all
 }

@@ -1,6 +1,6 @@
 //! The job engine alone, on a private PostgreSQL with fsync on and default durability, as the application role.
 
-use crate::cost::Meter;
+use crate::cost::{Meter, cpu_seconds};
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use embedded::{Broker, BrokerOptions, Cluster, Options, find_broker};
@@ -234,7 +234,15 @@ async fn drain(
         sqlx::raw_sql(settle).execute(&server.owner).await?;
     }
     let meter = Meter::start(&server.owner).await?;
+    let (worker_pid, server_pid) =
+        (std::process::id(), server.cluster.pid().context("the server's process")?);
+    let cpu = || (cpu_seconds(worker_pid), cpu_seconds(server_pid));
+    let before = cpu();
     let took = work(server, jobs, concurrency, history).await?;
+    let after = cpu();
+    let server_cpu = after.1 - before.1;
+    let worker_cpu = after.0 - before.0 - server_cpu;
+    let microseconds = |seconds: f64| (seconds * 1e7 / jobs as f64).round() / 10.0;
     let cost = meter.read(&server.owner, jobs).await?;
     Ok(json!({
         "bench": "jobs drain",
@@ -246,6 +254,8 @@ async fn drain(
         "jobs_per_second": (jobs as f64 / took.as_secs_f64()).round(),
         "enqueued_per_second": (jobs as f64 / filled.as_secs_f64()).round(),
         "wal_bytes_per_job": cost.wal_bytes.round(),
+        "worker_cpu_us_per_job": microseconds(worker_cpu),
+        "server_cpu_us_per_job": microseconds(server_cpu),
         "dead_tuples_per_job": (cost.dead_tuples * 1000.0).round() / 1000.0,
         "cold_updates_per_job": (cost.cold_updates * 1000.0).round() / 1000.0,
         "resident_mb": resident_mb(),
