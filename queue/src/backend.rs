@@ -20,7 +20,8 @@ pub(crate) struct HandOver {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: VecDeque<Envelope>,
+    /// On the heap: an envelope passes through several hands, and is large.
+    waiting: VecDeque<Box<Envelope>>,
     waker: Option<Waker>,
     closed: bool,
 }
@@ -36,7 +37,7 @@ impl HandOver {
         if inner.closed {
             return Err(envelopes);
         }
-        inner.waiting.extend(envelopes);
+        inner.waiting.extend(envelopes.into_iter().map(Box::new));
         if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
@@ -50,7 +51,7 @@ impl HandOver {
         if let Some(waker) = inner.waker.take() {
             waker.wake();
         }
-        inner.waiting.drain(..).collect()
+        inner.waiting.drain(..).map(|envelope| *envelope).collect()
     }
 }
 
@@ -61,7 +62,7 @@ pub(crate) struct LaneBackend {
 }
 
 impl Backend for LaneBackend {
-    type Task = Task<Envelope>;
+    type Task = Task<Box<Envelope>>;
     type Error = Infallible;
 
     fn poll_ready(&mut self, _: &mut Context<'_>, _: &WorkerContext) -> Poll<Result<(), Infallible>> {
@@ -93,7 +94,7 @@ impl Backend for LaneBackend {
 }
 
 impl BackendConfig for LaneBackend {
-    type Args = Envelope;
+    type Args = Box<Envelope>;
     type Id = uuid::Uuid;
     type Kind = Ephemeral;
     type Config = ();

@@ -53,8 +53,9 @@ fn no_slots() -> Arc<[String]> {
 }
 
 impl Envelope {
+    /// The types are those of our own statement, so they are not compared for each value of each row.
     pub fn read(row: &PgRow, lane: &str, worker: Uuid) -> Result<Self, sqlx::Error> {
-        let mut limited: Vec<Option<String>> = row.try_get::<Option<_>, _>(11)?.unwrap_or_default();
+        let mut limited: Vec<Option<String>> = row.try_get_unchecked::<Option<_>, _>(11)?.unwrap_or_default();
         let paid = limited.split_off(limited.len().min(3));
         let mut limited = limited.into_iter();
         Ok(Envelope {
@@ -63,21 +64,21 @@ impl Envelope {
             lane_limited: limited.next().flatten().is_some(),
             paid: (!paid.is_empty()).then(|| paid.into_iter().flatten().collect()),
             slots: no_slots(),
-            id: row.try_get(0)?,
-            run: row.try_get(1)?,
+            id: row.try_get_unchecked(0)?,
+            run: row.try_get_unchecked(1)?,
             worker,
             lane: lane.to_owned(),
-            kind: row.try_get(2)?,
-            organization: row.try_get(3)?,
-            attempt: row.try_get(4)?,
-            max_attempts: row.try_get(5)?,
-            due_at: row.try_get(6)?,
-            claimed_at: row.try_get(7)?,
-            trace_parent: row.try_get(8)?,
-            args: row.try_get(9)?,
-            rank: row.try_get(10)?,
-            is_member: row.try_get(12)?,
-            awaited: row.try_get(13)?,
+            kind: row.try_get_unchecked(2)?,
+            organization: row.try_get_unchecked(3)?,
+            attempt: row.try_get_unchecked(4)?,
+            max_attempts: row.try_get_unchecked(5)?,
+            due_at: row.try_get_unchecked(6)?,
+            claimed_at: row.try_get_unchecked(7)?,
+            trace_parent: row.try_get_unchecked(8)?,
+            args: row.try_get_unchecked(9)?,
+            rank: row.try_get_unchecked(10)?,
+            is_member: row.try_get_unchecked(12)?,
+            awaited: row.try_get_unchecked(13)?,
             sign: StopSign::new(),
             permit: None,
         })

@@ -23,6 +23,9 @@ use uuid::Uuid;
 const BATCH: usize = 1000;
 /// With a backlog, how long a claim may wait for half of the lane to be free instead of fetching one by one.
 const GATHER: Duration = Duration::from_millis(5);
+/// The rank below which an idle lane does not look until its next poll; and a busy one, whose poll comes as often.
+const LONG: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(5);
 /// After a claim whose answer was lost: for how long, and how often, to look for jobs that we hold without knowing.
 const SUSPECT: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_secs(5);
@@ -52,6 +55,8 @@ impl Claimer {
         // again, or are important, are announced as older. Otherwise a claim would step over the dead index entries of all jobs that finished
         // while some long transaction keeps vacuum from removing them.
         let mut floor = no_floor();
+        // How far a line has been claimed whose tenant is the only one that waits: what is in work need not be stepped over again.
+        let mut reached: Option<(Uuid, DateTime<Utc>)> = None;
         // Of a lane that is limited over all processes only what is free is shared between tenants.
         let mut limited = true;
         loop {
@@ -70,6 +75,7 @@ impl Claimer {
             let mut room = held.num_permits();
             if self.wake.take_older() {
                 floor = no_floor();
+                reached = None;
             }
             if limited && let Ok(free) = self.free().await {
                 limited = free.is_some();
@@ -81,20 +87,29 @@ impl Claimer {
                     continue;
                 }
             }
-            let by_turns = turns.several();
-            let wanted = if by_turns { Wanted::ByTurns(turns.share(room)) } else { Wanted::InOrder(room) };
-            match self.claim(wanted, floor).await {
+            let only = turns.only();
+            let by_turns = turns.several() || only.is_some();
+            let from = reached
+                .filter(|(tenant, _)| only == Some(*tenant))
+                .map_or(floor, |(_, rank)| rank.max(floor));
+            let wanted = match only {
+                Some(tenant) => Wanted::ByTurns(vec![(tenant, room as i64)]),
+                None if by_turns => Wanted::ByTurns(turns.share(room)),
+                None => Wanted::InOrder(room),
+            };
+            match self.claim(wanted, from).await {
                 Ok((claimed, envelopes)) => {
                     patience.reset();
                     backlog = claimed == room;
                     limited |= envelopes.iter().any(|envelope| envelope.lane_limited);
+                    reached = only.zip(envelopes.last().map(|last| last.rank.min(ago(LATE))));
                     turns.served(envelopes.iter().map(|e| e.organization.unwrap_or(NOBODY)));
                     if !backlog && by_turns {
                         // Somebody had less than its share; what is left for others comes with the next claim.
                         turns.forget();
                         backlog = true;
                     } else if !backlog {
-                        floor = a_minute_ago();
+                        floor = ago(LONG);
                     } else if turns.look(Instant::now(), self.wake.news()) {
                         self.see_who_waits(&mut turns).await;
                     }
@@ -105,6 +120,7 @@ impl Claimer {
                 Err(error) => {
                     backlog = true; // unknown: look again
                     floor = no_floor();
+                    reached = None;
                     suspicion = Some(Suspicion::now());
                     drop(held);
                     if !patience.failed("claiming jobs", &error, &self.stop).await {
@@ -242,11 +258,12 @@ impl Claimer {
     }
 }
 
-/// The rank of what became ready a minute ago: clocks that differ by less, and transactions that take less, are covered; the
+/// The rank of what became ready so long ago: clocks that differ by less, and transactions that take less, are covered; the
 /// poll looks without a floor and covers the rest.
-fn a_minute_ago() -> DateTime<Utc> {
+fn ago(time: Duration) -> DateTime<Utc> {
     let now = Uuid::now_v7().as_u128() >> 80; // milliseconds
-    DateTime::from_timestamp_millis((now as i64).saturating_sub(60_000)).unwrap_or_else(no_floor)
+    let time = time.as_millis() as i64;
+    DateTime::from_timestamp_millis((now as i64).saturating_sub(time)).unwrap_or_else(no_floor)
 }
 
 /// A claim may have been committed, or may yet be, though its answer never came.

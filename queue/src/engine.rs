@@ -311,7 +311,7 @@ async fn work<S: Send + Sync + 'static>(
     runner: Arc<Runner<S>>,
     completions: mpsc::Sender<Command>,
 ) {
-    let handler = move |envelope: Envelope| {
+    let handler = move |envelope: Box<Envelope>| {
         let (runner, completions) = (runner.clone(), completions.clone());
         async move {
             if let Some(completion) = runner.run(&envelope).await {

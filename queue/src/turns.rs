@@ -72,6 +72,14 @@ impl Turns {
         self.waiting.len() > 1
     }
 
+    /// The one that waits, when nobody else does.
+    pub fn only(&self) -> Option<Uuid> {
+        match self.waiting[..] {
+            [tenant] => Some(tenant),
+            _ => None,
+        }
+    }
+
     /// How `room` jobs are shared between those that wait.
     pub fn share(&self, room: usize) -> Vec<(Uuid, i64)> {
         let mut heap: BinaryHeap<Reverse<(Tag, Uuid)>> =
