@@ -40,7 +40,9 @@ create table queue.jobs (
     trace_parent     text,
     last_error       text,
     progress         json,
-    args             json        not null,                                  -- json, not jsonb: keeps \u0000
+    args             json        not null,                                  -- json, not jsonb: keeps \u0000; sealed: a string
+    args_version     smallint,   -- null: 1
+    args_key         text,       -- of the key that sealed them
     constraint jobs_attempts_check check (attempt >= 0 and max_attempts > 0),
     constraint jobs_names_check check (length(lane) between 1 and 60 and length(kind) between 1 and 100)
 ) with (
@@ -90,7 +92,8 @@ create table queue.history (
     error            text,
     result           json,
     progress         json,
-    args             json                  -- null when they were large
+    args             json,                 -- null when they were large
+    args_key         text
 ) partition by range (finished_at);
 create index history_id on queue.history (id);
 create index history_organization on queue.history (organization_id, id) where organization_id is not null;
@@ -133,6 +136,7 @@ create table queue.lanes (
     name             text        not null constraint lanes_pkey primary key,
     transport        text        not null default 'postgres' constraint lanes_transport_check check (transport in ('postgres', 'rabbitmq')),
     paused           boolean     not null default false,
+    drain_to         uuid,       -- jobs with later ids are not taken; when none is left with an earlier one, the lane is paused
     -- How much waiting time one point of priority is worth.
     aging            interval    not null default '1 minute'
         constraint lanes_aging_check check (aging between interval '0' and interval '1 day'),
@@ -165,6 +169,7 @@ create table queue.schedules (
     max_attempts     smallint    not null,
     limit_key        text,
     args             json        not null,
+    args_version     smallint,
     constraint schedules_key unique nulls not distinct (organization_id, key),
     constraint schedules_rhythm_check check ((cron is null) <> (every_ms is null)),
     constraint schedules_every_check check (every_ms >= 1000)

@@ -214,9 +214,9 @@ begin
         delete from queue.jobs j where j.id = any(ids) and j.worker is null and j.state::text = any(states) returning *),
     kept as (
         insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, lane, kind,
-                                   trace_parent, error, progress, args)
+                                   trace_parent, error, progress, args, args_key)
         select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, verdict, lane, kind, trace_parent,
-               coalesce(why, last_error), progress, args
+               coalesce(why, last_error), progress, args, args_key
         from gone)
     select array_agg(id) as ids, array_agg(organization_id) as organizations, array_agg(part) as parts, array_agg(kind) as kinds,
            array_agg(verdict) as outcomes, array_agg(null::text) as results, array_agg(coalesce(why, last_error)) as errors,

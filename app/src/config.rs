@@ -5,7 +5,7 @@
 mod tests;
 
 use ipnet::IpNet;
-use queue::Transport;
+use queue::{KeyRing, Transport};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -138,6 +138,11 @@ pub const SETTINGS: &[Setting] = &[
         "up to 40 letters, digits, hyphens and dots",
         "All names in the broker begin with it; installations that share a vhost need different ones.",
     ),
+    secret(
+        "RELAYDESK_JOB_KEYS",
+        "a list of name:key, each key the base64 of 32 bytes, or empty",
+        "Keys for jobs whose arguments are kept encrypted, the same for all processes: the first one seals, all of them open.",
+    ),
     setting(
         "RELAYDESK_SHUTDOWN_GRACE",
         Some("25"),
@@ -190,6 +195,7 @@ pub struct Config {
     pub lanes: BTreeMap<String, Lane>,
     pub amqp_url: Option<SecretString>,
     pub amqp_prefix: String,
+    pub job_keys: KeyRing,
     pub shutdown_grace: Duration,
     pub log: String,
     pub log_json: bool,
@@ -318,6 +324,7 @@ impl Values {
                     && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
                 fits.then(|| v.to_owned())
             })?,
+            job_keys: self.parse("RELAYDESK_JOB_KEYS", |v| v.parse().ok())?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
             log: self.parse("RELAYDESK_LOG", |v| {
                 let filter = v.parse::<tracing_subscriber::EnvFilter>().ok();

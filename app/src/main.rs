@@ -50,6 +50,7 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     let values = Values::collect(cli.config.as_deref(), |name| std::env::var(name).ok())?;
     let config = values.understand()?;
+    config.job_keys.clone().install();
     telemetry::start(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if let Command::Demo(demo) = &cli.command {

@@ -2,11 +2,14 @@
 //!
 //! Every function takes an organization: with one, only its jobs exist.
 
+mod keys;
 mod lanes;
 mod limits;
 mod state;
 
-pub use lanes::{LaneView, know_lanes, lanes, pause, resume, set_aging, set_weight};
+pub use keys::sealed_jobs;
+pub(crate) use lanes::pause_drained;
+pub use lanes::{LaneView, drain, know_lanes, lanes, pause, resume, set_aging, set_weight};
 pub use limits::{LimitChange, LimitView, limit_lane, limits, reconcile_limits, set_limit};
 pub use state::{JobState, UnknownState};
 
@@ -66,7 +69,7 @@ pub struct JobView {
     pub result: Option<Value>,
     /// Why it was cancelled, or the last failure.
     pub error: Option<String>,
-    /// Null for a finished job whose arguments were large.
+    /// Null for a finished job whose arguments were large, "(encrypted)" for one whose arguments are.
     pub args: Option<Value>,
 }
 
@@ -101,12 +104,13 @@ pub struct Page {
 const LIVE: &str = "select id, lane, kind, \
     case when state = 'ready' and worker is not null then 'running' else state::text end as state, \
     organization_id, priority, attempt, max_attempts, due_at, claimed_at as started_at, null::timestamptz as finished_at, worker, \
-    cancel_requested, unique_key, trace_parent, progress::text, null::text as result, last_error as error, args::text \
+    cancel_requested, unique_key, trace_parent, progress::text, null::text as result, last_error as error, \
+    case when args_key is null then args::text else to_json('(encrypted)'::text)::text end as args \
     from queue.jobs j where true";
 
 const OVER: &str = "select id, lane, kind, outcome as state, organization_id, priority, attempt, max_attempts, due_at, started_at, \
     finished_at, worker, false as cancel_requested, null::text as unique_key, trace_parent, progress::text, result::text, error, \
-    args::text from queue.history j where true";
+    case when args_key is null then args::text else to_json('(encrypted)'::text)::text end as args from queue.history j where true";
 
 fn read(row: &PgRow) -> Result<JobView, sqlx::Error> {
     let id: Uuid = row.try_get("id")?;

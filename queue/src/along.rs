@@ -5,6 +5,7 @@
 //! back (an error, a crash, a lost lease) leaves it as it was, to be run by itself. So one bad job cannot hold the others
 //! up: a job that was tried before neither takes others along nor goes along.
 
+use crate::payload::{Payload, Readable};
 use crate::running::{CompleteError, Running};
 use crate::trace::TraceContext;
 use crate::{Job, JobId, metrics};
@@ -23,7 +24,7 @@ pub struct Along<J> {
 
 impl Running {
     /// Up to `most` waiting jobs of this kind, lane and organization that have not been tried yet, in the order in which they
-    /// would be claimed. None when this job itself was tried before, works for no organization, or is limited or of a batch. They stay waiting jobs
+    /// would be claimed. None when this job itself was tried before, works for no organization, or is limited, encrypted or of a batch. They stay waiting jobs
     /// unless [`Running::complete_along`] ends them in the same transaction. Those whose message is on its way to a consumer, and
     /// those whose unique key a claim would let go, do not go along.
     pub async fn take_along<J: Job>(
@@ -37,13 +38,14 @@ impl Running {
             return Ok(Vec::new());
         };
         let rows = sqlx::query(
-            "select id, trace_parent, args::text from queue.jobs \
+            "select id, trace_parent, args::text, args_version from queue.jobs \
              where lane = $1 and state = 'ready' and worker is null and kind = $2 \
                and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end = $3 \
                and attempt = 0 and crashes = 0 and not cancel_requested \
                and rank >= $4 and published_at is null and (unique_key is null or unique_while & 2 <> 0) \
-               and limit_key is null and waits_for is null and paid is null and part is null \
+               and limit_key is null and waits_for is null and paid is null and part is null and args_key is null \
                and not exists (select from queue.lanes where name = $1 and paused) \
+               and coalesce(id <= (select drain_to from queue.lanes where name = $1), true) \
              order by rank limit $5 for update skip locked",
         )
         .bind(&self.lane)
@@ -58,7 +60,9 @@ impl Running {
             let (id, trace, args): (Uuid, Option<String>, String) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             // What cannot be decoded fails by itself, when it is claimed.
-            if let Ok(args) = serde_json::from_str(&args) {
+            let version = row.try_get::<Option<i16>, _>(3)?.unwrap_or(1);
+            let payload = Payload { id, kind: &self.kind, args: &args, version, key: None };
+            if let Ok(Readable { args, .. }) = payload.read(&self.keys) {
                 let parent = trace.and_then(|trace| trace.parse::<TraceContext>().ok());
                 let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
                 along.push(Along { id: JobId(id), args, trace });

@@ -28,6 +28,10 @@ pub enum InvalidSchedule {
     TimeZone(String),
     #[error("an interval is at least one second")]
     Interval,
+    #[error(
+        "the arguments of a schedule lie in clear text; let it enqueue a job that knows where the secret is"
+    )]
+    Encrypted,
     #[error("the expression never comes true (such as 30 February)")]
     Never,
 }
@@ -309,5 +313,99 @@ mod tests {
             prop_assert_eq!(days.len(), runs.len());
             prop_assert_eq!((*days.last().unwrap() - *days.first().unwrap()).num_days(), 399);
         }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Every zone there is, around its changes: what a minute-by-minute walk by the rules above finds, and nothing else.
+        #[test]
+        fn runs_are_those_of_a_walk_through_the_minutes(
+            zone in proptest::sample::select(chrono_tz::TZ_VARIANTS.to_vec()), start in 350_000_000i64..2_100_000_000,
+            minutes in proptest::sample::select(vec!["0", "30", "*/15", "7,59", "*"]), day in proptest::sample::select(vec!["*", "*", "1-15", "*/2"]),
+            hours in proptest::sample::select(vec!["*", "*/2", "0", "1", "2", "3", "0-4", "23,0", "1,2,3"]),
+            weekday in proptest::sample::select(vec!["*", "*", "*", "0", "1-5"]),
+        ) {
+            let start = before_a_change(zone, DateTime::from_timestamp(start, 0).unwrap());
+            let end = start + Duration::days(3);
+            let cron = Cron::new(&format!("{minutes} {hours} {day} * {weekday}"), zone.name()).unwrap();
+            let runs: Vec<_> = std::iter::successors(cron.next(start), |at| cron.next(*at)).take_while(|at| *at <= end).collect();
+            let wanted = Wanted {
+                minutes: field("minute", minutes, 0, 59, &[]).unwrap(),
+                hours: field("hour", hours, 0, 23, &[]).unwrap(),
+                days: field("day-of-month", day, 1, 31, &[]).unwrap(),
+                weekdays: field("day-of-week", weekday, 0, 7, &DAYS).unwrap(),
+                either: !day.starts_with('*') && !weekday.starts_with('*'),
+            };
+            prop_assert_eq!(runs, walk(zone, &wanted, hours.starts_with('*'), start, end));
+        }
+    }
+
+    /// A day and a half before the zone's next change of offset within two years, if there is one.
+    fn before_a_change(zone: Tz, start: DateTime<Utc>) -> DateTime<Utc> {
+        let offset = |at: DateTime<Utc>| at.with_timezone(&zone).offset().fix();
+        let changes = (0..2 * 365 * 4).map(|step| start + Duration::hours(6 * step));
+        let change = changes.into_iter().find(|at| offset(*at) != offset(*at + Duration::hours(6)));
+        change.unwrap_or(start) - Duration::hours(36)
+    }
+
+    struct Wanted {
+        minutes: BTreeSet<u32>,
+        hours: BTreeSet<u32>,
+        days: BTreeSet<u32>,
+        weekdays: BTreeSet<u32>,
+        either: bool,
+    }
+
+    impl Wanted {
+        fn has(&self, at: NaiveDateTime) -> bool {
+            let weekday = at.weekday().num_days_from_sunday();
+            let (day, weekday) =
+                (self.days.contains(&at.day()), self.weekdays.iter().any(|wanted| wanted % 7 == weekday));
+            let date = if self.either { day || weekday } else { day && weekday };
+            date && self.minutes.contains(&at.minute()) && self.hours.contains(&at.hour())
+        }
+    }
+
+    fn walk(
+        zone: Tz,
+        wanted: &Wanted,
+        every_hour: bool,
+        start: DateTime<Utc>,
+        end: DateTime<Utc>,
+    ) -> Vec<DateTime<Utc>> {
+        let mut found = BTreeSet::new();
+        if every_hour {
+            // Real minutes, by what the clock shows then.
+            let mut at = start.with_second(0).unwrap();
+            while at <= end {
+                if at > start && wanted.has(at.with_timezone(&zone).naive_local()) {
+                    found.insert(at);
+                }
+                at += Duration::minutes(1);
+            }
+            return found.into_iter().collect();
+        }
+        // Readings of the clock, each of them once; `shown` is the last one that the clock did show, and its instant.
+        let mut reading =
+            (start - Duration::days(2)).with_timezone(&zone).naive_local().with_second(0).unwrap();
+        let last = (end + Duration::days(2)).with_timezone(&zone).naive_local();
+        let mut shown = None;
+        while reading <= last {
+            let at = match zone.from_local_datetime(&reading) {
+                LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => {
+                    let latest = zone.from_local_datetime(&reading).latest().unwrap();
+                    shown = Some((reading, latest.to_utc()));
+                    Some(at.to_utc())
+                }
+                LocalResult::None => shown
+                    .map(|(reading_then, at): (NaiveDateTime, DateTime<Utc>)| at + (reading - reading_then)),
+            };
+            if let Some(at) = at.filter(|at| *at > start && *at <= end && wanted.has(reading)) {
+                found.insert(at);
+            }
+            reading += Duration::minutes(1);
+        }
+        found.into_iter().collect()
     }
 }

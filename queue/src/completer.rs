@@ -70,6 +70,11 @@ pub(crate) enum End {
     Snooze {
         delay: Duration,
     },
+    /// It cannot be read here, but elsewhere: again, and not counted.
+    GivenBack {
+        delay: Duration,
+        why: String,
+    },
     Retry {
         delay: Duration,
         failure: Failure,
@@ -89,6 +94,7 @@ impl End {
             End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => "done",
             End::Cancelled { .. } => "cancelled",
             End::Snooze { .. } => "snoozed",
+            End::GivenBack { .. } => "given_back",
             End::Retry { failure, .. } => failure.name(),
             End::Dead { .. } => "dead",
             End::Interrupted => "interrupted",
@@ -390,6 +396,7 @@ impl<'a> Release<'a> {
                 (waiting(*delay), *delay, 0, Some(failure.name()), Some(error.as_str()), false)
             }
             End::Snooze { delay } => (waiting(*delay), *delay, 1, None, None, false),
+            End::GivenBack { delay, why } => (waiting(*delay), *delay, 1, None, Some(why.as_str()), false),
             End::Dead { failure, error } => {
                 ("dead", Duration::ZERO, 0, Some(failure.name()), Some(error.as_str()), false)
             }

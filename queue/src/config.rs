@@ -1,6 +1,6 @@
 //! How an engine is set up.
 
-use crate::{Bell, Clock, Transport};
+use crate::{Bell, Clock, KeyRing, Transport};
 use std::fmt;
 use std::time::Duration;
 
@@ -96,6 +96,11 @@ pub struct EngineConfig {
     pub crash_limit: i16,
     /// After a cancellation was asked for, how long a handler may go on before it is dropped.
     pub cancel_grace: Duration,
+    /// How long a job whose arguments this process cannot read (a newer version, a key that it does not have) is left to others before it
+    /// looks again.
+    pub give_back: Duration,
+    /// What opens encrypted arguments; without them, the keys of the process ([`KeyRing::install`]).
+    pub keys: Option<KeyRing>,
     /// How long finished jobs stay visible.
     pub keep_history: Duration,
     /// How long dead letters wait for somebody.
@@ -120,6 +125,8 @@ impl Default for EngineConfig {
             leader_lease: Duration::from_secs(8),
             crash_limit: 5,
             cancel_grace: Duration::from_secs(5),
+            give_back: Duration::from_secs(10),
+            keys: None,
             keep_history: Duration::from_secs(14 * 86_400),
             keep_dead: Duration::from_secs(60 * 86_400),
             may_lead: true,

@@ -6,6 +6,7 @@ use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::heart;
+use crate::keys::KeyRing;
 use crate::limit::Limits;
 use crate::registry::Registry;
 use crate::runner::Runner;
@@ -56,6 +57,8 @@ impl<S: Send + Sync + 'static> Drain<S> {
                 shared: Arc::new(shared),
                 held: Arc::default(),
                 cancel_grace: EngineConfig::default().cancel_grace,
+                keys: KeyRing::installed(),
+                give_back: EngineConfig::default().give_back,
             },
             clock: Clock::new(),
             retries: false,
@@ -149,7 +152,9 @@ fn count(drained: &mut Drained, envelope: &Envelope, completion: &Completion) ->
     match &completion.end {
         End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => drained.done += 1,
         End::Cancelled { .. } => drained.cancelled += 1,
-        End::Snooze { .. } | End::Retry { .. } | End::Interrupted => drained.later += 1,
+        End::Snooze { .. } | End::GivenBack { .. } | End::Retry { .. } | End::Interrupted => {
+            drained.later += 1
+        }
         End::Dead { error, .. } => {
             return Err(DrainError::Dead {
                 kind: envelope.kind.clone(),

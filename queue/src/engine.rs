@@ -7,6 +7,7 @@ use crate::completer::{Command, Completer};
 use crate::config::EngineConfig;
 use crate::heart::{Heart, Incarnation};
 use crate::held::{Held, Stop};
+use crate::keys::KeyRing;
 use crate::leader::{self, Leader};
 use crate::listener::{self, Wakers};
 use crate::plumbing::Plumbing;
@@ -80,6 +81,8 @@ impl Engine {
             shared: Arc::new(shared),
             held: held.clone(),
             cancel_grace: config.cancel_grace,
+            keys: config.keys.clone().unwrap_or_else(KeyRing::installed),
+            give_back: config.give_back,
         });
 
         let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();

@@ -1,6 +1,7 @@
 //! Enqueue in the caller's transaction: the job exists if and only if the change does.
 
 use crate::batch::{self, Joined};
+use crate::keys::SealError;
 use crate::new_job::NewJob;
 use crate::unique::Windows;
 use crate::{metrics, trace};
@@ -65,6 +66,8 @@ impl From<Uuid> for JobId {
 pub enum EnqueueError {
     #[error("arguments of {kind} cannot be encoded: {source}")]
     Encode { kind: &'static str, source: serde_json::Error },
+    #[error("{kind} cannot be enqueued: {source}")]
+    Seal { kind: &'static str, source: SealError },
     #[error("the batch has ended, or is closed and this is not one of its running jobs")]
     BatchClosed,
     #[error("job {0} has the unique key of the callback")]
@@ -219,7 +222,8 @@ impl Adding<'_> {
 
     /// Whether it has what few jobs have: only the statement for all kinds of jobs writes it.
     fn is_special(&self, index: usize) -> bool {
-        self.parts.get(index).is_some()
+        let job = &self.jobs[index];
+        self.parts.get(index).is_some() || job.version != 1 || job.encrypted
     }
 
     /// Whether it is to run now, like any other.
@@ -244,6 +248,15 @@ impl Adding<'_> {
             })
     }
 
+    /// The arguments as they are written, and what sealed them.
+    fn written(&self, ids: &[Uuid], chunk: &[usize]) -> Result<Vec<(String, Option<String>)>, EnqueueError> {
+        let written = |i: &usize| {
+            let job = &self.jobs[*i];
+            job.written(ids[*i]).map_err(|source| EnqueueError::Seal { kind: job.kind, source })
+        };
+        chunk.iter().map(written).collect()
+    }
+
     /// One statement for a whole batch, the notification of its lanes included.
     async fn insert(
         &self,
@@ -254,6 +267,7 @@ impl Adding<'_> {
     ) -> Result<(), EnqueueError> {
         let rows = || chunk.iter().map(|i| &self.jobs[*i]);
         let trace_parent = self.trace_parent.as_deref();
+        let written: Vec<(String, Option<String>)>;
         let query = match *chunk {
             [i] if self.is_plain(i) => {
                 let job = &self.jobs[i];
@@ -302,26 +316,35 @@ impl Adding<'_> {
                 kept.extend(chunk.iter().map(|i| ids[*i]));
                 return Ok(());
             }
-            _ => sqlx::query(if self.telling == Telling::Later { ADD } else { ENQUEUE })
-                .bind(chunk.iter().map(|i| ids[*i]).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.organization).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.run_at).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.delay.map_or(0.0, |d| d.as_secs_f64())).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.priority).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.max_attempts.max(1)).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.unique.as_ref().map(|(key, _)| key.as_str())).collect::<Vec<_>>())
-                .bind(
-                    rows()
-                        .map(|job| job.unique.as_ref().map_or(0, |(_, unique)| unique.mask()))
-                        .collect::<Vec<_>>(),
-                )
-                .bind(rows().map(|job| job.lane).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.kind).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.trace_parent.as_deref().or(trace_parent)).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.args.to_string()).collect::<Vec<_>>())
-                .bind(rows().map(|job| job.limit_key.as_deref()).collect::<Vec<_>>())
-                .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>())
-                .bind(chunk.iter().map(|i| self.parts.get(*i).copied()).collect::<Vec<_>>()),
+            _ => {
+                written = self.written(ids, chunk)?;
+                sqlx::query(if self.telling == Telling::Later { ADD } else { ENQUEUE })
+                    .bind(chunk.iter().map(|i| ids[*i]).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.organization).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.run_at).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.delay.map_or(0.0, |d| d.as_secs_f64())).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.priority).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.max_attempts.max(1)).collect::<Vec<_>>())
+                    .bind(
+                        rows()
+                            .map(|job| job.unique.as_ref().map(|(key, _)| key.as_str()))
+                            .collect::<Vec<_>>(),
+                    )
+                    .bind(
+                        rows()
+                            .map(|job| job.unique.as_ref().map_or(0, |(_, unique)| unique.mask()))
+                            .collect::<Vec<_>>(),
+                    )
+                    .bind(rows().map(|job| job.lane).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.kind).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.trace_parent.as_deref().or(trace_parent)).collect::<Vec<_>>())
+                    .bind(written.iter().map(|(args, _)| args.as_str()).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.limit_key.as_deref()).collect::<Vec<_>>())
+                    .bind(chunk.iter().map(|i| *i as i32).collect::<Vec<_>>())
+                    .bind(chunk.iter().map(|i| self.parts.get(*i).copied()).collect::<Vec<_>>())
+                    .bind(rows().map(|job| job.version).collect::<Vec<_>>())
+                    .bind(written.iter().map(|(_, key)| key.as_deref()).collect::<Vec<_>>())
+            }
         };
         for row in query.fetch_all(&mut *connection).await? {
             kept.insert(row.try_get(0)?);
@@ -335,7 +358,7 @@ macro_rules! insert {
     ($source:literal, $due:literal, $end:literal) => {
         concat!(
             "insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, unique_held, \
-                                     lane, kind, trace_parent, args, limit_key, part) \
+                                     lane, kind, trace_parent, args, limit_key, part, args_version, args_key) \
              select u.id, coalesce(u.organization_id, (select current_organization())), \
                     case when due.at > now() then due.at else clock_timestamp() end, ",
             // In the order in which the caller has them, though they may be written in that of their keys.
@@ -343,7 +366,8 @@ macro_rules! insert {
             ", case when due.at > now() then 'scheduled'::queue.state else 'ready' end, \
                u.priority, u.max_attempts, u.unique_key, u.unique_while, case when u.unique_while <> 0 then true end, \
                u.lane, u.kind, u.trace_parent, u.args::json, \
-               case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end, u.part \
+               case when length(u.limit_key) > 200 then left(u.limit_key, 160) || md5(u.limit_key) else u.limit_key end, u.part, \
+               nullif(u.args_version, 1), u.args_key \
              from ",
             $source,
             ", lateral (",
@@ -358,9 +382,10 @@ macro_rules! insert_many {
     () => {
         insert!(
             "unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::float8[], $5::int2[], $6::int2[], $7::text[], $8::int2[], \
-                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int4[], $15::int8[]) \
+                    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::int4[], $15::int8[], \
+                    $16::int2[], $17::text[]) \
                 as u(id, organization_id, run_at, delay, priority, max_attempts, unique_key, unique_while, lane, kind, \
-                     trace_parent, args, limit_key, n, part)",
+                     trace_parent, args, limit_key, n, part, args_version, args_key)",
             "select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at",
             "on conflict do nothing returning id, lane, state, priority"
         )
@@ -374,7 +399,7 @@ macro_rules! insert_one {
             "(select $1::uuid as id, $2::uuid as organization_id, $3::timestamptz as run_at, $4::float8 as delay, \
                      $5::int2 as priority, $6::int2 as max_attempts, $7::text as unique_key, $8::int2 as unique_while, \
                      $9::text as lane, $10::text as kind, $11::text as trace_parent, $12::text as args, \
-                     $13::text as limit_key, $14::int4 as n, null::int8 as part) u",
+                     $13::text as limit_key, $14::int4 as n, null::int8 as part, null::int2 as args_version, null::text as args_key) u",
             "select coalesce(u.run_at, now()) + make_interval(secs => u.delay) as at offset 0",
             "on conflict do nothing returning id, lane, state, priority"
         )
@@ -396,7 +421,8 @@ macro_rules! insert_alike {
         insert!(
             "(select e.id, $2::uuid as organization_id, $5::int2 as priority, $6::int2 as max_attempts, null as unique_key, \
                      0::int2 as unique_while, $7::text as lane, $8::text as kind, $9::text as trace_parent, e.args, \
-                     null::text as limit_key, e.n, null::int8 as part \
+                     null::text as limit_key, e.n, null::int8 as part, \
+                     null::int2 as args_version, null::text as args_key \
               from unnest($1::uuid[], $10::text[]) with ordinality e(id, args, n)) u",
             "select coalesce($3::timestamptz, now()) + make_interval(secs => $4::float8) as at offset 0",
             $end

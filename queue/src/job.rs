@@ -3,6 +3,7 @@
 use crate::running::Running;
 use crate::{JobResult, Limit};
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 use std::future::Future;
 use std::time::Duration;
 
@@ -19,6 +20,18 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const KEEP_HISTORY: bool = true;
     /// How many run at once, and how fast they start, over all processes.
     const LIMITS: &'static [Limit] = &[];
+
+    /// The shape of the arguments, raised when it changes in a way that `#[serde(default)]` does not cover. Workers that know less leave the
+    /// job to those that know enough.
+    const VERSION: i16 = 1;
+    /// Whether the arguments lie encrypted in the database (see [`crate::KeyRing`]), and their words are taken out of results and errors.
+    const ENCRYPTED: bool = false;
+
+    /// Arguments of version `from`, brought up to the next one. Called for each version from the row's to [`Job::VERSION`].
+    fn upcast(from: i16, args: Value) -> Result<Value, anyhow::Error> {
+        let _ = from;
+        Ok(args)
+    }
 
     /// What limits per key count by: the endpoint that is called, the mailbox that is read.
     fn limit_key(&self) -> Option<String> {

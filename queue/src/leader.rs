@@ -4,7 +4,7 @@
 use crate::config::EngineConfig;
 use crate::plumbing::{Patience, Plumbing, jittered};
 use crate::schedules::{self, Schedule};
-use crate::{admit, metrics, sweep};
+use crate::{admin, admit, metrics, sweep};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use std::sync::Arc;
@@ -218,6 +218,7 @@ async fn fire(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Resul
 async fn rescue(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
     sweep::rescue(connection, config.lease, config.crash_limit).await?;
     sweep::cancel_waiting(connection).await?;
+    admin::pause_drained(connection).await?;
     admit::reconcile(connection).await?;
     Ok(jittered(config.sweep))
 }

@@ -2,16 +2,22 @@
 
 use crate::Job;
 use crate::enqueue::JobId;
+use crate::keys::KeyRing;
 use crate::unique::Unique;
 use chrono::{DateTime, Utc};
+use std::fmt;
 use std::time::Duration;
 use uuid::Uuid;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct NewJob {
     pub kind: &'static str,
     pub lane: &'static str,
     pub args: serde_json::Value,
+    pub version: i16,
+    pub encrypted: bool,
+    /// What seals encrypted arguments; without them, the keys of the process.
+    pub keys: Option<KeyRing>,
     /// Made beforehand by who must write it elsewhere first; a new one each time ([`JobId::new`]).
     pub id: Option<JobId>,
     /// Without one, the organization of the transaction it is enqueued in, if that has one.
@@ -30,6 +36,18 @@ pub struct NewJob {
     pub trace_parent: Option<String>,
 }
 
+/// Without encrypted arguments.
+impl fmt::Debug for NewJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut job = f.debug_struct("NewJob");
+        job.field("kind", &self.kind).field("organization", &self.organization);
+        if !self.encrypted {
+            job.field("args", &self.args);
+        }
+        job.finish_non_exhaustive()
+    }
+}
+
 impl NewJob {
     /// # Panics
     /// When the arguments cannot be written as JSON (a map with keys that are not strings): a programming error.
@@ -38,6 +56,9 @@ impl NewJob {
             kind: J::KIND,
             lane: J::LANE,
             args: serde_json::to_value(args).expect("job arguments are JSON"),
+            version: J::VERSION,
+            encrypted: J::ENCRYPTED,
+            keys: None,
             id: None,
             organization: None,
             priority: 0,

@@ -1,6 +1,8 @@
 //! Which kinds of jobs this process can run.
 
+use crate::keys::KeyRing;
 use crate::limit::Limits;
+use crate::payload::{Payload, Readable, Unreadable};
 use crate::running::Running;
 use crate::schedules::Schedule;
 use crate::{Backoff, JobResult, Limit, Run};
@@ -27,13 +29,13 @@ pub(crate) struct Kind<S> {
 
 /// One kind, its type forgotten.
 pub(crate) trait Handler<S>: Send + Sync {
-    /// `Err`: the arguments cannot be decoded.
     fn run<'a>(
         &self,
-        args: &str,
+        payload: Payload<'_>,
+        keys: &KeyRing,
         job: &'a Running,
         shared: &'a S,
-    ) -> Result<BoxFuture<'a, JobResult>, serde_json::Error>;
+    ) -> Result<BoxFuture<'a, JobResult>, Unreadable>;
 }
 
 struct Typed<J>(PhantomData<fn() -> J>);
@@ -41,11 +43,13 @@ struct Typed<J>(PhantomData<fn() -> J>);
 impl<S: Send + Sync, J: Run<S>> Handler<S> for Typed<J> {
     fn run<'a>(
         &self,
-        args: &str,
+        payload: Payload<'_>,
+        keys: &KeyRing,
         job: &'a Running,
         shared: &'a S,
-    ) -> Result<BoxFuture<'a, JobResult>, serde_json::Error> {
-        let args: J = serde_json::from_str(args)?;
+    ) -> Result<BoxFuture<'a, JobResult>, Unreadable> {
+        let Readable { args, secrets } = payload.read::<J>(keys)?;
+        let _ = job.secrets.set(secrets);
         Ok(Box::pin(args.run(job, shared)))
     }
 }

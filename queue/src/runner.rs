@@ -3,12 +3,15 @@
 use crate::claim::Envelope;
 use crate::completer::{Completion, End, Failure};
 use crate::held::{Held, Stop, StopSign};
+use crate::keys::KeyRing;
+use crate::payload::{Payload, Secrets, Unreadable};
+use crate::plumbing::jittered;
 use crate::registry::{Kind, Registry};
 use crate::running::Running;
 use crate::trace::{self, TraceContext};
 use crate::{JobError, JobId, JobResult, Outcome, metrics};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::task::{JoinError, JoinHandle};
 use tracing::Instrument;
@@ -21,6 +24,9 @@ pub(crate) struct Runner<S> {
     pub shared: Arc<S>,
     pub held: Arc<Held>,
     pub cancel_grace: Duration,
+    pub keys: KeyRing,
+    /// For how long a job that others can read is left to them.
+    pub give_back: Duration,
 }
 
 impl<S: Send + Sync + 'static> Runner<S> {
@@ -57,6 +63,8 @@ impl<S: Send + Sync + 'static> Runner<S> {
             slots: envelope.slots.clone(),
             is_member: envelope.is_member,
             awaited: envelope.awaited,
+            keys: self.keys.clone(),
+            secrets: OnceLock::new(),
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
         };
@@ -67,7 +75,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             Stop::No => {
                 let end =
                     self.execute(&kind, envelope, running.clone(), context).instrument(span.clone()).await;
-                heirs(end, &running)
+                settle(end, &running)
             }
             Stop::Cancelled => End::Cancelled { why: "cancelled before it began".to_owned() },
             Stop::Lost | Stop::Shutdown => End::Interrupted,
@@ -87,7 +95,12 @@ impl<S: Send + Sync + 'static> Runner<S> {
     /// What becomes of a run whose handler answers this. `None` as for [`Runner::run`].
     pub fn answered(&self, envelope: &Envelope, answer: JobResult) -> Option<Completion> {
         let kind = self.registry.get(&envelope.kind)?;
-        let end = last_word(self.judge(kind, envelope, answer), envelope, &envelope.sign, false);
+        let end = last_word(
+            self.judge(kind, envelope, &Secrets::default(), answer),
+            envelope,
+            &envelope.sign,
+            false,
+        );
         Some(completion(kind, envelope, end))
     }
 
@@ -98,11 +111,14 @@ impl<S: Send + Sync + 'static> Runner<S> {
         running: Arc<Running>,
         context: TraceContext,
     ) -> End {
-        let sign = &envelope.sign;
-        let (kind_, shared, args) = (kind.clone(), self.shared.clone(), envelope.args.clone());
+        let (sign, seen) = (&envelope.sign, running.clone());
+        let (kind_, shared, keys) = (kind.clone(), self.shared.clone(), self.keys.clone());
+        let (id, args) = (envelope.id, envelope.args.clone());
+        let (version, key) = (envelope.args_version, envelope.args_key.clone());
         // In a task of its own: a panic stays there, and a handler that never yields can be left behind.
         let work = async move {
-            match kind_.handler.run(&args, &running, &shared) {
+            let payload = Payload { id, kind: kind_.name, args: &args, version, key: key.as_deref() };
+            match kind_.handler.run(payload, &keys, &running, &shared) {
                 Ok(work) => Ok(work.await),
                 Err(error) => Err(error),
             }
@@ -118,8 +134,9 @@ impl<S: Send + Sync + 'static> Runner<S> {
         tokio::select! {
             biased;
             result = &mut task => match result {
-                Ok(Ok(result)) => self.judge(kind, envelope, result),
-                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: clip(format!("arguments cannot be decoded: {error}")) },
+                Ok(Ok(result)) => self.judge(kind, envelope, seen.secrets.get().unwrap_or(&Secrets::default()), result),
+                Ok(Err(Unreadable::Here(why))) => End::GivenBack { delay: jittered(self.give_back), why },
+                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: clip(error.to_string()) },
                 Err(error) => self.failed(kind, envelope, Failure::Panicked, panic_text(error), None),
             },
             () = tokio::time::sleep(kind.timeout) => {
@@ -137,10 +154,12 @@ impl<S: Send + Sync + 'static> Runner<S> {
         }
     }
 
-    fn judge(&self, kind: &Kind<S>, envelope: &Envelope, result: JobResult) -> End {
+    fn judge(&self, kind: &Kind<S>, envelope: &Envelope, secrets: &Secrets, result: JobResult) -> End {
         match result {
             Ok(Outcome::Done) => End::Done { result: None },
-            Ok(Outcome::DoneWith(result)) => End::Done { result: Some(result.to_string()) },
+            Ok(Outcome::DoneWith(result)) => {
+                End::Done { result: Some(secrets.taken_out_of_json(&result).to_string()) }
+            }
             Ok(Outcome::Then(next)) => {
                 let last_attempt = envelope.attempt >= envelope.max_attempts;
                 End::Then { next, last_attempt }
@@ -191,13 +210,23 @@ fn completion<S>(kind: &Kind<S>, envelope: &Envelope, end: End) -> Completion {
     }
 }
 
-/// What a job asks for next is its organization's and in its trace, unless it says otherwise.
-fn heirs(mut end: End, running: &Running) -> End {
-    if let End::Then { next, .. } = &mut end {
-        for job in next {
-            job.organization = job.organization.or(running.organization);
-            job.trace_parent = job.trace_parent.take().or_else(|| running.trace_parent.clone());
+/// What a job asks for next is its organization's and in its trace, unless it says otherwise. What it says has no words of encrypted
+/// arguments.
+fn settle(mut end: End, running: &Running) -> End {
+    let secrets = running.secrets.get();
+    match &mut end {
+        End::Then { next, .. } => {
+            for job in next {
+                job.organization = job.organization.or(running.organization);
+                job.trace_parent = job.trace_parent.take().or_else(|| running.trace_parent.clone());
+            }
         }
+        End::Retry { error: text, .. } | End::Dead { error: text, .. } | End::Cancelled { why: text } => {
+            if let Some(secrets) = secrets {
+                *text = secrets.taken_out_of(std::mem::take(text));
+            }
+        }
+        _ => {}
     }
     end
 }
@@ -221,7 +250,9 @@ fn last_word(end: End, envelope: &Envelope, sign: &StopSign, completed_inside: b
         (Stop::Cancelled, End::Retry { error, .. } | End::Dead { error, .. }) => {
             End::Cancelled { why: clip(format!("cancelled while it ran ({error})")) }
         }
-        (Stop::Cancelled, End::Snooze { .. }) => End::Cancelled { why: "cancelled while it ran".to_owned() },
+        (Stop::Cancelled, End::Snooze { .. } | End::GivenBack { .. }) => {
+            End::Cancelled { why: "cancelled while it ran".to_owned() }
+        }
         (
             Stop::Shutdown | Stop::Lost,
             End::Retry { .. } | End::Dead { failure: Failure::Failed | Failure::Panicked, .. },
@@ -246,6 +277,7 @@ fn log(end: &End, took: Duration) {
             tracing::error!(took_ms, outcome = failure.name(), error, "job is a dead letter")
         }
         End::Cancelled { why } => tracing::info!(took_ms, why, "job cancelled"),
+        End::GivenBack { why, .. } => tracing::warn!(why, "job is left to another worker"),
         _ => tracing::debug!(took_ms, outcome = end.name(), "job ended"),
     }
 }

@@ -1,10 +1,12 @@
 //! The run of one claimed job, as its handler sees it.
 
+use crate::keys::KeyRing;
+use crate::payload::Secrets;
 use crate::{JobId, metrics};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use uuid::Uuid;
 
@@ -33,6 +35,9 @@ pub struct Running {
     pub(crate) is_member: bool,
     /// The batch that it was suspended for before this run.
     pub(crate) awaited: Option<Uuid>,
+    pub(crate) keys: KeyRing,
+    /// The words of encrypted arguments.
+    pub(crate) secrets: OnceLock<Secrets>,
     /// Jobs that `complete_along` ended.
     pub(crate) went_along: AtomicU64,
 }
@@ -55,10 +60,10 @@ macro_rules! finish {
       returning j.*, u.outcome, u.result, u.error, u.keep), \
     kept as ( \
       insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                                 max_attempts, outcome, lane, kind, trace_parent, error, result, progress, args) \
+                                 max_attempts, outcome, lane, kind, trace_parent, error, result, progress, args, args_key) \
       select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, outcome, \
              lane, kind, trace_parent, coalesce(error, case when outcome <> 'done' then last_error end), result::json, \
-             progress, case when pg_column_size(args) <= 2000 then args end \
+             progress, case when pg_column_size(args) <= 2000 then args end, args_key \
       from gone where keep)"
     };
 }
@@ -70,9 +75,9 @@ macro_rules! finish_one {
       delete from queue.jobs where id = $1 and run = $2 and worker is not null returning *), \
     kept as ( \
       insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                                 max_attempts, outcome, lane, kind, trace_parent, result, progress, args) \
+                                 max_attempts, outcome, lane, kind, trace_parent, result, progress, args, args_key) \
       select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
-             lane, kind, trace_parent, $3::json, progress, case when pg_column_size(args) <= 2000 then args end \
+             lane, kind, trace_parent, $3::json, progress, case when pg_column_size(args) <= 2000 then args end, args_key \
       from gone where $4)"
     };
 }
@@ -90,11 +95,11 @@ pub(crate) const DONE_KEPT: &str = "\
     with gone as ( \
       delete from queue.jobs where id = any($1) and run = $2 and worker is not null \
       returning id, organization_id, due_at, claimed_at, worker, priority, attempt, max_attempts, lane, kind, trace_parent, \
-                progress, args) \
+                progress, args, args_key) \
     insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                               max_attempts, outcome, lane, kind, trace_parent, progress, args) \
+                               max_attempts, outcome, lane, kind, trace_parent, progress, args, args_key) \
     select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
-           lane, kind, trace_parent, progress, case when pg_column_size(args) <= 2000 then args end \
+           lane, kind, trace_parent, progress, case when pg_column_size(args) <= 2000 then args end, args_key \
     from gone";
 
 /// The same for runs that hold permits. Apart, so that a job without limits does not even open that table.
@@ -144,7 +149,15 @@ impl Running {
         connection: &mut PgConnection,
         result: &serde_json::Value,
     ) -> Result<(), CompleteError> {
-        self.finish_in(connection, Some(result.to_string())).await
+        self.finish_in(connection, Some(self.kept(result))).await
+    }
+
+    /// As it may be kept: without the words of encrypted arguments.
+    pub(crate) fn kept(&self, value: &serde_json::Value) -> String {
+        match self.secrets.get() {
+            Some(secrets) => secrets.taken_out_of_json(value).to_string(),
+            None => value.to_string(),
+        }
     }
 
     async fn finish_in(
@@ -222,7 +235,7 @@ impl Running {
         )
         .bind(self.id.0)
         .bind(self.run)
-        .bind(progress.to_string())
+        .bind(self.kept(progress))
         .execute(connection)
         .await?;
         if updated.rows_affected() == 0 {

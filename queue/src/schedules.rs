@@ -17,7 +17,7 @@ pub use crate::calendar::{InvalidSchedule, next_runs};
 
 /// A tick later than this was missed: nobody led.
 const LATE: TimeDelta = TimeDelta::seconds(60);
-/// Ticks made up for at most, for `RunAll`.
+/// Ticks made up for in one round, for `RunAll`; the next round goes on where it stopped.
 const CATCH_UP: usize = 1000;
 const FIRE_BATCH: i64 = 200;
 
@@ -113,7 +113,14 @@ impl Schedule {
 
     /// Whether the rhythm and its zone can be understood; the error says what to change.
     pub fn validate(&self) -> Result<(), InvalidSchedule> {
-        Clockwork::new(&self.rhythm, &self.time_zone).map(drop)
+        self.clockwork().map(drop)
+    }
+
+    fn clockwork(&self) -> Result<Clockwork, InvalidSchedule> {
+        if self.job.encrypted {
+            return Err(InvalidSchedule::Encrypted);
+        }
+        Clockwork::new(&self.rhythm, &self.time_zone)
     }
 }
 
@@ -170,7 +177,7 @@ async fn put(
     schedule: &Schedule,
     built_in: bool,
 ) -> Result<(), ScheduleError> {
-    let clockwork = Clockwork::new(&schedule.rhythm, &schedule.time_zone)?;
+    let clockwork = schedule.clockwork()?;
     let now: DateTime<Utc> =
         sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *connection).await?;
     let next = clockwork.next(now).ok_or(InvalidSchedule::Never)?;
@@ -180,11 +187,12 @@ async fn put(
     };
     sqlx::query(
         "insert into queue.schedules as s (key, organization_id, built_in, cron, every_ms, time_zone, missed, next_at, \
-                                           lane, kind, priority, max_attempts, args, limit_key) \
-         values ($1, coalesce($2, current_organization()), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::json, $14) \
+                                           lane, kind, priority, max_attempts, args, limit_key, \
+                                           args_version) \
+         values ($1, coalesce($2, current_organization()), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13::json, $14, nullif($15, 1)) \
          on conflict on constraint schedules_key do update \
          set built_in = $3, cron = $4, every_ms = $5, time_zone = $6, missed = $7, lane = $9, kind = $10, priority = $11, \
-             max_attempts = $12, args = $13::json, limit_key = $14, \
+             max_attempts = $12, args = $13::json, limit_key = $14, args_version = nullif($15, 1), \
              next_at = case when s.cron is not distinct from $4 and s.every_ms is not distinct from $5 \
                              and s.time_zone = $6 then s.next_at else $8 end",
     )
@@ -202,6 +210,7 @@ async fn put(
     .bind(schedule.job.max_attempts.max(1))
     .bind(schedule.job.args.to_string())
     .bind(schedule.job.limit_key.as_ref().map(|key| key.chars().take(200).collect::<String>()))
+    .bind(schedule.job.version)
     .execute(connection)
     .await?;
     Ok(())
@@ -334,9 +343,6 @@ pub(crate) async fn fire_due(
         if ticks.is_empty() {
             warn!(schedule = key, %due, "missed runs are left out");
         }
-        if ticks.len() == CATCH_UP {
-            warn!(schedule = key, %due, runs = CATCH_UP, "too many missed runs: the later ones are left out");
-        }
         let mut point = tx.begin().await?;
         match enqueue_ticks(&mut point, &key, organization, &ticks, next).await {
             Ok(()) => point.commit().await?,
@@ -362,10 +368,15 @@ fn ticks(
 ) -> (Vec<DateTime<Utc>>, DateTime<Utc>) {
     let next = clockwork.resume(due, now).unwrap_or(now + TimeDelta::days(1));
     let ticks = match missed {
-        Missed::RunAll => std::iter::successors(Some(due), |at| clockwork.next(*at))
-            .take_while(|at| *at <= now)
-            .take(CATCH_UP)
-            .collect(),
+        Missed::RunAll => {
+            let mut coming =
+                std::iter::successors(Some(due), |at| clockwork.next(*at)).take_while(|at| *at <= now);
+            let ticks = coming.by_ref().take(CATCH_UP).collect();
+            if let Some(rest) = coming.next() {
+                return (ticks, rest);
+            }
+            ticks
+        }
         Missed::RunOnce | Missed::Skip => {
             // The last one that is due, without walking through a year of minutes.
             let from = due.max(now - LATE);
@@ -395,9 +406,9 @@ async fn enqueue_ticks(
            where key = $1 and organization_id is not distinct from $2 returning *), \
          added as ( \
            insert into queue.jobs (id, organization_id, due_at, rank, state, priority, max_attempts, unique_key, unique_while, unique_held, \
-                                   lane, kind, args, limit_key) \
+                                   lane, kind, args, limit_key, args_version) \
            select u.id, m.organization_id, u.tick, ", rank!("u.tick", "m"), ", 'ready', m.priority, m.max_attempts, \
-                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, true, m.lane, m.kind, m.args, m.limit_key \
+                  'schedule:' || m.key || '@' || extract(epoch from u.tick), 3, true, m.lane, m.kind, m.args, m.limit_key, m.args_version \
            from moved m, unnest($4::uuid[], $5::timestamptz[]) as u(id, tick) \
            on conflict do nothing returning lane) \
          select pg_notify($6, '~' || lane) from (select distinct lane from added) lanes"),
@@ -419,6 +430,21 @@ mod tests {
 
     fn at(text: &str) -> DateTime<Utc> {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn whatever_was_missed_is_made_up_for_in_pieces() {
+        let minutely = Clockwork::new(&Rhythm::Cron("* * * * *".into()), "UTC").unwrap();
+        let (mut due, now) = (at("2026-11-20T00:00:00Z"), at("2026-11-21T10:30:30Z"));
+        let mut all = Vec::new();
+        while due <= now {
+            let (some, next) = ticks(&minutely, Missed::RunAll, due, now);
+            assert!(some.len() <= CATCH_UP);
+            all.extend(some);
+            due = next;
+        }
+        assert_eq!((all.len(), due), (34 * 60 + 31, at("2026-11-21T10:31:00Z")));
+        assert!(all.windows(2).all(|pair| pair[1] - pair[0] == TimeDelta::minutes(1)));
     }
 
     #[test]

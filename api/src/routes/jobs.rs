@@ -32,7 +32,7 @@ struct Job {
     lane: String,
     #[schema(example = "send_mail")]
     kind: String,
-    /// scheduled, ready, running, limited, dead, done, cancelled or discarded.
+    /// scheduled, ready, running, limited, suspended, dead, done, cancelled or discarded.
     #[schema(example = "done")]
     state: &'static str,
     priority: i16,

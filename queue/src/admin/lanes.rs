@@ -1,4 +1,4 @@
-//! Lanes: what is in them, pause and resume.
+//! Lanes: what is in them, pause, drain and resume.
 
 use super::notify;
 use serde::Serialize;
@@ -15,6 +15,8 @@ pub struct LaneView {
     /// now), away. Null on Postgres, and without a worker.
     pub broker: Option<String>,
     pub paused: bool,
+    /// What was there is worked off; then it is paused.
+    pub draining: bool,
     pub ready: i64,
     /// Of those that are ready: not handed to the broker yet. 0 on Postgres.
     pub unpublished: i64,
@@ -45,7 +47,7 @@ pub async fn lanes(
                   min(due_at) filter (where state = 'ready' and worker is null) as oldest \
            from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
          select coalesce(l.name, j.lane) as name, coalesce(l.transport, 'postgres') as transport, \
-                coalesce(l.paused, false) as paused, coalesce(ready, 0) as ready, \
+                coalesce(l.paused, false) as paused, l.drain_to is not null as draining, coalesce(ready, 0) as ready, \
                 case when l.transport = 'rabbitmq' then coalesce(unpublished, 0) else 0 end as unpublished, \
                 case when l.transport = 'rabbitmq' \
                      then (select min(w.broker) from queue.workers w where l.name = any(w.lanes)) end as broker, \
@@ -67,6 +69,7 @@ pub async fn lanes(
                 transport: row.try_get("transport")?,
                 broker: row.try_get("broker")?,
                 paused: row.try_get("paused")?,
+                draining: row.try_get("draining")?,
                 ready: row.try_get("ready")?,
                 unpublished: row.try_get("unpublished")?,
                 scheduled: row.try_get("scheduled")?,
@@ -85,6 +88,36 @@ pub async fn pause(connection: &mut PgConnection, lane: &str) -> Result<bool, sq
     set_paused(connection, lane, true).await
 }
 
+/// Everything that waits to run now, or runs, is worked off, and nothing that is enqueued from now on; it waits. When nothing is left, the lane
+/// is paused. Jobs that are scheduled for later, to be tried again too, stay where they are. Answers whether there is such a lane.
+pub async fn drain(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
+    // Ids are UUIDv7: the last one of this millisecond.
+    let set = sqlx::query(
+        "update queue.lanes set paused = false, changed_at = clock_timestamp(), \
+                drain_to = (lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') || repeat('f', 20))::uuid \
+         where name = $1",
+    )
+    .bind(lane)
+    .execute(&mut *connection)
+    .await?;
+    if set.rows_affected() == 1 {
+        notify(connection, &format!("~{lane}")).await?;
+    }
+    Ok(set.rows_affected() == 1)
+}
+
+/// Lanes in which nothing is left that was to be worked off.
+pub(crate) async fn pause_drained(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update queue.lanes l set paused = true, drain_to = null, changed_at = clock_timestamp() \
+         where drain_to is not null and not exists ( \
+           select from queue.jobs j where j.lane = l.name and j.state in ('ready', 'limited') and j.id <= l.drain_to)",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, sqlx::Error> {
     let there = set_paused(connection, lane, false).await?;
     if there {
@@ -94,12 +127,13 @@ pub async fn resume(connection: &mut PgConnection, lane: &str) -> Result<bool, s
 }
 
 async fn set_paused(connection: &mut PgConnection, lane: &str, paused: bool) -> Result<bool, sqlx::Error> {
-    let set =
-        sqlx::query("update queue.lanes set paused = $2, changed_at = clock_timestamp() where name = $1")
-            .bind(lane)
-            .bind(paused)
-            .execute(connection)
-            .await?;
+    let set = sqlx::query(
+        "update queue.lanes set paused = $2, drain_to = null, changed_at = clock_timestamp() where name = $1",
+    )
+    .bind(lane)
+    .bind(paused)
+    .execute(connection)
+    .await?;
     Ok(set.rows_affected() == 1)
 }
 

@@ -1,11 +1,13 @@
 //! A handler by itself.
 
+use crate::keys::KeyRing;
+use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::running::Running;
 use crate::{JobError, JobId, JobResult, Run};
 use chrono::DateTime;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -98,13 +100,17 @@ impl<J> Inline<'_, J> {
             slots: Arc::new([]),
             is_member: false,
             awaited: None,
+            keys: KeyRing::default(),
+            secrets: OnceLock::new(),
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
         };
         let registry = Registry::new().job::<J>();
         let kind = registry.get(J::KIND).expect("it was put in");
         let args = serde_json::to_string(self.args)?;
-        match kind.handler.run(&args, &running, shared) {
+        let payload =
+            Payload { id: running.id.0, kind: J::KIND, args: &args, version: J::VERSION, key: None };
+        match kind.handler.run(payload, &KeyRing::default(), &running, shared) {
             Ok(work) => work.await,
             Err(error) => Err(JobError::GiveUp(error.into())),
         }

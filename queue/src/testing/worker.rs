@@ -5,6 +5,7 @@ use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::held::Stop;
+use crate::keys::KeyRing;
 use crate::limit::Limits;
 use crate::runner::Runner;
 use crate::turns::{NOBODY, Turns};
@@ -114,6 +115,8 @@ impl<S: Send + Sync + 'static> Worker<S> {
                 shared: Arc::new(shared),
                 held: Arc::default(),
                 cancel_grace: EngineConfig::default().cancel_grace,
+                keys: KeyRing::installed(),
+                give_back: EngineConfig::default().give_back,
             },
             clock: Clock::new(),
             id: Uuid::now_v7(),
@@ -368,7 +371,7 @@ impl Ended {
             }
             End::Then { .. } | End::DoneInside { .. } => Ended::Done { result: None },
             End::Cancelled { why } => Ended::Cancelled { why: why.clone() },
-            End::Snooze { delay } => Ended::Snoozed { delay: *delay },
+            End::Snooze { delay } | End::GivenBack { delay, .. } => Ended::Snoozed { delay: *delay },
             End::Retry { delay, error, .. } => Ended::Retry { after: *delay, error: error.clone() },
             End::Dead { error, .. } => Ended::Dead { error: error.clone() },
             End::Interrupted => Ended::Snoozed { delay: Duration::ZERO },

@@ -28,6 +28,7 @@ const IN_ORDER: &str = marking!(
     "select ctid from queue.jobs \
      where lane = $1 and state = 'ready' and worker is null and published_at is null \
        and not exists (select from queue.lanes where name = $1 and paused) \
+       and coalesce(id <= (select drain_to from queue.lanes where name = $1), true) \
      order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
      limit $2 for update skip locked"
 );
@@ -37,6 +38,7 @@ const BY_TURNS: &str = marking!(
        select ctid from queue.jobs \
        where lane = $1 and state = 'ready' and worker is null and published_at is null \
          and not exists (select from queue.lanes where name = $1 and paused) \
+         and coalesce(id <= (select drain_to from queue.lanes where name = $1), true) \
          and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end \
              = turn.tenant \
        order by rank limit turn.jobs for update skip locked) head"
@@ -181,11 +183,14 @@ pub(crate) async fn claim(
 ) -> Result<Claimed, sqlx::Error> {
     let rows = sqlx::query(concat!(
         "with me as materialized (select id from queue.workers where id = $2 for key share), \
-         pause as materialized (select exists (select from queue.lanes where name = $1 and paused) as paused), \
+         pause as materialized (select coalesce(bool_or(paused), false) as paused, \
+                                       coalesce((array_agg(drain_to))[1], 'ffffffff-ffff-ffff-ffff-ffffffffffff') as up_to \
+                                from queue.lanes where name = $1), \
          picked as materialized ( \
            select ctid from queue.jobs \
            where id = any($4) and lane = $1 and state = 'ready' and worker is null and kind = any($3) \
-             and exists (select from me) and not (select paused from pause) for update skip locked), \
+             and exists (select from me) and not (select paused from pause) and id <= (select up_to from pause) \
+           for update skip locked), \
          taken as ( \
            update queue.jobs j \
            set worker = $2, run = j.run + 1, attempt = j.attempt + 1, claimed_at = clock_timestamp(), published_at = null, \
@@ -194,10 +199,10 @@ pub(crate) async fn claim(
            returning j.id, j.run, j.kind, j.organization_id, j.attempt, j.max_attempts, j.due_at, j.claimed_at, \
                      j.trace_parent, j.args::text as args, j.rank, ",
         limited!(),
-        " as limited, j.part is not null as is_member, j.awaits), \
+        " as limited, j.part is not null as is_member, j.awaits, j.args_version, j.args_key), \
          back as ( \
            update queue.jobs set published_at = null \
-           where id = any($4) and state = 'ready' and worker is null and (select paused from pause)) \
+           where id = any($4) and state = 'ready' and worker is null and ((select paused from pause) or id > (select up_to from pause))) \
          select taken.*, exists (select from me) as registered from (select) one left join taken on true"
     ))
     .bind(lane)

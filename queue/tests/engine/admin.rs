@@ -73,6 +73,65 @@ async fn a_paused_lane_rests() {
 }
 
 #[tokio::test]
+async fn a_drained_lane_works_off_what_was_there() {
+    let bench = Bench::new().await;
+    let mut config = Bench::config();
+    config.lanes[0].concurrency = 2;
+    let (engine, _) = bench.start_other(config);
+    let first = bench.add(&[Step::Done]).await;
+    bench.reaches(first, JobState::Done).await;
+    // Two run, one waits behind them, one is for later.
+    let running = [bench.add(&[Step::EffectAfterGate]).await, bench.add(&[Step::EffectAfterGate]).await];
+    for id in running {
+        bench.reaches(id, JobState::Running).await;
+    }
+    let waiting = bench.add(&[Step::Done]).await;
+    let later = bench.add(&[Step::Done]).await;
+    sqlx::query(
+        "update queue.jobs set state = 'scheduled', due_at = now() + interval '1 hour' where id = $1",
+    )
+    .bind(later.0)
+    .execute(&mut bench.db.owner().await)
+    .await
+    .unwrap();
+    let mut connection = bench.pool().acquire().await.unwrap();
+    assert!(admin::drain(&mut connection, LANE).await.unwrap());
+    assert!(!admin::drain(&mut connection, "no such lane").await.unwrap());
+    // Of a later millisecond, as anything a person does afterwards is.
+    let drained: uuid::Uuid = sqlx::query_scalar("select drain_to from queue.lanes where name = $1")
+        .bind(LANE)
+        .fetch_one(&mut *connection)
+        .await
+        .unwrap();
+    let new = loop {
+        let id = queue::JobId::new();
+        if id.0 > drained {
+            break bench
+                .enqueue(queue::NewJob::of(&crate::scripted::Scripted { steps: vec![Step::Done] }).id(id))
+                .await;
+        }
+    };
+    let lane = || async {
+        let mut connection = bench.pool().acquire().await.unwrap();
+        let lanes = admin::lanes(&mut connection, None).await.unwrap();
+        lanes.into_iter().find(|lane| lane.name == LANE).unwrap()
+    };
+    assert_eq!((lane().await.draining, lane().await.paused), (true, false));
+    bench.shared.gate.add_permits(2);
+    bench.reaches(waiting, JobState::Done).await;
+    for id in running {
+        bench.reaches(id, JobState::Done).await;
+    }
+    eventually("the lane to rest", || async { lane().await.paused.then_some(()) }).await;
+    assert!(!lane().await.draining);
+    assert_eq!(bench.show(new).await.job.state, JobState::Ready);
+    assert_eq!(bench.show(later).await.job.state, JobState::Scheduled);
+    admin::resume(&mut connection, LANE).await.unwrap();
+    bench.reaches(new, JobState::Done).await;
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
+#[tokio::test]
 async fn lists_page_through_the_living_and_the_finished() {
     let bench = Bench::new().await;
     let engine = bench.start();

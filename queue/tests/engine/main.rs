@@ -11,6 +11,7 @@ mod limits;
 mod messages;
 mod outage;
 mod outcomes;
+mod payloads;
 mod rabbitmq;
 mod rabbitmq_faults;
 mod schedules;

@@ -1,6 +1,6 @@
 use crate::scripted::{Bench, Scripted, Step, eventually};
-use queue::Engine;
 use queue::schedules::{self, Missed, Schedule};
+use queue::{Engine, EngineConfig};
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -96,4 +96,66 @@ async fn a_dynamic_schedule_belongs_to_its_organization() {
     assert!(!schedules::remove(&mut connection, "weekly", Some(Uuid::now_v7())).await.unwrap());
     assert!(schedules::remove(&mut connection, "weekly", Some(organization)).await.unwrap());
     engine.shutdown(Duration::from_secs(5)).await;
+}
+
+/// Each leader is killed in the middle of a tick: its row is moved, its job is about to be inserted.
+#[tokio::test]
+async fn a_tick_is_fired_once_whenever_its_leader_dies() {
+    let bench = Bench::new().await;
+    let mut owner = bench.db.owner().await;
+    let schedule = Schedule::every("tick", Duration::from_secs(1), &done()).missed(Missed::RunAll);
+    schedules::upsert(&mut owner, &schedule).await.unwrap();
+    for _ in 0..3 {
+        let (engine, _) = bench.start_other(Bench::config());
+        eventually("a leader", || async { engine.is_leading().then_some(()) }).await;
+        sqlx::raw_sql("begin; lock table queue.jobs in share row exclusive mode")
+            .execute(&mut owner)
+            .await
+            .unwrap();
+        let firing = "select count(*) from pg_stat_activity where query like '%with moved as%' and wait_event_type = 'Lock' \
+                      and datname = current_database()";
+        eventually("a tick that waits", || async { (bench.count(firing).await > 0).then_some(()) }).await;
+        engine.abort();
+        sqlx::raw_sql("rollback").execute(&mut owner).await.unwrap();
+    }
+    let (engine, _) = bench.start_other(Bench::config());
+    eventually("the ticks of eight seconds", || async {
+        (bench.count("select count(*) from queue.history").await >= 8).then_some(())
+    })
+    .await;
+    engine.shutdown(Duration::from_secs(5)).await;
+    let gaps = bench
+        .count(
+            "select count(*) from (select due_at - lag(due_at) over (order by due_at) as gap from ( \
+               select due_at from queue.history) t) g where gap <> interval '1 second'",
+        )
+        .await;
+    assert_eq!(gaps, 0, "each tick once, none left out");
+}
+
+#[tokio::test]
+async fn two_that_fire_at_once_fire_a_tick_once() {
+    let bench = Bench::new().await;
+    let mut owner = bench.db.owner().await;
+    for n in 0..20 {
+        let schedule = Schedule::every(format!("tick {n}"), Duration::from_secs(3600), &done());
+        schedules::upsert(&mut owner, &schedule).await.unwrap();
+    }
+    let config = EngineConfig { leader_lease: Duration::from_millis(10), ..Bench::config() };
+    config.clock.advance(Duration::from_secs(3600));
+    // Leadership changes hands all the time, so several believe to have it.
+    let engines = [
+        bench.start_other(config.clone()).0,
+        bench.start_other(config.clone()).0,
+        bench.start_other(config).0,
+    ];
+    eventually("twenty ticks", || async {
+        (bench.count("select count(*) from queue.history").await == 20).then_some(())
+    })
+    .await;
+    for engine in engines {
+        engine.shutdown(Duration::from_secs(5)).await;
+    }
+    assert_eq!(bench.count("select count(*) from queue.jobs").await, 0);
+    assert_eq!(bench.count("select count(*) from queue.history").await, 20);
 }

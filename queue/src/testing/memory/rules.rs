@@ -33,6 +33,7 @@ struct Row {
     has_key: bool,
     trace_parent: Option<String>,
     args: String,
+    version: i16,
 }
 
 /// A unique key counts within kind and organization.
@@ -184,6 +185,7 @@ impl Rules {
             has_key: unique_while != 0,
             trace_parent: job.trace_parent.clone(),
             args: job.args.to_string(),
+            version: job.version,
         };
         row.due(at);
         self.rows.push(row);
@@ -265,7 +267,7 @@ impl Rules {
             match &completion.end {
                 End::Done { .. } | End::Then { .. } | End::DoneInside { .. } => row.end(JobState::Done, None),
                 End::Cancelled { why } => row.end(JobState::Cancelled, Some(why.clone())),
-                End::Snooze { delay } => {
+                End::Snooze { delay } | End::GivenBack { delay, .. } => {
                     row.release(again(*delay));
                     row.seen.attempt -= 1;
                     row.due(now + later(*delay));
@@ -425,6 +427,8 @@ impl Row {
             lane_limited: false,
             is_member: false,
             awaited: None,
+            args_version: self.version,
+            args_key: None,
             paid: None,
             slots: Arc::new([]),
             sign: StopSign::new(),

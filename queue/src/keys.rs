@@ -1,0 +1,195 @@
+//! Keys for arguments that must not lie in the database in clear text.
+//!
+//! AES-256-GCM, with a key of its own for each job: HKDF-SHA256 of the ring's key and the job's id. So a nonce never meets the same key
+//! twice, and there is no number of jobs after which a key is used up. The kind and the id are authenticated: sealed arguments of one job
+//! are not those of another.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::hkdf::{HKDF_SHA256, Salt};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Arc, PoisonError, RwLock};
+use uuid::Uuid;
+
+const KEY_LENGTH: usize = 32;
+
+/// Keys by their names. The first seals, all of them open: to rotate, put a new one in front, and take the old one away when no job that it
+/// sealed is left (`admin::sealed_jobs`).
+#[derive(Clone, Default)]
+pub struct KeyRing(Arc<[(String, [u8; KEY_LENGTH])]>);
+
+/// Without the keys.
+impl fmt::Debug for KeyRing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("KeyRing").field(&self.names().collect::<Vec<_>>()).finish()
+    }
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidKeys {
+    #[error("a key is NAME:BASE64")]
+    Form,
+    #[error("the name of a key has 1 to 40 letters, digits, hyphens and underscores")]
+    Name,
+    #[error("key {0} is not the base64 of 32 bytes")]
+    Length(String),
+    #[error("there are two keys {0}")]
+    Twice(String),
+}
+
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum SealError {
+    #[error("its arguments are to be encrypted, and there are no keys; set RELAYDESK_JOB_KEYS")]
+    NoKeys,
+}
+
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    #[error(
+        "its arguments are encrypted with key {0}, which this process does not have (RELAYDESK_JOB_KEYS)"
+    )]
+    NoSuchKey(String),
+    /// Changed, of another job, or another key of the same name.
+    #[error("its encrypted arguments cannot be opened with key {0}")]
+    Refused(String),
+}
+
+impl FromStr for KeyRing {
+    type Err = InvalidKeys;
+
+    /// `name:base64` with commas between them; an empty text has none.
+    fn from_str(text: &str) -> Result<Self, InvalidKeys> {
+        let mut keys: Vec<(String, [u8; KEY_LENGTH])> = Vec::new();
+        for key in text.split(',').map(str::trim).filter(|key| !key.is_empty()) {
+            let (name, secret) = key.split_once(':').ok_or(InvalidKeys::Form)?;
+            let fits = |c: u8| c.is_ascii_alphanumeric() || b"-_".contains(&c);
+            if !(1..=40).contains(&name.len()) || !name.bytes().all(fits) {
+                return Err(InvalidKeys::Name);
+            }
+            let bytes = BASE64.decode(secret).ok().and_then(|bytes| bytes.try_into().ok());
+            let bytes = bytes.ok_or_else(|| InvalidKeys::Length(name.to_owned()))?;
+            if keys.iter().any(|(known, _)| known == name) {
+                return Err(InvalidKeys::Twice(name.to_owned()));
+            }
+            keys.push((name.to_owned(), bytes));
+        }
+        Ok(KeyRing(keys.into()))
+    }
+}
+
+static PROCESS: RwLock<Option<KeyRing>> = RwLock::new(None);
+
+impl KeyRing {
+    /// The keys of this process: those who enqueue seal with them, and engines without keys of their own open with them. Once, at the start.
+    pub fn install(self) {
+        *PROCESS.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
+    }
+
+    pub(crate) fn installed() -> KeyRing {
+        PROCESS.read().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// Their names; the first is the one that seals.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The name of the key, and what opens with it again for the same kind and job only.
+    pub(crate) fn seal(&self, kind: &str, job: Uuid, clear: &str) -> Result<(String, String), SealError> {
+        let (name, key) = self.0.first().ok_or(SealError::NoKeys)?;
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let mut sealed = clear.as_bytes().to_vec();
+        of_job(key, job)
+            .seal_in_place_append_tag(
+                Nonce::assume_unique_for_key(nonce),
+                Aad::from(bound(kind, job)),
+                &mut sealed,
+            )
+            .map_err(|_| SealError::NoKeys)?;
+        Ok((name.clone(), BASE64.encode([&nonce[..], &sealed[..]].concat())))
+    }
+
+    pub(crate) fn open(&self, name: &str, kind: &str, job: Uuid, sealed: &str) -> Result<String, OpenError> {
+        let refused = || OpenError::Refused(name.to_owned());
+        let key = self.0.iter().find(|(known, _)| known == name);
+        let (_, key) = key.ok_or_else(|| OpenError::NoSuchKey(name.to_owned()))?;
+        let mut bytes = BASE64.decode(sealed).map_err(|_| refused())?;
+        if bytes.len() < NONCE_LEN {
+            return Err(refused());
+        }
+        let mut text = bytes.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| refused())?;
+        let clear = of_job(key, job)
+            .open_in_place(nonce, Aad::from(bound(kind, job)), &mut text)
+            .map_err(|_| refused())?;
+        String::from_utf8(clear.to_vec()).map_err(|_| refused())
+    }
+}
+
+/// The job's own key.
+fn of_job(key: &[u8; KEY_LENGTH], job: Uuid) -> LessSafeKey {
+    let secret = Salt::new(HKDF_SHA256, b"relaydesk job arguments").extract(key);
+    let id: [&[u8]; 1] = [job.as_bytes()];
+    let derived = secret.expand(&id, &AES_256_GCM).map(UnboundKey::from);
+    LessSafeKey::new(derived.expect("32 bytes are not too many"))
+}
+
+fn bound(kind: &str, job: Uuid) -> Vec<u8> {
+    [kind.as_bytes(), &[0], job.as_bytes()].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ring(names: &[&str]) -> KeyRing {
+        let keys: Vec<_> = names
+            .iter()
+            .map(|name| format!("{name}:{}", BASE64.encode([name.as_bytes()[0]; KEY_LENGTH])))
+            .collect();
+        keys.join(", ").parse().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn only_the_same_job_with_the_same_key_opens(text in "\\PC{0,200}", flip in any::<prop::sample::Index>(), bit in 0u8..8) {
+            let (old, both, job) = (ring(&["old"]), ring(&["new", "old"]), Uuid::now_v7());
+            let (name, sealed) = old.seal("kind", job, &text).unwrap();
+            prop_assert_eq!(name.as_str(), "old");
+            prop_assert_eq!(both.open(&name, "kind", job, &sealed).unwrap(), text.clone(), "after a rotation");
+            let again = old.seal("kind", job, &text).unwrap().1;
+            prop_assert_ne!(&again, &sealed, "nobody sees that two are the same");
+            let refused = Err(OpenError::Refused("old".into()));
+            prop_assert_eq!(old.open(&name, "kind", Uuid::now_v7(), &sealed), refused.clone());
+            prop_assert_eq!(old.open(&name, "other", job, &sealed), refused.clone());
+            prop_assert_eq!(ring(&["new"]).open(&name, "kind", job, &sealed), Err(OpenError::NoSuchKey("old".into())));
+            let mut bytes = BASE64.decode(&sealed).unwrap();
+            let at = flip.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert_eq!(old.open(&name, "kind", job, &BASE64.encode(&bytes)), refused);
+        }
+
+        #[test]
+        fn opening_never_panics(sealed in "\\PC{0,60}") {
+            let _ = ring(&["old"]).open("old", "kind", Uuid::nil(), &sealed);
+        }
+    }
+
+    #[test]
+    fn keys_are_read_or_refused_with_words() {
+        let key = BASE64.encode([7; KEY_LENGTH]);
+        let ring: KeyRing = format!(" a:{key} , b-2:{key},").parse().unwrap();
+        assert_eq!(ring.names().collect::<Vec<_>>(), ["a", "b-2"]);
+        assert_eq!(format!("{ring:?}"), r#"KeyRing(["a", "b-2"])"#, "no key in a log");
+        assert_eq!("".parse::<KeyRing>().unwrap().names().count(), 0);
+        let refused = |text: String| text.parse::<KeyRing>().unwrap_err();
+        assert_eq!(refused(key.clone()), InvalidKeys::Form);
+        assert_eq!(refused(format!("a b:{key}")), InvalidKeys::Name);
+        assert_eq!(refused("a:AAAA".into()), InvalidKeys::Length("a".into()));
+        assert_eq!(refused(format!("a:{key},a:{key}")), InvalidKeys::Twice("a".into()));
+        assert_eq!(KeyRing::default().seal("kind", Uuid::nil(), "x"), Err(SealError::NoKeys));
+    }
+}
