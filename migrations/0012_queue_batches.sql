@@ -245,3 +245,29 @@ begin
     update queue.batches b set ended_at = clock_timestamp(), open = false where b.id = batch and b.ended_at is null;
 end
 $$;
+
+-- Parts whose count is not that of their jobs, which there should be none of: somebody deleted rows. What is gone counts as discarded, so
+-- that nothing waits for it. First the look at all in one snapshot, then one after the other: who ends a job holds the part until its commit.
+create function queue.mend_batches() returns bigint
+    language plpgsql volatile as $$
+declare
+    mended bigint := 0;
+    off record;
+    there integer;
+begin
+    for off in
+        select p.id, p.batch_id from queue.batch_parts p join queue.batches b on b.id = p.batch_id
+        where b.ended_at is null and p.pending <> (select count(*) from queue.jobs j where j.part = p.id) order by p.id
+    loop
+        perform from queue.batch_parts p where p.id = off.id for no key update;
+        select count(*) into there from queue.jobs j where j.part = off.id;
+        update queue.batch_parts p set discarded = p.discarded + greatest(p.pending - there, 0), pending = there
+        where p.id = off.id and p.pending <> there;
+        if found then
+            mended := mended + 1;
+            perform queue.end_batches(array[off.batch_id]);
+        end if;
+    end loop;
+    return mended;
+end
+$$;

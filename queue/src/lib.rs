@@ -61,7 +61,7 @@
 //! ```
 //!
 //! The same as a program: `examples/greet.rs`. For tests of handlers see [`testing`], for looking and mending [`admin`], for what
-//! runs by the clock [`schedules`].
+//! runs by the clock [`schedules`], for jobs that wait for others [`batch`], [`Running::wait_for`] and [`Outcome::Then`].
 //!
 //! # What it needs
 //!

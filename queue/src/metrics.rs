@@ -28,6 +28,7 @@ metrics! {
     LIMITED: IntCounterVec = register_int_counter_vec!("relaydesk_job_limited_total", "Jobs that had to wait for a limit", &["limit"]);
     WAITING_FOR_LIMITS: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_limited", "Jobs waiting for a limit", &["lane"]);
     DRIFT: IntCounter = register_int_counter!("relaydesk_job_limit_drift_total", "Permits without a running job, taken away");
+    BATCH_DRIFT: IntCounter = register_int_counter!("relaydesk_job_batch_drift_total", "Parts of batches whose counts did not fit their jobs, mended");
     DEAD: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_dead", "Dead letters", &["kind"]);
     FENCED: IntCounter = register_int_counter!("relaydesk_job_fenced_total", "Writes of runs whose lease was lost, refused");
     RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");

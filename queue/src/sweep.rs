@@ -208,6 +208,7 @@ pub(crate) async fn prune(
     adopt(connection).await?;
     admit::forget_idle(connection).await?;
     unique::forget(connection).await?;
+    batch::reconcile(connection).await?;
     batch::forget(connection, interval(history.max(dead))).await?;
     let gone = sqlx::query(
         "with gone as (delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1 returning *), \

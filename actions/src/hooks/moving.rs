@@ -2,9 +2,9 @@
 //! letters.
 
 use super::letter::{self, About};
+use crate::Result;
 use crate::inbox::MAIL;
 use crate::jobs::{IngestAlert, IngestMail};
-use crate::Result;
 use domain::{InboxId, OrganizationId};
 use queue::messages::Message;
 use queue::{NewJob, Unique};

@@ -275,3 +275,23 @@ async fn whoever_cancels_the_callback_cancels_the_batch() {
     assert_eq!((view.cancelled, view.pending, view.open), (2, 0, false));
     engine.shutdown(Duration::from_secs(5)).await;
 }
+
+/// It should not happen. If it does, nobody waits for ever for a job that is not there.
+#[tokio::test]
+async fn a_job_that_vanished_is_waited_for_no_longer() {
+    let bench = Bench::new().await;
+    let (batch, callback) = open(&bench, OnDeath::Wait).await;
+    let gone = add(&bench, batch, &[scripted(&[Step::Done]).after(Duration::from_secs(3600))]).await[0];
+    add(&bench, batch, &[scripted(&[Step::Done])]).await;
+    close(&bench, batch).await;
+    sqlx::query("delete from queue.jobs where id = $1")
+        .bind(gone.0)
+        .execute(&mut bench.db.owner().await)
+        .await
+        .unwrap();
+    let engine = start(&bench, Bench::patient());
+    let found = bench.reaches(callback, JobState::Done).await;
+    let result = found.job.result.unwrap();
+    assert_eq!((&result["done"], &result["discarded"]), (&json!(1), &json!(1)));
+    engine.shutdown(Duration::from_secs(5)).await;
+}
