@@ -13,7 +13,7 @@ use std::time::Duration;
 /// of ranks, turns between tenants, cancellation, paused lanes, lost workers, dead letters. A [`Worker`](super::Worker) runs
 /// them. That both follow the same rules is a test of this crate (`tests/conformance`).
 ///
-/// It has no transactions and no other processes, counts no [limits](crate::Limit), weighs all tenants the same, and keeps what is
+/// It has no transactions, no batches and no other processes, counts no [limits](crate::Limit), weighs all tenants the same, and keeps what is
 /// over for ever. Time passes only by [`Memory::advance`]. [`Running::complete_in`](crate::Running::complete_in) succeeds and
 /// writes nothing.
 ///
