@@ -39,10 +39,15 @@ create table queue.jobs (
     awaits           uuid,       -- the batch whose end it waits or has waited for
     trace_parent     text,
     last_error       text,
+    died_of          text,       -- of a dead letter: gave_up, exhausted, timeout, panicked, undecodable, lost, rolled_back
     progress         json,
     args             json        not null,                                  -- json, not jsonb: keeps \u0000; sealed: a string
     args_version     smallint,   -- null: 1
     args_key         text,       -- of the key that sealed them
+    -- The state of what is not ready, in a type that row level security lets reach an index (equality of enums is not known to
+    -- be leakproof).
+    aside            "char"      generated always as
+                     (case state when 'scheduled' then 's' when 'limited' then 'l' when 'suspended' then 'u' when 'dead' then 'd' end) stored,
     constraint jobs_attempts_check check (attempt >= 0 and max_attempts > 0),
     constraint jobs_names_check check (length(lane) between 1 and 60 and length(kind) between 1 and 100)
 ) with (
@@ -59,6 +64,10 @@ create index jobs_ready on queue.jobs (lane, (case when organization_id is null 
     where state = 'ready';
 create index jobs_scheduled on queue.jobs (due_at) where state = 'scheduled';
 create index jobs_dead on queue.jobs (kind, due_at) where state = 'dead';
+-- For lists, counts and bulk work: the line of each lane and tenant in each state. What is ready has no entry.
+create index jobs_aside on queue.jobs (aside, lane,
+    (case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end), id)
+    where aside is not null;
 create index jobs_cancel on queue.jobs (id) where cancel_requested;
 create unique index jobs_unique_key on queue.jobs (kind, unique_key, organization_id) nulls not distinct where unique_held;
 
@@ -100,7 +109,7 @@ create index history_organization on queue.history (organization_id, id) where o
 -- Catches what finishes while nobody made the day's partition.
 create table queue.history_default partition of queue.history default;
 
--- One row for each attempt that did not end well. Also a partition a day.
+-- One row for each attempt that did not end well, and for each time that somebody stepped in. Also a partition a day.
 create table queue.attempts (
     job_id           uuid        not null,
     organization_id  uuid,
@@ -109,8 +118,11 @@ create table queue.attempts (
     started_at       timestamptz,
     finished_at      timestamptz not null,
     worker           uuid,
-    outcome          text        not null, -- failed, timeout, panicked, undecodable, lost, gave_up
-    error            text        not null
+    outcome          text        not null, -- failed, timeout, panicked, undecodable, lost, gave_up; retried, edited, discarded, cancelled
+    error            text        not null, -- or why somebody stepped in
+    actor            text,                 -- who did
+    args             json,                 -- the arguments before they were edited
+    args_key         text
 ) partition by range (finished_at);
 create index attempts_job on queue.attempts (job_id);
 create table queue.attempts_default partition of queue.attempts default;
@@ -120,6 +132,7 @@ create table queue.workers (
     id               uuid        not null constraint workers_pkey primary key,
     name             text        not null,
     lanes            text[]      not null,
+    running          integer[],                -- handlers that ran in each of them at the last beat
     broker           text        constraint workers_broker_check check (broker in ('away', 'blocked', 'connected')),
     started_at       timestamptz not null default now(),
     beat_at          timestamptz not null default now()

@@ -4,6 +4,7 @@ mod alerts_to_incidents;
 mod cluster_crash;
 mod console;
 mod database_away;
+mod dead_letters;
 mod demo;
 mod discovery_by_itself;
 mod discovery_sync;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use store::Tx;
 use store::channels::Channel;
-use store::deliveries::{Mail, NewDelivery, Status};
+use store::deliveries::{Delivery, Mail, NewDelivery, Status};
 
 /// One mail to one recipient.
 #[derive(Clone, Debug, Default)]
@@ -147,7 +147,7 @@ pub async fn retry(tx: &mut Tx, actor: &Actor, id: DeliveryId) -> Result<JobId> 
             delivery.status.as_str()
         )));
     }
-    enqueue(tx, actor.organization, id, delivery.channel).await
+    enqueue(tx, actor.organization, &delivery).await
 }
 
 /// A delivery whose job was lost that often takes its job down with it.
@@ -164,7 +164,7 @@ pub async fn rescue(tx: &mut Tx, organization: OrganizationId, id: DeliveryId) -
         let why = format!("its job did not end, again and again: look at the dead jobs{last}");
         return Ok(store::deliveries::give_up(tx, id, &why).await?);
     }
-    let job = enqueue(tx, organization, id, delivery.channel).await?;
+    let job = enqueue(tx, organization, &delivery).await?;
     // A job that merely waits in a long line is still there.
     Ok(store::deliveries::touch(tx, id, delivery.job != Some(job.0)).await?)
 }
@@ -188,7 +188,7 @@ async fn queue(
             jobs.push(NewJob {
                 id: Some(id),
                 trace_parent,
-                ..job(organization, delivery.id, delivery.channel)
+                ..job(organization, delivery.id, delivery.channel, delivery.channel_id)
             });
             queued.push(Queued { delivery: delivery.id, job: Some(id) });
         } else {
@@ -200,23 +200,25 @@ async fn queue(
     Ok(queued)
 }
 
-fn job(organization: OrganizationId, delivery: DeliveryId, channel: ChannelKind) -> NewJob {
-    let job = match channel {
-        ChannelKind::Email => NewJob::of(&SendMail { delivery }),
-        _ => NewJob::of(&NotifyChannel { delivery }),
+fn job(
+    organization: OrganizationId,
+    delivery: DeliveryId,
+    kind: ChannelKind,
+    channel: Option<ChannelId>,
+) -> NewJob {
+    let job = match (kind, channel) {
+        (ChannelKind::Email, _) => NewJob::of(&SendMail { delivery }),
+        (_, Some(channel)) => NewJob::of(&NotifyChannel { delivery }).limit_key(channel.to_string()),
+        (_, None) => NewJob::of(&NotifyChannel { delivery }),
     };
     job.organization(organization).unique(format!("delivery:{delivery}"), Unique::WhileUnfinished)
 }
 
 /// A further job for a delivery, unless one is there.
-pub(crate) async fn enqueue(
-    tx: &mut Tx,
-    organization: OrganizationId,
-    delivery: DeliveryId,
-    channel: ChannelKind,
-) -> Result<JobId> {
-    let ids = crate::enqueue(tx, &[job(organization, delivery, channel)]).await?;
+pub(crate) async fn enqueue(tx: &mut Tx, organization: OrganizationId, delivery: &Delivery) -> Result<JobId> {
+    let job = job(organization, delivery.id, delivery.channel, delivery.channel_id);
+    let ids = crate::enqueue(tx, &[job]).await?;
     let id = *ids.first().ok_or(Error::NotFound)?;
-    store::deliveries::set_job(tx, delivery, id.0).await?;
+    store::deliveries::set_job(tx, delivery.id, id.0).await?;
     Ok(id)
 }

@@ -8,7 +8,8 @@ use domain::{
     DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId, ReportExecutionId,
     ReportScheduleId, SlaClockId, TicketId,
 };
-use queue::Job;
+use queue::admin::{Bulk, Cursor};
+use queue::{Catalogue, Job, Limit};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -123,6 +124,8 @@ pub struct NotifyChannel {
 impl Job for NotifyChannel {
     const KIND: &'static str = "notify_channel";
     const LANE: &'static str = lane::OUTBOUND;
+    /// A slow endpoint must not hold all places of the lane. The key is the channel, given when it is enqueued.
+    const LIMITS: &'static [Limit] = &[Limit::at_once(4).per_key()];
 }
 
 /// One e-mail, as its delivery row describes it.
@@ -153,6 +156,8 @@ pub struct RunReport {
 impl Job for RunReport {
     const KIND: &'static str = "run_report";
     const LANE: &'static str = lane::REPORTS;
+    /// Reports are heavy, and many are due on the hour.
+    const LIMITS: &'static [Limit] = &[Limit::at_once(2).per_tenant()];
     const TIMEOUT: Duration = Duration::from_secs(600);
 }
 
@@ -178,6 +183,25 @@ impl Job for RunDiscovery {
     const TIMEOUT: Duration = Duration::from_secs(1800);
 }
 
+/// Somebody wants many jobs retried, cancelled or discarded: a piece at a time.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ManageJobs {
+    pub bulk: Bulk,
+}
+impl Job for ManageJobs {
+    const KIND: &'static str = "manage_jobs";
+    const LANE: &'static str = lane::MAINTENANCE;
+    const TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
+/// How far a [`ManageJobs`] is: kept with each piece, so that it goes on where it was.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Managed {
+    /// Jobs changed so far.
+    pub jobs: i64,
+    pub cursor: Cursor,
+}
+
 /// Safety net: finds deadlines that no timer judged, deliveries and kept messages or payloads without a job. Events have none:
 /// an event and its job are written together, and a reaction that failed for good is a dead job, which a person can retry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -185,4 +209,23 @@ pub struct Sweep {}
 impl Job for Sweep {
     const KIND: &'static str = "sweep";
     const LANE: &'static str = lane::MAINTENANCE;
+}
+
+/// All of them, to check arguments by that somebody has edited. A test holds it against what the workers know.
+pub fn catalogue() -> Catalogue {
+    Catalogue::new()
+        .kind::<CheckSla>()
+        .kind::<Escalate>()
+        .kind::<IngestAlert>()
+        .kind::<IngestMail>()
+        .kind::<ManageJobs>()
+        .kind::<NotifyChannel>()
+        .kind::<React>()
+        .kind::<RecomputeSla>()
+        .kind::<RunDiscovery>()
+        .kind::<RunReport>()
+        .kind::<SendMail>()
+        .kind::<StartDiscovery>()
+        .kind::<StartScheduledReport>()
+        .kind::<Sweep>()
 }

@@ -17,9 +17,7 @@ pub(crate) async fn why(
     let job = match admin::show(tx, job, Some(organization.0)).await {
         Ok(found) => found.job,
         Err(AdminError::Database(error)) => return Err(store::Error::from(error).into()),
-        Err(AdminError::NotFound | AdminError::WrongState { .. } | AdminError::KeyTaken { .. }) => {
-            return gone();
-        }
+        Err(_) => return gone(),
     };
     let because = job.error.map(|error| format!(": {error}")).unwrap_or_default();
     Ok(match job.state {

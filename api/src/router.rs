@@ -27,6 +27,7 @@ fn nouns() -> OpenApiRouter<AppState> {
         .merge(routes::events::router())
         .merge(routes::jobs::router())
         .merge(routes::lanes::router())
+        .merge(routes::limits::router())
         .merge(routes::organizations::router())
         .merge(routes::notification_channels::router())
         .merge(routes::notification_rules::router())

@@ -1,9 +1,14 @@
 //! The command line. Every command's help ends with an example.
 
+mod jobs;
+mod lanes;
+
+pub use jobs::{JobFilter, JobsCommand, Which};
+pub use lanes::{LanesCommand, LimitsCommand, Per, Setting, TenantsCommand};
+
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use uuid::Uuid;
 
 #[derive(Debug, Parser)]
 #[command(
@@ -44,12 +49,18 @@ pub enum Command {
     /// Organizations, users and tokens from the shell
     #[command(subcommand)]
     Admin(AdminCommand),
-    /// Look at jobs, retry and cancel them
+    /// Look at jobs, retry (with other arguments), cancel and discard them, one or many
     #[command(subcommand)]
     Jobs(JobsCommand),
-    /// Look at lanes, pause and resume them
+    /// Look at lanes, pause, drain and resume them, limit them
     #[command(subcommand)]
     Lanes(LanesCommand),
+    /// Limits of kinds of jobs: look at them, change them
+    #[command(subcommand)]
+    Limits(LimitsCommand),
+    /// Shares of tenants in busy lanes
+    #[command(subcommand)]
+    Tenants(TenantsCommand),
     /// Hand in mail
     #[command(subcommand)]
     Mail(MailCommand),
@@ -156,54 +167,6 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Json,
     },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum JobsCommand {
-    /// List jobs, newest first
-    #[command(after_help = "Example: relaydesk jobs list --state dead --kind notify_channel --json")]
-    List {
-        #[arg(long)]
-        lane: Option<String>,
-        #[arg(long)]
-        kind: Option<String>,
-        /// ready, scheduled, running, done, dead or cancelled
-        #[arg(long)]
-        state: Option<String>,
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
-        #[command(flatten)]
-        output: Json,
-    },
-    /// One job with its attempts and errors
-    #[command(after_help = "Example: relaydesk jobs show 0199d3c0-…")]
-    Show {
-        id: Uuid,
-        #[command(flatten)]
-        output: Json,
-    },
-    /// Run a dead job again
-    #[command(after_help = "Example: relaydesk jobs retry 0199d3c0-…")]
-    Retry { id: Uuid },
-    /// Cancel a job that waits or runs
-    #[command(after_help = "Example: relaydesk jobs cancel 0199d3c0-…")]
-    Cancel { id: Uuid },
-    /// Drop a dead job
-    #[command(after_help = "Example: relaydesk jobs discard 0199d3c0-…")]
-    Discard { id: Uuid },
-}
-
-#[derive(Debug, Subcommand)]
-pub enum LanesCommand {
-    /// Lanes with their counts
-    #[command(after_help = "Example: relaydesk lanes list --json")]
-    List(Json),
-    /// Stop claiming jobs of a lane in all processes
-    #[command(after_help = "Example: relaydesk lanes pause outbound")]
-    Pause { lane: String },
-    /// Go on with a paused lane
-    #[command(after_help = "Example: relaydesk lanes resume outbound")]
-    Resume { lane: String },
 }
 
 #[derive(Debug, Subcommand)]

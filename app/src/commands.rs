@@ -6,6 +6,7 @@ pub mod demo;
 pub mod doctor;
 pub mod jobs;
 pub mod lanes;
+pub mod limits;
 pub mod mail;
 pub mod migrate;
 pub mod serve;

@@ -159,6 +159,22 @@ pub(crate) async fn call_all(connection: &mut PgConnection, shift_ms: i64) -> Re
     call(connection, &slots, shift_ms).await
 }
 
+/// After a rate was changed: tokens are handed out for so far ahead at most as the new rate needs for a full bucket. With what the old
+/// one had reserved, a rate set wrongly for a moment would stay in force for its whole gap.
+pub(crate) async fn fit_buckets(connection: &mut PgConnection, limits: &[&str]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update queue.slots s set tokens_until = clock_timestamp() \
+                + coalesce(l.set_burst, l.burst, 1) * make_interval(secs => 1 / coalesce(l.set_per_second, l.per_second)) \
+         from queue.limits l where l.name = any($1) and s.limit_name = l.name and l.per_second is not null \
+           and s.tokens_until > clock_timestamp() \
+                + coalesce(l.set_burst, l.burst, 1) * make_interval(secs => 1 / coalesce(l.set_per_second, l.per_second))",
+    )
+    .bind(limits)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Permits go with the claim they belong to, in one transaction. Should one be left all the same, it is taken away, and told.
 pub(crate) async fn reconcile(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
     let left: Vec<String> = sqlx::query_scalar(

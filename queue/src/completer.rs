@@ -428,6 +428,7 @@ macro_rules! release {
                rank = case when u.outcome = 'interrupted' then j.rank else ",
                rank!("clock_timestamp() + make_interval(secs => u.delay)", "j"), " end, \
                last_error = coalesce(u.error, j.last_error), waits_for = null, paid = null, \
+               died_of = case when u.state = 'dead' then case u.outcome when 'failed' then 'exhausted' else u.outcome end end, \
                unique_held = case when u.state = 'dead' and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from given u where j.id = u.id and j.run = u.run and j.worker is not null \
            returning j.id, j.lane, j.state, not j.unique_held and u.state <> 'dead' as let_go), \

@@ -105,6 +105,8 @@ pub struct EngineConfig {
     pub keep_history: Duration,
     /// How long dead letters wait for somebody.
     pub keep_dead: Duration,
+    /// A transaction (or replication slot) that holds back vacuum for so long is told in the log.
+    pub xmin_alarm: Duration,
     /// False: never leads (schedules, rescue, pruning are left to other processes).
     pub may_lead: bool,
     /// By which due times are judged: tests travel in time with it.
@@ -129,6 +131,7 @@ impl Default for EngineConfig {
             keys: None,
             keep_history: Duration::from_secs(14 * 86_400),
             keep_dead: Duration::from_secs(60 * 86_400),
+            xmin_alarm: Duration::from_secs(240),
             may_lead: true,
             clock: Clock::new(),
         }

@@ -73,7 +73,8 @@ impl Engine {
         let broken = CancellationToken::new();
         let watch = Watch { broken: broken.clone(), stopping: stop_claiming.clone() };
         let incarnation = Arc::new(Incarnation::new());
-        let held = Arc::new(Held::default());
+        let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
+        let held = Arc::new(Held::of(&names));
         let leading = Arc::new(AtomicBool::new(false));
         let (completions, receiver) = mpsc::channel(4096);
         let runner = Arc::new(Runner {
@@ -85,7 +86,6 @@ impl Engine {
             give_back: config.give_back,
         });
 
-        let names: Vec<String> = config.lanes.iter().map(|lane| lane.name.clone()).collect();
         let heart_wake = Arc::new(Notify::new());
         let wakers = Arc::new(Wakers {
             near: config.bell.as_ref().map(|bell| bell.by().to_owned()),

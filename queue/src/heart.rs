@@ -1,5 +1,6 @@
 //! The heartbeat: keeps the lease of everything this process has claimed, and learns which jobs are to be cancelled.
 
+use crate::admit;
 use crate::config::LaneConfig;
 use crate::held::{Claim, Held, Stop};
 use crate::limit::Declared;
@@ -164,14 +165,17 @@ impl Heart {
 
     async fn beat(&self) -> Result<Beat, sqlx::Error> {
         let (id, broker) = (self.incarnation.current(), self.sight());
+        let running: Vec<i32> =
+            self.lanes.iter().map(|lane| self.held.running_in(&lane.name) as i32).collect();
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
                     let beaten = sqlx::query(
-                        "update queue.workers set beat_at = clock_timestamp(), broker = $2 where id = $1",
+                        "update queue.workers set beat_at = clock_timestamp(), broker = $2, running = $3 where id = $1",
                     )
                     .bind(id)
                     .bind(broker)
+                    .bind(running)
                     .execute(&mut *connection)
                     .await?;
                     if beaten.rows_affected() == 0 {
@@ -207,20 +211,24 @@ pub(crate) async fn declare(connection: &mut PgConnection, limits: &[Declared]) 
     if limits.is_empty() {
         return Ok(());
     }
-    sqlx::query(
+    let changed: Vec<String> = sqlx::query_scalar(
         "insert into queue.limits as l (name, at_once, per_second, burst) \
          select * from unnest($1::text[], $2::int4[], $3::float8[], $4::int4[]) \
          on conflict (name) do update \
          set at_once = excluded.at_once, per_second = excluded.per_second, burst = excluded.burst, changed_at = clock_timestamp() \
-         where (l.at_once, l.per_second, l.burst) is distinct from (excluded.at_once, excluded.per_second, excluded.burst)",
+         where (l.at_once, l.per_second, l.burst) is distinct from (excluded.at_once, excluded.per_second, excluded.burst) \
+         returning l.name",
     )
     .bind(limits.iter().map(|limit| limit.name.clone()).collect::<Vec<_>>())
     .bind(limits.iter().map(|limit| limit.at_once).collect::<Vec<_>>())
     .bind(limits.iter().map(|limit| limit.per_second).collect::<Vec<_>>())
     .bind(limits.iter().map(|limit| limit.burst).collect::<Vec<_>>())
-    .execute(connection)
+    .fetch_all(&mut *connection)
     .await?;
-    Ok(())
+    if changed.is_empty() {
+        return Ok(());
+    }
+    admit::fit_buckets(connection, &changed.iter().map(String::as_str).collect::<Vec<_>>()).await
 }
 
 /// Removes a worker that holds nothing any more. Should a claim be left, the row stays, and the rescuer finds the job by it.

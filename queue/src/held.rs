@@ -52,10 +52,18 @@ impl StopSign {
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     claims: Mutex<HashMap<Claim, Arc<StopSign>>>,
-    running: AtomicUsize,
+    /// Handlers that run now, by lane.
+    running: HashMap<String, AtomicUsize>,
 }
 
 impl Held {
+    pub fn of(lanes: &[String]) -> Self {
+        Held {
+            running: lanes.iter().map(|lane| (lane.clone(), AtomicUsize::default())).collect(),
+            ..Held::default()
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Claim, Arc<StopSign>>> {
         self.claims.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,19 +94,28 @@ impl Held {
 
     /// Handlers that run now.
     pub fn running(&self) -> usize {
-        self.running.load(Ordering::Relaxed)
+        self.running.values().map(|lane| lane.load(Ordering::Relaxed)).sum()
     }
 
-    pub fn run(&self) -> RunGuard<'_> {
-        self.running.fetch_add(1, Ordering::Relaxed);
-        RunGuard(self)
+    pub fn running_in(&self, lane: &str) -> usize {
+        self.running.get(lane).map_or(0, |lane| lane.load(Ordering::Relaxed))
+    }
+
+    pub fn run(&self, lane: &str) -> RunGuard<'_> {
+        let lane = self.running.get(lane);
+        if let Some(lane) = lane {
+            lane.fetch_add(1, Ordering::Relaxed);
+        }
+        RunGuard(lane)
     }
 }
 
-pub(crate) struct RunGuard<'a>(&'a Held);
+pub(crate) struct RunGuard<'a>(Option<&'a AtomicUsize>);
 
 impl Drop for RunGuard<'_> {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
+        if let Some(lane) = self.0 {
+            lane.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }

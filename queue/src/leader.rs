@@ -2,13 +2,14 @@
 //! Leadership is a row with an end time. Two leaders at once would do no harm: every duty locks the rows it moves.
 
 use crate::config::EngineConfig;
+use crate::horizon::{self, Watch};
 use crate::plumbing::{Patience, Plumbing, jittered};
 use crate::schedules::{self, Schedule};
-use crate::{admin, admit, metrics, sweep};
+use crate::{admin, admit, gauges, metrics, sweep};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -20,6 +21,7 @@ const SCHEDULES: Duration = Duration::from_millis(500);
 /// Less than tokens are handed out ahead.
 const CALL: Duration = Duration::from_millis(1000);
 const GAUGES: Duration = Duration::from_secs(5);
+const HORIZON: Duration = Duration::from_secs(15);
 const PRUNE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Leader {
@@ -84,10 +86,7 @@ impl Leader {
     fn resign(&self) {
         if self.leading.swap(false, Ordering::AcqRel) {
             info!("no longer leading");
-            metrics::READY.reset();
-            metrics::OLDEST_READY.reset();
-            metrics::DEAD.reset();
-            metrics::UNPUBLISHED.reset();
+            gauges::hide();
         }
     }
 
@@ -125,7 +124,11 @@ async fn let_go(connection: &mut PgConnection, id: Uuid) -> Result<(), sqlx::Err
     Ok(())
 }
 
-type Work = fn(&mut PgConnection, Arc<EngineConfig>) -> BoxFuture<'_, Result<Duration, sqlx::Error>>;
+type Work = Arc<
+    dyn for<'c> Fn(&'c mut PgConnection, Arc<EngineConfig>) -> BoxFuture<'c, Result<Duration, sqlx::Error>>
+        + Send
+        + Sync,
+>;
 
 /// A duty: work that says how long to wait until it is to be done again.
 pub(crate) struct Duty {
@@ -137,25 +140,39 @@ pub(crate) struct Duty {
 }
 
 pub(crate) fn duties() -> Vec<Duty> {
+    let horizon = Arc::new(Mutex::new(Watch::default()));
     vec![
         Duty {
             name: "promoting due jobs",
             after_the_others: false,
-            work: |c, config| Box::pin(promote(c, config)),
+            work: Arc::new(|c, config| Box::pin(promote(c, config))),
         },
         Duty {
             name: "firing schedules",
             after_the_others: false,
-            work: |c, config| Box::pin(fire(c, config)),
+            work: Arc::new(|c, config| Box::pin(fire(c, config))),
         },
-        Duty { name: "rescuing jobs", after_the_others: true, work: |c, config| Box::pin(rescue(c, config)) },
+        Duty {
+            name: "rescuing jobs",
+            after_the_others: true,
+            work: Arc::new(|c, config| Box::pin(rescue(c, config))),
+        },
         Duty {
             name: "calling jobs that wait for limits",
             after_the_others: false,
-            work: |c, config| Box::pin(call(c, config)),
+            work: Arc::new(|c, config| Box::pin(call(c, config))),
         },
-        Duty { name: "counting jobs", after_the_others: false, work: |c, _| Box::pin(gauges(c)) },
-        Duty { name: "pruning", after_the_others: false, work: |c, config| Box::pin(prune(c, config)) },
+        Duty { name: "counting jobs", after_the_others: false, work: Arc::new(|c, _| Box::pin(count(c))) },
+        Duty {
+            name: "looking who holds back vacuum",
+            after_the_others: false,
+            work: Arc::new(move |c, config| Box::pin(watch(c, config, horizon.clone()))),
+        },
+        Duty {
+            name: "pruning",
+            after_the_others: false,
+            work: Arc::new(|c, config| Box::pin(prune(c, config))),
+        },
     ]
 }
 
@@ -183,7 +200,7 @@ impl Duty {
                 wait = config.lease / 2;
                 continue;
             }
-            let (work, config) = (self.work, config.clone());
+            let (work, config) = (self.work.clone(), config.clone());
             match plumbing.run(move |connection| work(connection, config)).await {
                 Ok(next) => {
                     patience.reset();
@@ -229,11 +246,21 @@ async fn call(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Resul
     Ok(if more { Duration::ZERO } else { CALL.max(started.elapsed() * 5) })
 }
 
-async fn gauges(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {
+async fn count(connection: &mut PgConnection) -> Result<Duration, sqlx::Error> {
     let started = Instant::now();
-    sweep::gauges(connection).await?;
-    // Counting a million rows takes its time; then do it more rarely.
+    gauges::show(connection).await?;
+    // On a busy server more rarely.
     Ok(GAUGES.max(started.elapsed() * 50))
+}
+
+async fn watch(
+    connection: &mut PgConnection,
+    config: Arc<EngineConfig>,
+    watch: Arc<Mutex<Watch>>,
+) -> Result<Duration, sqlx::Error> {
+    let holders = horizon::holders(connection).await?;
+    watch.lock().unwrap_or_else(PoisonError::into_inner).look(&holders, config.xmin_alarm);
+    Ok(HORIZON.min(config.xmin_alarm / 4))
 }
 
 async fn prune(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {

@@ -1,9 +1,9 @@
 //! What the job engine counts. A process shows what it did itself; the gauges are those of the leader.
 
 use prometheus::{
-    GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, register_gauge_vec,
-    register_histogram, register_histogram_vec, register_int_counter, register_int_counter_vec,
-    register_int_gauge, register_int_gauge_vec,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    register_gauge, register_gauge_vec, register_histogram, register_histogram_vec, register_int_counter,
+    register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
 };
 use std::sync::LazyLock;
 
@@ -29,6 +29,8 @@ metrics! {
     WAITING_FOR_LIMITS: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_limited", "Jobs waiting for a limit", &["lane"]);
     DRIFT: IntCounter = register_int_counter!("relaydesk_job_limit_drift_total", "Permits without a running job, taken away");
     BATCH_DRIFT: IntCounter = register_int_counter!("relaydesk_job_batch_drift_total", "Parts of batches whose counts did not fit their jobs, mended");
+    OLDEST_XMIN: Gauge = register_gauge!("relaydesk_db_oldest_xmin_age_seconds", "For how long the oldest transaction, slot or prepared transaction has held back vacuum");
+    OLDEST_XMIN_TRANSACTIONS: IntGauge = register_int_gauge!("relaydesk_db_oldest_xmin_age_transactions", "The same in transactions that have begun since");
     DEAD: IntGaugeVec = register_int_gauge_vec!("relaydesk_jobs_dead", "Dead letters", &["kind"]);
     FENCED: IntCounter = register_int_counter!("relaydesk_job_fenced_total", "Writes of runs whose lease was lost, refused");
     RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");

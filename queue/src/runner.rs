@@ -69,7 +69,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             went_along: AtomicU64::new(0),
         };
         let running = Arc::new(running);
-        let guard = self.held.run();
+        let guard = self.held.run(&envelope.lane);
         let started = Instant::now();
         let end = match sign.why() {
             Stop::No => {

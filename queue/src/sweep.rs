@@ -3,7 +3,6 @@
 use crate::admit;
 use crate::enqueue::CHANNEL;
 use crate::{batch, metrics, unique};
-use chrono::{DateTime, Utc};
 use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection, Row};
 use std::time::Duration;
@@ -70,7 +69,7 @@ pub(crate) async fn rescue(
          back as ( \
            update queue.jobs j \
            set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
-               last_error = $3, waits_for = null, paid = null, \
+               last_error = $3, waits_for = null, paid = null, died_of = case when lost.poison then 'lost' end, \
                state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
                unique_held = case when lost.poison and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from lost where j.id = lost.id \
@@ -134,52 +133,6 @@ pub(crate) async fn adopt(connection: &mut PgConnection) -> Result<(), sqlx::Err
     .await?;
     if !orphans.is_empty() {
         error!(lanes = orphans.len(), "claims of workers without a row were given back");
-    }
-    Ok(())
-}
-
-/// Waiting jobs are counted up to this many a lane: a count of millions would take longer than it stays true.
-const COUNTED: i64 = 200_000;
-
-pub(crate) async fn gauges(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let lanes = sqlx::query(
-        "select l.name, w.ready, w.oldest, clock_timestamp(), l.transport = 'rabbitmq', w.unpublished \
-         from queue.lanes l cross join lateral ( \
-           select count(*) as ready, min(due_at) as oldest, count(*) filter (where published_at is null) as unpublished from ( \
-             select due_at, published_at from queue.jobs where lane = l.name and state = 'ready' and worker is null \
-             order by case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank \
-             limit $1) waiting) w",
-    )
-    .bind(COUNTED)
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in lanes {
-        let (lane, ready): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let (oldest, now): (Option<DateTime<Utc>>, DateTime<Utc>) = (row.try_get(2)?, row.try_get(3)?);
-        metrics::READY.with_label_values(&[lane.as_str()]).set(ready);
-        let age = oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
-        metrics::OLDEST_READY.with_label_values(&[lane.as_str()]).set(age);
-        if row.try_get(4)? {
-            metrics::UNPUBLISHED.with_label_values(&[lane.as_str()]).set(row.try_get(5)?);
-        }
-    }
-    let limited: Vec<(String, i64)> = sqlx::query_as(
-        "select lane, count(*) from (select lane from queue.jobs where state = 'limited' limit $1) waiting group by lane",
-    )
-    .bind(COUNTED)
-    .fetch_all(&mut *connection)
-    .await?;
-    metrics::WAITING_FOR_LIMITS.reset();
-    for (lane, count) in limited {
-        metrics::WAITING_FOR_LIMITS.with_label_values(&[lane.as_str()]).set(count);
-    }
-    let dead = sqlx::query("select kind, count(*) from queue.jobs where state = 'dead' group by kind")
-        .fetch_all(connection)
-        .await?;
-    metrics::DEAD.reset();
-    for row in dead {
-        let (kind, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
-        metrics::DEAD.with_label_values(&[kind.as_str()]).set(count);
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ pub mod check_sla;
 pub mod escalate;
 pub mod ingest_alert;
 pub mod ingest_mail;
+pub mod manage_jobs;
 pub mod notify_channel;
 pub mod react;
 pub mod recompute_sla;

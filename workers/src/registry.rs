@@ -14,6 +14,7 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::IngestMail>()
         .job::<jobs::RunDiscovery>()
         .job::<jobs::StartDiscovery>()
+        .job::<jobs::ManageJobs>()
         .job::<jobs::NotifyChannel>()
         .job::<jobs::React>()
         .job::<jobs::RecomputeSla>()
@@ -22,4 +23,12 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::StartScheduledReport>()
         .job::<jobs::Sweep>()
         .schedule(Schedule::every("sweep", Duration::from_secs(30), &jobs::Sweep {}).missed(Missed::RunOnce))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_worked_is_in_the_catalogue() {
+        assert_eq!(actions::jobs::catalogue().kinds().collect::<Vec<_>>(), super::registry().kinds());
+    }
 }

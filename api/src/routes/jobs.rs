@@ -1,13 +1,14 @@
 //! Jobs: what waits, runs, is done or dead; with the attempts and their errors.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use domain::Permission;
 use queue::JobId;
-use queue::admin::{self, AttemptView, Cancelled, JobDetail, JobState, JobView};
+use queue::admin::{self, AttemptView, Cancelled, Death, JobDetail, JobState, JobView, Verb};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -22,6 +23,7 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(retry_job))
         .routes(routes!(cancel_job))
         .routes(routes!(discard_job))
+        .routes(routes!(manage_jobs))
 }
 
 /// A job of the organization.
@@ -51,6 +53,10 @@ struct Job {
     result: Option<Value>,
     /// Why it was cancelled, or the last failure.
     error: Option<String>,
+    /// What a dead letter died of: gave_up, exhausted, timeout, panicked, undecodable, lost or rolled_back.
+    reason: Option<String>,
+    /// How long its present or last run had waited for a worker.
+    queue_wait_ms: Option<i64>,
     /// Null for a finished job whose arguments were large.
     #[schema(value_type = Option<Object>)]
     args: Option<Value>,
@@ -75,20 +81,29 @@ impl From<JobView> for Job {
             progress: job.progress,
             result: job.result,
             error: job.error,
+            reason: job.reason,
+            queue_wait_ms: job.queue_wait_ms,
             args: job.args,
         }
     }
 }
 
-/// A run of a job.
+/// A run of a job, or somebody's hand in it.
 #[derive(Serialize, ToSchema)]
 struct JobAttempt {
     attempt: i16,
     started_at: Option<DateTime<Utc>>,
     finished_at: Option<DateTime<Utc>>,
-    /// running, done, cancelled, failed, timeout, panicked, undecodable, gave_up, lost, rolled_back or interrupted.
+    /// running, done, cancelled, failed, timeout, panicked, undecodable, gave_up, lost, rolled_back or interrupted; or what somebody did:
+    /// retried, edited (and retried), discarded or cancelled.
     outcome: String,
+    /// Or the reason that somebody gave.
     error: Option<String>,
+    /// Who stepped in.
+    actor: Option<String>,
+    /// The arguments before they were edited.
+    #[schema(value_type = Option<Object>)]
+    args: Option<Value>,
 }
 
 impl From<AttemptView> for JobAttempt {
@@ -99,6 +114,8 @@ impl From<AttemptView> for JobAttempt {
             finished_at: attempt.finished_at,
             outcome: attempt.outcome,
             error: attempt.error,
+            actor: attempt.actor,
+            args: attempt.args,
         }
     }
 }
@@ -120,17 +137,51 @@ impl From<JobDetail> for JobWithAttempts {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
+/// All that is given must hold.
+#[derive(Default, Deserialize, IntoParams, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct JobFilter {
     lane: Option<String>,
     kind: Option<String>,
     #[param(value_type = Option<String>, example = "dead")]
+    #[schema(value_type = Option<String>, example = "dead")]
     state: Option<JobState>,
+    /// What dead letters died of: gave_up, exhausted (failed at the last attempt), timeout, panicked, undecodable, lost (cost too many
+    /// workers) or rolled_back.
+    #[param(value_type = Option<String>, example = "exhausted")]
+    #[schema(value_type = Option<String>, example = "exhausted")]
+    reason: Option<Death>,
+    /// A part of the last error, in either case.
+    error: Option<String>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
+    enqueued_since: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
+    enqueued_until: Option<DateTime<Utc>>,
+    /// When it was over; a dead letter: when it died.
+    #[serde(default, deserialize_with = "crate::moment::optional")]
+    finished_since: Option<DateTime<Utc>>,
+    #[serde(default, deserialize_with = "crate::moment::optional")]
+    finished_until: Option<DateTime<Utc>>,
 }
 
-/// Newest first
+impl From<JobFilter> for admin::Filter {
+    fn from(filter: JobFilter) -> Self {
+        admin::Filter {
+            lane: filter.lane,
+            kind: filter.kind,
+            state: filter.state,
+            reason: filter.reason,
+            error: filter.error,
+            enqueued_since: filter.enqueued_since,
+            enqueued_until: filter.enqueued_until,
+            finished_since: filter.finished_since,
+            finished_until: filter.finished_until,
+        }
+    }
+}
+
+/// Newest first. Of the jobs that wait for a worker the newest 10,000 of each lane
 #[utoipa::path(get, path = "/jobs", tag = "jobs", params(ListQuery, JobFilter), responses((status = 200, body = Page<Job>)))]
 async fn list_jobs(
     State(state): State<AppState>,
@@ -138,14 +189,12 @@ async fn list_jobs(
     list: ListQuery,
     Filters(filter): Filters<JobFilter>,
 ) -> ApiResult<Json<Page<Job>>> {
-    caller.require(Permission::JobsRead)?;
     list.fixed_order("-created_at")?;
-    let filter = admin::Filter { lane: filter.lane, kind: filter.kind, state: filter.state };
-    let organization = Some(caller.organization().0);
     let after = list.after::<Uuid>()?.map(JobId);
     let mut tx = caller.begin(&state).await?;
-    let found = admin::list(&mut tx, &filter, organization, after, i64::from(list.page_size)).await;
-    let found = found.map_err(store::Error::from)?;
+    let found =
+        actions::operations::list(&mut tx, &caller.actor(), &filter.into(), after, i64::from(list.page_size))
+            .await?;
     let next_cursor = found.next.map(|id| list.cursor_of(&id.0)).transpose()?;
     Ok(Json(Page { items: found.items.into_iter().map(Job::from).collect(), next_cursor }))
 }
@@ -163,15 +212,36 @@ async fn show_job(
     Ok(Json(found.map_err(actions::Error::from)?.into()))
 }
 
-/// A dead or scheduled job runs now
-#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = Uuid, Path)), responses((status = 204)))]
+/// Why it is done; kept in the job's trail and in the log of events.
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Because {
+    #[schema(max_length = 500, example = "the relay is back")]
+    reason: Option<String>,
+}
+
+#[derive(Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Retry {
+    /// Other arguments. They are checked: the kind must be able to read them. The old ones stay in the job's trail.
+    #[schema(value_type = Option<Object>)]
+    args: Option<Value>,
+    #[schema(max_length = 500, example = "the address was misspelt")]
+    reason: Option<String>,
+}
+
+/// A dead or scheduled job runs now, if wanted with other arguments
+#[utoipa::path(post, path = "/jobs/{id}/retry", tag = "jobs", params(("id" = Uuid, Path)), request_body = Option<Retry>,
+    responses((status = 204), (status = 409, body = Problem), (status = 422, body = Problem)))]
 async fn retry_job(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    body: Option<ApiJson<Retry>>,
 ) -> ApiResult<StatusCode> {
+    let Retry { args, reason } = body.map(|body| body.0).unwrap_or_default();
     let mut tx = caller.begin(&state).await?;
-    actions::operations::retry(&mut tx, &caller.actor(), JobId(id)).await?;
+    actions::operations::retry(&mut tx, &caller.actor(), JobId(id), args.as_ref(), reason.as_deref()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -184,28 +254,84 @@ struct Cancellation {
 }
 
 /// A waiting job is over at once, a running one is told to stop
-#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = Uuid, Path)),
+#[utoipa::path(post, path = "/jobs/{id}/cancel", tag = "jobs", params(("id" = Uuid, Path)), request_body = Option<Because>,
     responses((status = 200, body = Cancellation), (status = 409, body = Problem)))]
 async fn cancel_job(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    body: Option<ApiJson<Because>>,
 ) -> ApiResult<Json<Cancellation>> {
+    let reason = body.and_then(|body| body.0.reason);
     let mut tx = caller.begin(&state).await?;
-    let cancelled = actions::operations::cancel(&mut tx, &caller.actor(), JobId(id)).await?;
+    let cancelled =
+        actions::operations::cancel(&mut tx, &caller.actor(), JobId(id), reason.as_deref()).await?;
     tx.commit().await?;
     Ok(Json(Cancellation { over: cancelled == Cancelled::Now }))
 }
 
 /// Put a dead job away
-#[utoipa::path(post, path = "/jobs/{id}/discard", tag = "jobs", params(("id" = Uuid, Path)), responses((status = 204)))]
+#[utoipa::path(post, path = "/jobs/{id}/discard", tag = "jobs", params(("id" = Uuid, Path)), request_body = Option<Because>,
+    responses((status = 204), (status = 409, body = Problem)))]
 async fn discard_job(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
+    body: Option<ApiJson<Because>>,
 ) -> ApiResult<StatusCode> {
+    let reason = body.and_then(|body| body.0.reason);
     let mut tx = caller.begin(&state).await?;
-    actions::operations::discard(&mut tx, &caller.actor(), JobId(id)).await?;
+    actions::operations::discard(&mut tx, &caller.actor(), JobId(id), reason.as_deref()).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// What is to be done to which jobs.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Management {
+    /// retry (dead letters, or scheduled jobs when the filter says so), cancel (what waits or runs) or discard (dead letters).
+    #[schema(value_type = String, example = "retry")]
+    action: Verb,
+    #[serde(default)]
+    filter: JobFilter,
+    #[schema(max_length = 500, example = "the relay is back")]
+    reason: Option<String>,
+    /// Only count.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What would be done.
+#[derive(Serialize, ToSchema)]
+struct Matching {
+    jobs: i64,
+    /// There may be more: counting ended after 200,000 rows.
+    more: bool,
+}
+
+/// The job that does it.
+#[derive(Serialize, ToSchema)]
+struct Managing {
+    job: Uuid,
+}
+
+/// Retry, cancel or discard all jobs that a filter finds: a job does it, a piece at a time. What is enqueued or dies later is left alone
+#[utoipa::path(post, path = "/jobs/manage", tag = "jobs", request_body = Management,
+    responses((status = 200, body = Matching, description = "of a dry run"), (status = 202, body = Managing), (status = 422, body = Problem)))]
+async fn manage_jobs(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<Management>,
+) -> ApiResult<Response> {
+    let (actor, filter) = (caller.actor(), body.filter.into());
+    let mut tx = caller.begin(&state).await?;
+    if body.dry_run {
+        let found = actions::operations::count(&mut tx, &actor, body.action, filter).await?;
+        return Ok(Json(Matching { jobs: found.jobs, more: found.more }).into_response());
+    }
+    let id =
+        actions::operations::manage(&mut tx, &actor, body.action, filter, body.reason.as_deref()).await?;
+    tx.commit().await?;
+    Ok((StatusCode::ACCEPTED, Json(Managing { job: id.0 })).into_response())
 }

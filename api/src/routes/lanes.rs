@@ -1,18 +1,23 @@
-//! Lanes: the queues, with the organization's jobs in them. Pausing is for the operator's organization.
+//! Lanes: the queues, with the organization's jobs in them. Pausing and limiting are for the operator's organization.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
+use actions::operations;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use domain::Permission;
-use queue::admin::{self, LaneView};
-use serde::Serialize;
+use queue::admin::LaneView;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_lanes)).routes(routes!(pause_lane)).routes(routes!(resume_lane))
+    OpenApiRouter::new()
+        .routes(routes!(list_lanes))
+        .routes(routes!(change_lane))
+        .routes(routes!(pause_lane))
+        .routes(routes!(resume_lane))
 }
 
 /// A lane; the counts are of the caller's organization.
@@ -27,14 +32,26 @@ struct Lane {
     #[schema(example = "connected")]
     broker: Option<String>,
     paused: bool,
+    /// What was there is worked off; then it is paused.
+    draining: bool,
     ready: i64,
     /// Of those that are ready: not handed to the broker yet.
     unpublished: i64,
     scheduled: i64,
     running: i64,
+    /// Waiting for a limit.
+    limited: i64,
+    /// Waiting for the end of a batch.
+    suspended: i64,
     dead: i64,
+    /// Numbers above 5,000 (above 500, when many lanes are full) are estimates.
+    approximate: bool,
     /// How long the job at the head has waited; 0 when none waits.
     oldest_ready_age_seconds: f64,
+    /// Jobs of all tenants that run at once in all processes; null: as many as the workers have places for.
+    at_once: Option<i32>,
+    /// Waiting time that one point of priority is worth.
+    aging_seconds: f64,
 }
 
 impl From<LaneView> for Lane {
@@ -44,12 +61,18 @@ impl From<LaneView> for Lane {
             transport: lane.transport,
             broker: lane.broker,
             paused: lane.paused,
+            draining: lane.draining,
             ready: lane.ready,
             unpublished: lane.unpublished,
             scheduled: lane.scheduled,
             running: lane.running,
+            limited: lane.limited,
+            suspended: lane.suspended,
+            approximate: lane.approximate,
             dead: lane.dead,
             oldest_ready_age_seconds: lane.oldest_ready_age_seconds,
+            at_once: lane.at_once,
+            aging_seconds: lane.aging_seconds,
         }
     }
 }
@@ -61,11 +84,40 @@ async fn list_lanes(
     list: ListQuery,
 ) -> ApiResult<Json<Page<Lane>>> {
     list.fixed_order("name")?;
-    caller.require(Permission::LanesRead)?;
     let mut tx = caller.begin(&state).await?;
-    let lanes = admin::lanes(&mut tx, Some(caller.organization().0)).await.map_err(store::Error::from)?;
+    let lanes = operations::lanes(&mut tx, &caller.actor()).await?;
     let lanes = lanes.into_iter().map(Lane::from).collect();
     Ok(Json(list.page_of_all(lanes, |lane| lane.name.clone())?))
+}
+
+/// What is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LaneChange {
+    /// Jobs that run at once in all processes; null: as the program says.
+    #[serde(default, deserialize_with = "crate::body::nullable")]
+    #[schema(value_type = Option<u32>, example = 6)]
+    at_once: Option<Option<u32>>,
+    /// Waiting time that one point of priority is worth: a day at most; 0 switches priorities off.
+    #[schema(maximum = 86400, example = 60)]
+    aging_seconds: Option<u32>,
+}
+
+/// Limit a lane, or change what priorities are worth in it (operator's organization only)
+#[utoipa::path(patch, path = "/lanes/{name}", tag = "jobs", params(("name" = String, Path)), request_body = LaneChange,
+    responses((status = 204), (status = 403, body = Problem), (status = 422, body = Problem)))]
+async fn change_lane(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(name): ApiPath<String>,
+    ApiJson(body): ApiJson<LaneChange>,
+) -> ApiResult<StatusCode> {
+    let aging = body.aging_seconds.map(|seconds| Duration::from_secs(seconds.into()));
+    let change = operations::LaneChange { at_once: body.at_once, aging };
+    let mut tx = caller.begin(&state).await?;
+    operations::change_lane(&mut tx, &caller.actor(), &name, change).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Begin no more jobs of this lane, in no process (operator's organization only)
@@ -76,7 +128,7 @@ async fn pause_lane(
     ApiPath(name): ApiPath<String>,
 ) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
-    actions::operations::pause_lane(&mut tx, &caller.actor(), &name).await?;
+    operations::pause_lane(&mut tx, &caller.actor(), &name).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -89,7 +141,7 @@ async fn resume_lane(
     ApiPath(name): ApiPath<String>,
 ) -> ApiResult<StatusCode> {
     let mut tx = caller.begin(&state).await?;
-    actions::operations::resume_lane(&mut tx, &caller.actor(), &name).await?;
+    operations::resume_lane(&mut tx, &caller.actor(), &name).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

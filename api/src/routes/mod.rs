@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod incidents;
 pub mod jobs;
 pub mod lanes;
+pub mod limits;
 pub mod mail_hook;
 pub mod mailboxes;
 pub mod notification_channels;

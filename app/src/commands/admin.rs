@@ -127,7 +127,7 @@ pub async fn in_organization(db: &Db, slug: &str) -> anyhow::Result<Tx> {
 }
 
 /// An action's error as a line for the shell.
-fn words(error: actions::Error) -> anyhow::Error {
+pub fn words(error: actions::Error) -> anyhow::Error {
     match error {
         actions::Error::Invalid(fields) => {
             let fields: Vec<_> = fields

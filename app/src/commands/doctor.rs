@@ -3,10 +3,14 @@
 use crate::cli::Json;
 use crate::config::Config;
 use crate::{say, wiring};
+use queue::EngineConfig;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::path::Path;
 use std::time::Duration;
+
+/// Transactions since a horizon whose age in seconds our role may not see: hours on a usual installation.
+const MANY: i32 = 200_000;
 
 struct Finding {
     what: &'static str,
@@ -34,6 +38,9 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
                     Err(_) => Err("did not answer within 10 s".to_owned()),
                 },
             );
+            if let Ok(held) = held_back(&db).await {
+                found("vacuum", held);
+            }
         }
     }
     found("data folder", writable(&config.data_dir));
@@ -98,6 +105,21 @@ async fn hooks(broker: &queue::BrokerConfig) -> Result<String, String> {
             actions::hooks::DEAD
         )),
     }
+}
+
+/// Whether a transaction, prepared transaction or replication slot has held back vacuum for long.
+async fn held_back(db: &store::Db) -> Result<Result<String, String>, sqlx::Error> {
+    let holders = queue::horizon::holders(&mut *db.pool().acquire().await?).await?;
+    let long = EngineConfig::default().xmin_alarm.as_secs_f64();
+    Ok(match holders.first() {
+        Some(oldest) if oldest.seconds.map_or(oldest.transactions > MANY, |seconds| seconds > long) => {
+            Err(format!(
+                "is held back by {oldest}: dead rows pile up until it ends (pg_terminate_backend, rollback prepared, pg_drop_replication_slot)"
+            ))
+        }
+        Some(oldest) => Ok(format!("not held back for long; the oldest is {oldest}")),
+        None => Ok("nothing holds it back".to_owned()),
+    })
 }
 
 fn writable(dir: &Path) -> Result<String, String> {

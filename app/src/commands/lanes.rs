@@ -1,10 +1,11 @@
-//! `relaydesk lanes list|pause|resume`
+//! `relaydesk lanes list|show|pause|drain|resume|set`
 
-use crate::cli::LanesCommand;
+use crate::cli::{LanesCommand, Setting};
 use crate::say;
 use actions::jobs::lane;
-use anyhow::ensure;
-use queue::admin;
+use anyhow::{Context, bail, ensure};
+use queue::admin::{self, LaneView};
+use std::time::{Duration, Instant};
 use store::Db;
 
 pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
@@ -13,35 +14,17 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
     match command {
         LanesCommand::List(output) => {
             let lanes = admin::lanes(&mut connection, None).await?;
-            if output.json {
-                say!("{}", serde_json::to_string_pretty(&lanes)?);
-                return Ok(());
+            match output.json {
+                true => say!("{}", serde_json::to_string_pretty(&lanes)?),
+                false => table(&lanes),
             }
-            say!(
-                "{:14} {:20} {:>9} {:>9} {:>9} {:>9} {:>12}",
-                "lane",
-                "transport",
-                "ready",
-                "running",
-                "scheduled",
-                "dead",
-                "oldest"
-            );
-            for lane in lanes {
-                let oldest = format!("{:.1} s", lane.oldest_ready_age_seconds);
-                let paused = if lane.paused { "  paused" } else { "" };
-                let transport = match &lane.broker {
-                    Some(sight) => format!("{} ({sight})", lane.transport),
-                    None => lane.transport,
-                };
-                say!(
-                    "{:14} {transport:20} {:>9} {:>9} {:>9} {:>9} {oldest:>12}{paused}",
-                    lane.name,
-                    lane.ready,
-                    lane.running,
-                    lane.scheduled,
-                    lane.dead
-                );
+        }
+        LanesCommand::Show { lane, output } => {
+            let lanes = admin::lanes(&mut connection, None).await?;
+            let lane = lanes.into_iter().find(|view| view.name == *lane).with_context(|| unknown(lane))?;
+            match output.json {
+                true => say!("{}", serde_json::to_string_pretty(&lane)?),
+                false => details(&lane)?,
             }
         }
         LanesCommand::Pause { lane } => {
@@ -49,16 +32,99 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
             admin::pause(&mut connection, lane).await?;
             say!("{lane} is paused: running jobs end, no new ones are claimed");
         }
+        LanesCommand::Drain { lane, within } => {
+            known(lane)?;
+            admin::drain(&mut connection, lane).await?;
+            let started = Instant::now();
+            while admin::lanes(&mut connection, None)
+                .await?
+                .iter()
+                .any(|view| view.name == *lane && view.draining)
+            {
+                if started.elapsed() >= within.0 {
+                    bail!("{lane} still works off what was there; it is paused when that is done");
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            say!("{lane} has worked off what was there, and is paused");
+        }
         LanesCommand::Resume { lane } => {
             known(lane)?;
             admin::resume(&mut connection, lane).await?;
             say!("{lane} goes on");
         }
+        LanesCommand::Set { lane, at_once, aging } => {
+            known(lane)?;
+            if let Some(Setting(jobs)) = at_once {
+                admin::limit_lane(&mut connection, lane, *jobs).await?;
+                match jobs {
+                    Some(jobs) => say!("{lane}: {jobs} jobs at once in all processes"),
+                    None => say!("{lane}: as many jobs at once as the program says"),
+                }
+            }
+            if let Some(aging) = aging {
+                admin::set_aging(&mut connection, lane, aging.0).await?;
+                say!("{lane}: a point of priority is worth {} s", aging.0.as_secs().min(86_400));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn table(lanes: &[LaneView]) {
+    say!(
+        "{:14} {:20} {:>9} {:>9} {:>9} {:>9} {:>9} {:>12}",
+        "lane",
+        "transport",
+        "ready",
+        "running",
+        "scheduled",
+        "limited",
+        "dead",
+        "oldest"
+    );
+    for lane in lanes {
+        let oldest = format!("{:.1} s", lane.oldest_ready_age_seconds);
+        let transport = match &lane.broker {
+            Some(sight) => format!("{} ({sight})", lane.transport),
+            None => lane.transport.clone(),
+        };
+        let mut remarks = Vec::new();
+        if lane.paused {
+            remarks.push("paused".to_owned());
+        } else if lane.draining {
+            remarks.push("draining".to_owned());
+        }
+        remarks.extend(lane.at_once.map(|jobs| format!("{jobs} at once")));
+        if lane.approximate {
+            remarks.push("large numbers are estimates".to_owned());
+        }
+        let remarks = remarks.join(", ");
+        say!(
+            "{:14} {transport:20} {:>9} {:>9} {:>9} {:>9} {:>9} {oldest:>12}  {remarks}",
+            lane.name,
+            lane.ready,
+            lane.running,
+            lane.scheduled,
+            lane.limited,
+            lane.dead
+        );
+    }
+}
+
+fn details(lane: &LaneView) -> anyhow::Result<()> {
+    let serde_json::Value::Object(fields) = serde_json::to_value(lane)? else { return Ok(()) };
+    for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
+        say!("{name:24} {}", value.as_str().map(str::to_owned).unwrap_or_else(|| value.to_string()));
     }
     Ok(())
 }
 
 fn known(name: &str) -> anyhow::Result<()> {
-    ensure!(lane::ALL.contains(&name), "{name:?} is no lane: expected one of {}", lane::ALL.join(", "));
+    ensure!(lane::ALL.contains(&name), unknown(name));
     Ok(())
+}
+
+fn unknown(name: &str) -> String {
+    format!("{name:?} is no lane: expected one of {}", lane::ALL.join(", "))
 }

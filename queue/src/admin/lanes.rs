@@ -24,42 +24,43 @@ pub struct LaneView {
     pub running: i64,
     /// Waiting for a limit.
     pub limited: i64,
+    /// Waiting for the end of a batch.
+    pub suspended: i64,
     pub dead: i64,
+    /// Numbers above 5,000 (above 500, when many lanes are full) are estimates.
+    pub approximate: bool,
     /// Seconds that the job at the head has waited; 0 when none waits.
     pub oldest_ready_age_seconds: f64,
     /// Processes that work on it now. Always 0 when asked for one organization.
     pub workers: i64,
+    /// Jobs that run at once in all processes, as it is in force; null: no limit but the workers' sizes.
+    pub at_once: Option<i32>,
+    /// Seconds of waiting that one point of priority is worth.
+    pub aging_seconds: f64,
 }
 
-/// All lanes with what is in them; with an organization only its jobs are counted.
+/// Up to this many jobs of a lane and state are counted, more are estimated.
+const EXACT: i32 = 5_000;
+
+/// All lanes with what is in them; with an organization only its jobs are counted. What it costs does not grow with the jobs.
 pub async fn lanes(
     connection: &mut PgConnection,
     organization: Option<Uuid>,
 ) -> Result<Vec<LaneView>, sqlx::Error> {
     let rows = sqlx::query(
-        "with jobs as ( \
-           select lane, count(*) filter (where state = 'ready' and worker is null) as ready, \
-                  count(*) filter (where state = 'ready' and worker is null and published_at is null) as unpublished, \
-                  count(*) filter (where state = 'scheduled') as scheduled, \
-                  count(*) filter (where state = 'ready' and worker is not null) as running, \
-                  count(*) filter (where state = 'limited') as limited, \
-                  count(*) filter (where state = 'dead') as dead, \
-                  min(due_at) filter (where state = 'ready' and worker is null) as oldest \
-           from queue.jobs where $1::uuid is null or organization_id = $1 group by lane) \
-         select coalesce(l.name, j.lane) as name, coalesce(l.transport, 'postgres') as transport, \
-                coalesce(l.paused, false) as paused, l.drain_to is not null as draining, coalesce(ready, 0) as ready, \
-                case when l.transport = 'rabbitmq' then coalesce(unpublished, 0) else 0 end as unpublished, \
+        "select j.lane as name, coalesce(l.transport, 'postgres') as transport, coalesce(l.paused, false) as paused, l.drain_to is not null as draining, j.ready, \
+                case when l.transport = 'rabbitmq' then j.unpublished else 0 end as unpublished, \
                 case when l.transport = 'rabbitmq' \
                      then (select min(w.broker) from queue.workers w where l.name = any(w.lanes)) end as broker, \
-                coalesce(scheduled, 0) as scheduled, \
-                coalesce(running, 0) as running, coalesce(limited, 0) as limited, \
-                coalesce(dead, 0) as dead, \
-                greatest(coalesce(extract(epoch from clock_timestamp() - oldest), 0), 0)::float8 as age, \
+                j.scheduled, j.running, j.limited, j.suspended, j.dead, j.approximate, \
+                greatest(coalesce(extract(epoch from clock_timestamp() - j.oldest), 0), 0)::float8 as age, \
                 case when $1::uuid is null then (select count(*) from queue.workers w where l.name = any(w.lanes)) \
-                     else 0 end as workers \
-         from queue.lanes l full join jobs j on j.lane = l.name order by 1",
+                     else 0 end as workers, \
+                coalesce(l.set_at_once, l.at_once) as at_once, extract(epoch from coalesce(l.aging, '1 minute'))::float8 as aging \
+         from queue.count_lanes($1, $2) j left join queue.lanes l on l.name = j.lane order by 1",
     )
     .bind(organization)
+    .bind(EXACT)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -75,9 +76,13 @@ pub async fn lanes(
                 scheduled: row.try_get("scheduled")?,
                 running: row.try_get("running")?,
                 limited: row.try_get("limited")?,
+                suspended: row.try_get("suspended")?,
                 dead: row.try_get("dead")?,
+                approximate: row.try_get("approximate")?,
                 oldest_ready_age_seconds: row.try_get("age")?,
                 workers: row.try_get("workers")?,
+                at_once: row.try_get("at_once")?,
+                aging_seconds: row.try_get("aging")?,
             })
         })
         .collect()
@@ -178,4 +183,19 @@ pub async fn set_weight(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// A tenant whose share is not the usual one.
+#[derive(Clone, Debug, Serialize)]
+pub struct WeightView {
+    pub organization: Uuid,
+    pub weight: f32,
+}
+
+pub async fn weights(connection: &mut PgConnection) -> Result<Vec<WeightView>, sqlx::Error> {
+    let rows: Vec<(Uuid, f32)> =
+        sqlx::query_as("select organization_id, weight from queue.tenants order by 1")
+            .fetch_all(connection)
+            .await?;
+    Ok(rows.into_iter().map(|(organization, weight)| WeightView { organization, weight }).collect())
 }

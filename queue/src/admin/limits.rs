@@ -4,6 +4,7 @@ use super::notify;
 use crate::admit;
 use serde::Serialize;
 use sqlx::{PgConnection, Row};
+use uuid::Uuid;
 
 #[derive(Clone, Debug, Serialize)]
 pub struct LimitView {
@@ -16,8 +17,10 @@ pub struct LimitView {
     pub set_at_once: Option<i32>,
     pub set_per_second: Option<f64>,
     pub set_burst: Option<i32>,
-    /// Jobs that hold a place of it now, all tenants and keys together.
+    /// Jobs that hold a place of it now, all tenants and keys together (of one organization: its own).
     pub held: i64,
+    /// Jobs that wait for it, counted up to 5,000.
+    pub waiting: i64,
 }
 
 /// What an operator sets in place of what the program declares; `None` goes back to that.
@@ -28,12 +31,21 @@ pub struct LimitChange {
     pub burst: Option<u32>,
 }
 
-/// All limits of kinds (those of lanes stand with the lanes).
-pub async fn limits(connection: &mut PgConnection) -> Result<Vec<LimitView>, sqlx::Error> {
+/// All limits of kinds (those of lanes stand with the lanes). With an organization the jobs counted are its own.
+pub async fn limits(
+    connection: &mut PgConnection,
+    organization: Option<Uuid>,
+) -> Result<Vec<LimitView>, sqlx::Error> {
     let rows = sqlx::query(
-        "select l.*, (select count(*) from queue.permits p join queue.slots s on s.name = p.slot where s.limit_name = l.name) as held \
+        "select l.*, \
+                (select count(*) from queue.slots s join queue.permits p on p.slot = s.name \
+                 where s.limit_name = l.name and ($1::uuid is null or exists ( \
+                   select from queue.jobs j where j.id = p.job_id and j.organization_id = $1))) as held, \
+                (select count(*) from (select from queue.slots s join queue.jobs j on j.waits_for = s.name and j.state = 'limited' \
+                   where s.limit_name = l.name and ($1::uuid is null or j.organization_id = $1) limit 5000) w) as waiting \
          from queue.limits l order by l.name",
     )
+    .bind(organization)
     .fetch_all(connection)
     .await?;
     rows.iter()
@@ -47,13 +59,15 @@ pub async fn limits(connection: &mut PgConnection) -> Result<Vec<LimitView>, sql
                 set_per_second: row.try_get("set_per_second")?,
                 set_burst: row.try_get("set_burst")?,
                 held: row.try_get("held")?,
+                waiting: row.try_get("waiting")?,
             })
         })
         .collect()
 }
 
 /// Changes a limit while everything runs. What runs already goes on; what waits is called within a second or two. Answers
-/// whether there is such a limit. A rate stays a rate: `at_once` of one is ignored, and the other way round.
+/// whether there is such a limit. A rate stays a rate: `at_once` of one is ignored, and the other way round. With a new rate the buckets are as
+/// full as they would be with it, however long the old one would have kept them empty.
 pub async fn set_limit(
     connection: &mut PgConnection,
     name: &str,
@@ -69,8 +83,9 @@ pub async fn set_limit(
     .bind(number(change.at_once))
     .bind(change.per_second.filter(|rate| rate.is_finite() && *rate > 0.0))
     .bind(number(change.burst).map(|burst| burst.max(1)))
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    admit::fit_buckets(connection, &[name]).await?;
     Ok(set.rows_affected() == 1)
 }
 

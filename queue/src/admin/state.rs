@@ -78,3 +78,64 @@ impl FromStr for JobState {
             .ok_or_else(|| UnknownState(text.to_owned()))
     }
 }
+
+/// What a dead letter died of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Death {
+    /// Its handler said that it will never work.
+    GaveUp,
+    /// It failed at its last attempt.
+    Exhausted,
+    /// Its last attempt took too long.
+    Timeout,
+    /// Its last attempt panicked.
+    Panicked,
+    /// Its arguments cannot be read.
+    Undecodable,
+    /// It cost too many workers: taken for poison.
+    Lost,
+    /// The transaction that completed its last attempt was rolled back.
+    RolledBack,
+}
+
+impl Death {
+    pub const ALL: [Death; 7] = [
+        Death::GaveUp,
+        Death::Exhausted,
+        Death::Timeout,
+        Death::Panicked,
+        Death::Undecodable,
+        Death::Lost,
+        Death::RolledBack,
+    ];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Death::GaveUp => "gave_up",
+            Death::Exhausted => "exhausted",
+            Death::Timeout => "timeout",
+            Death::Panicked => "panicked",
+            Death::Undecodable => "undecodable",
+            Death::Lost => "lost",
+            Death::RolledBack => "rolled_back",
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no job dies of {0:?}; known are gave_up, exhausted, timeout, panicked, undecodable, lost, rolled_back"
+)]
+pub struct UnknownDeath(String);
+
+impl FromStr for Death {
+    type Err = UnknownDeath;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDeath> {
+        Death::ALL
+            .into_iter()
+            .find(|death| death.as_str() == text)
+            .ok_or_else(|| UnknownDeath(text.to_owned()))
+    }
+}

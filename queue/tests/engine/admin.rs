@@ -11,15 +11,15 @@ async fn dead_letters_are_retried_or_discarded() {
     bench.reaches(again, JobState::Dead).await;
     bench.reaches(away, JobState::Dead).await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    admin::retry(&mut connection, again, None).await.unwrap();
+    admin::retry(&mut connection, again, None, &admin::Note::default()).await.unwrap();
     let job = bench.reaches(again, JobState::Done).await;
     let outcomes: Vec<_> = job.attempts.iter().map(|a| a.outcome.as_str()).collect();
-    assert_eq!(outcomes, ["gave_up", "done"]);
-    admin::discard(&mut connection, away, None).await.unwrap();
+    assert_eq!(outcomes, ["gave_up", "retried", "done"]);
+    admin::discard(&mut connection, away, None, &admin::Note::default()).await.unwrap();
     let job = bench.show(away).await;
     assert_eq!((job.job.state, job.job.error.as_deref()), (JobState::Discarded, Some("hopeless")));
     assert!(job.job.args.is_some());
-    match admin::retry(&mut connection, again, None).await {
+    match admin::retry(&mut connection, again, None, &admin::Note::default()).await {
         Err(AdminError::WrongState { state: JobState::Done, .. }) => {}
         other => panic!("{other:?}"),
     }
@@ -27,7 +27,8 @@ async fn dead_letters_are_retried_or_discarded() {
     for id in &more {
         bench.reaches(*id, JobState::Dead).await;
     }
-    assert_eq!(admin::retry_all(&mut connection, "scripted", None, 100).await.unwrap(), 5);
+    let all = Filter { kind: Some("scripted".into()), ..Filter::default() };
+    assert_eq!(crate::dead_letters::work(&mut connection, admin::Verb::Retry, all).await, 5);
     for id in more {
         bench.reaches(id, JobState::Done).await;
     }
@@ -39,11 +40,20 @@ async fn a_waiting_job_is_cancelled_at_once() {
     let bench = Bench::new().await;
     let id = bench.add(&[Step::Done]).await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    assert_eq!(admin::cancel(&mut connection, id, None).await.unwrap(), Cancelled::Now);
+    assert_eq!(
+        admin::cancel(&mut connection, id, None, &admin::Note::default()).await.unwrap(),
+        Cancelled::Now
+    );
     assert_eq!(bench.show(id).await.job.state, JobState::Cancelled);
-    assert!(matches!(admin::cancel(&mut connection, id, None).await, Err(AdminError::WrongState { .. })));
+    assert!(matches!(
+        admin::cancel(&mut connection, id, None, &admin::Note::default()).await,
+        Err(AdminError::WrongState { .. })
+    ));
     let nobody = queue::JobId(uuid::Uuid::now_v7());
-    assert!(matches!(admin::cancel(&mut connection, nobody, None).await, Err(AdminError::NotFound)));
+    assert!(matches!(
+        admin::cancel(&mut connection, nobody, None, &admin::Note::default()).await,
+        Err(AdminError::NotFound)
+    ));
 }
 
 #[tokio::test]
@@ -154,7 +164,12 @@ async fn lists_page_through_the_living_and_the_finished() {
     }
     ids.reverse();
     assert_eq!(seen, ids);
-    let dead = Filter { state: Some(JobState::Dead), kind: Some("scripted".into()), lane: Some(LANE.into()) };
+    let dead = Filter {
+        state: Some(JobState::Dead),
+        kind: Some("scripted".into()),
+        lane: Some(LANE.into()),
+        ..Filter::default()
+    };
     assert_eq!(admin::list(&mut connection, &dead, None, None, 50).await.unwrap().items.len(), 3);
     engine.shutdown(Duration::from_secs(5)).await;
 }

@@ -144,7 +144,10 @@ async fn the_callback_comes_once_after_every_way_to_end() {
     bench.reaches(dead[0], JobState::Dead).await;
     bench.reaches(dead[1], JobState::Dead).await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    assert_eq!(admin::cancel(&mut connection, later, None).await.unwrap(), admin::Cancelled::Now);
+    assert_eq!(
+        admin::cancel(&mut connection, later, None, &admin::Note::default()).await.unwrap(),
+        admin::Cancelled::Now
+    );
     // Dead letters hold it up.
     let view = eventually("all but two to have ended", || async {
         books_are_right(&bench).await;
@@ -153,8 +156,8 @@ async fn the_callback_comes_once_after_every_way_to_end() {
     .await;
     assert_eq!((view.total, view.done, view.cancelled, view.dead, view.ended_at), (1111, 1107, 2, 2, None));
     assert_eq!(bench.show(callback).await.job.state, JobState::Suspended);
-    admin::discard(&mut connection, dead[1], None).await.unwrap();
-    admin::retry(&mut connection, dead[0], None).await.unwrap();
+    admin::discard(&mut connection, dead[1], None, &admin::Note::default()).await.unwrap();
+    admin::retry(&mut connection, dead[0], None, &admin::Note::default()).await.unwrap();
     let found = bench.reaches(callback, JobState::Done).await;
     assert_eq!(
         found.job.result,
@@ -192,7 +195,7 @@ async fn a_batch_that_does_not_wait_counts_a_dead_letter_as_an_end() {
     let ends = batch::ends(&mut connection, batch).await.unwrap();
     assert!(ends.iter().all(|ended| ended.outcome == JobState::Dead && ended.error.is_some()), "{ends:?}");
     // What becomes of it later is its own affair.
-    admin::retry(&mut connection, ids[0], None).await.unwrap();
+    admin::retry(&mut connection, ids[0], None, &admin::Note::default()).await.unwrap();
     bench.reaches(ids[0], JobState::Done).await;
     assert_eq!(show(&bench, batch).await.dead, 2);
     engine.shutdown(Duration::from_secs(5)).await;
@@ -267,7 +270,7 @@ async fn whoever_cancels_the_callback_cancels_the_batch() {
     let engine = start(&bench, Bench::patient());
     bench.reaches(running, JobState::Running).await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    admin::cancel(&mut connection, callback, None).await.unwrap();
+    admin::cancel(&mut connection, callback, None, &admin::Note::default()).await.unwrap();
     assert_eq!(bench.show(callback).await.job.state, JobState::Cancelled);
     assert_eq!(bench.show(waiting).await.job.state, JobState::Cancelled);
     bench.reaches(running, JobState::Cancelled).await;

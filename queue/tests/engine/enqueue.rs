@@ -1,4 +1,4 @@
-use crate::scripted::{Bench, Scripted, Step, Unknown};
+use crate::scripted::{Bench, LANE, Scripted, Step, Unknown};
 use queue::admin::{self, JobState};
 use queue::trace::{self, TraceContext};
 use queue::{NewJob, Unique};
@@ -156,7 +156,10 @@ async fn a_tenant_sees_only_its_jobs() {
     let page = admin::list(&mut tx, &admin::Filter::default(), None, None, 10).await.unwrap();
     assert_eq!(page.items.iter().map(|job| job.id).collect::<Vec<_>>(), [mine]);
     for hidden in [other, system] {
-        assert!(matches!(admin::cancel(&mut tx, hidden, None).await, Err(admin::AdminError::NotFound)));
+        assert!(matches!(
+            admin::cancel(&mut tx, hidden, None, &admin::Note::default()).await,
+            Err(admin::AdminError::NotFound)
+        ));
     }
     // What is enqueued here belongs here.
     let new = queue::enqueue(&mut tx, &[done()]).await.unwrap()[0];
@@ -164,20 +167,21 @@ async fn a_tenant_sees_only_its_jobs() {
     assert_eq!(bench.show(new).await.job.organization, Some(ours));
     // And by the filter.
     let mut connection = bench.pool().acquire().await.unwrap();
+    admin::know_lanes(&mut connection, &[LANE]).await.unwrap();
     assert!(matches!(
         admin::show(&mut connection, other, Some(ours)).await,
         Err(admin::AdminError::NotFound)
     ));
     assert!(matches!(
-        admin::cancel(&mut connection, other, Some(ours)).await,
+        admin::cancel(&mut connection, other, Some(ours), &admin::Note::default()).await,
         Err(admin::AdminError::NotFound)
     ));
     assert!(matches!(
-        admin::retry(&mut connection, other, Some(ours)).await,
+        admin::retry(&mut connection, other, Some(ours), &admin::Note::default()).await,
         Err(admin::AdminError::NotFound)
     ));
     assert!(matches!(
-        admin::discard(&mut connection, other, Some(ours)).await,
+        admin::discard(&mut connection, other, Some(ours), &admin::Note::default()).await,
         Err(admin::AdminError::NotFound)
     ));
     let lanes = admin::lanes(&mut connection, Some(ours)).await.unwrap();

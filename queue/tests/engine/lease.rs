@@ -109,7 +109,10 @@ async fn a_running_job_is_cancelled_from_another_process() {
         bench.reaches(id, JobState::Running).await;
         let other = bench.db.another_pool();
         let mut connection = other.pool().acquire().await.unwrap();
-        assert_eq!(admin::cancel(&mut connection, id, None).await.unwrap(), admin::Cancelled::Requested);
+        assert_eq!(
+            admin::cancel(&mut connection, id, None, &admin::Note::default()).await.unwrap(),
+            admin::Cancelled::Requested
+        );
     }
     for id in [listens, deaf] {
         let job = bench.reaches(id, JobState::Cancelled).await;

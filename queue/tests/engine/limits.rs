@@ -125,10 +125,16 @@ async fn cancelling_frees_a_place_and_leaves_the_line() {
     yard.bench.reaches(first, JobState::Limited).await;
     yard.bench.reaches(second, JobState::Limited).await;
     let mut connection = yard.bench.pool().acquire().await.unwrap();
-    assert_eq!(admin::cancel(&mut connection, first, None).await.unwrap(), admin::Cancelled::Now);
-    assert_eq!(admin::cancel(&mut connection, running[0], None).await.unwrap(), admin::Cancelled::Requested);
+    assert_eq!(
+        admin::cancel(&mut connection, first, None, &admin::Note::default()).await.unwrap(),
+        admin::Cancelled::Now
+    );
+    assert_eq!(
+        admin::cancel(&mut connection, running[0], None, &admin::Note::default()).await.unwrap(),
+        admin::Cancelled::Requested
+    );
     yard.bench.reaches(second, JobState::Done).await;
-    admin::cancel(&mut connection, running[1], None).await.unwrap();
+    admin::cancel(&mut connection, running[1], None, &admin::Note::default()).await.unwrap();
     yard.work_off().await;
     engine.shutdown(Duration::from_secs(5)).await;
 }
@@ -235,7 +241,7 @@ async fn an_operator_changes_a_limit_while_jobs_wait() {
     assert!(admin::set_limit(&mut connection, "fetch/key", change).await.unwrap());
     eventually("two more to run", || async { (yard.permits().await == 12).then_some(()) }).await;
     assert_eq!(yard.limited().await, 2);
-    let limits = admin::limits(&mut connection).await.unwrap();
+    let limits = admin::limits(&mut connection, None).await.unwrap();
     let names: Vec<_> = limits.iter().map(|limit| (limit.name.as_str(), limit.at_once, limit.held)).collect();
     assert_eq!(
         names,

@@ -145,7 +145,7 @@ async fn a_dead_child_holds_its_parent_until_it_is_mended() {
     .await;
     assert_eq!(bench.show(parent).await.job.state, JobState::Suspended);
     let mut connection = bench.pool().acquire().await.unwrap();
-    admin::retry(&mut connection, child.id, None).await.unwrap();
+    admin::retry(&mut connection, child.id, None, &admin::Note::default()).await.unwrap();
     assert_eq!(bench.reaches(parent, JobState::Done).await.job.result, Some(json!({"said": 1})));
     engine.shutdown(Duration::from_secs(5)).await;
 }
@@ -194,7 +194,10 @@ async fn whoever_cancels_a_parent_cancels_its_children() {
     })
     .await;
     let mut connection = bench.pool().acquire().await.unwrap();
-    assert_eq!(admin::cancel(&mut connection, outer, None).await.unwrap(), admin::Cancelled::Now);
+    assert_eq!(
+        admin::cancel(&mut connection, outer, None, &admin::Note::default()).await.unwrap(),
+        admin::Cancelled::Now
+    );
     eventually("all to be cancelled", || async {
         (bench.count("select count(*) from queue.history where outcome = 'cancelled'").await == 4)
             .then_some(())

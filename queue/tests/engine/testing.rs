@@ -113,7 +113,9 @@ async fn a_cancelled_run_is_told() {
     let mut worker = by_hand(&bench);
     let id = bench.add(&[Step::Done]).await;
     let claimed = worker.claim(LANE, 1).await.pop().unwrap();
-    admin::cancel(&mut bench.pool().acquire().await.unwrap(), id, None).await.unwrap();
+    admin::cancel(&mut bench.pool().acquire().await.unwrap(), id, None, &admin::Note::default())
+        .await
+        .unwrap();
     let answer = Err(JobError::Retry(anyhow::anyhow!("stopped")));
     assert!(matches!(worker.end(claimed, answer).await.end, Ended::Cancelled { .. }));
     assert_eq!(bench.show(id).await.job.state, JobState::Cancelled);

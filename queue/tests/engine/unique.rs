@@ -31,7 +31,7 @@ async fn a_key_unique_while_waiting_is_taken_again_by_a_retry() {
         bench.reaches(first, JobState::Scheduled).await;
         assert_eq!(bench.enqueue(keyed(&[Step::Done], Unique::WhileWaiting)).await, first);
         let mut connection = bench.pool().acquire().await.unwrap();
-        admin::cancel(&mut connection, first, None).await.unwrap();
+        admin::cancel(&mut connection, first, None, &admin::Note::default()).await.unwrap();
     }
     engine.shutdown(Duration::from_secs(5)).await;
 }
@@ -54,7 +54,7 @@ async fn a_retry_whose_key_another_has_taken_waits_without() {
     assert_eq!(bench.enqueue(keyed(&[Step::Done], Unique::WhileWaiting)).await, third);
     // Without it, one of the two gets the key, and all of them run.
     let mut connection = bench.pool().acquire().await.unwrap();
-    admin::cancel(&mut connection, third, None).await.unwrap();
+    admin::cancel(&mut connection, third, None, &admin::Note::default()).await.unwrap();
     bench.shared.gate.add_permits(2);
     let engine = bench.start();
     bench.reaches(first, JobState::Done).await;
@@ -71,7 +71,7 @@ async fn a_dead_letter_keeps_the_key_only_when_its_kind_wishes_so() {
     let kept = bench.enqueue(keyed(&[Step::GiveUp], Unique::UntilOver)).await;
     bench.reaches(kept, JobState::Dead).await;
     assert_eq!(bench.enqueue(keyed(&[Step::Done], Unique::UntilOver)).await, kept);
-    admin::discard(&mut connection, kept, None).await.unwrap();
+    admin::discard(&mut connection, kept, None, &admin::Note::default()).await.unwrap();
 
     // It lets go of the key, and shows it all the same.
     let dead = bench.enqueue(keyed(&[Step::GiveUp, Step::RetryIn(LONG)], Unique::WhileUnfinished)).await;
@@ -81,13 +81,16 @@ async fn a_dead_letter_keeps_the_key_only_when_its_kind_wishes_so() {
         bench.enqueue(keyed(&[Step::Done], Unique::WhileUnfinished).after(Duration::from_millis(LONG))).await;
     assert_ne!(next, dead);
     // Two of a key there must not be, so it cannot come back before that one is over.
-    match admin::retry(&mut connection, dead, None).await {
+    match admin::retry(&mut connection, dead, None, &admin::Note::default()).await {
         Err(AdminError::KeyTaken { by }) => assert_eq!(by, next),
         other => panic!("{other:?}"),
     }
-    assert_eq!(admin::retry_all(&mut connection, "scripted", None, 10).await.unwrap(), 0);
-    admin::cancel(&mut connection, next, None).await.unwrap();
-    admin::retry(&mut connection, dead, None).await.unwrap();
+    let all = admin::Filter { kind: Some("scripted".into()), ..admin::Filter::default() };
+    let all =
+        admin::Bulk::new(&mut connection, admin::Verb::Retry, all, admin::Note::default()).await.unwrap();
+    assert_eq!(crate::dead_letters::finish(&mut connection, &all, None).await, 0);
+    admin::cancel(&mut connection, next, None, &admin::Note::default()).await.unwrap();
+    admin::retry(&mut connection, dead, None, &admin::Note::default()).await.unwrap();
     bench.reaches(dead, JobState::Scheduled).await;
     assert_eq!(
         bench.enqueue(keyed(&[Step::Done], Unique::WhileUnfinished)).await,
@@ -150,11 +153,11 @@ async fn states_and_a_window_count_together() {
     pass_the_window(&bench).await;
     assert_eq!(bench.enqueue(both()).await, first, "the window is over, the job is not");
     let mut connection = bench.pool().acquire().await.unwrap();
-    admin::cancel(&mut connection, first, None).await.unwrap();
+    admin::cancel(&mut connection, first, None, &admin::Note::default()).await.unwrap();
     // The one that was refused has not begun a window.
     let second = bench.enqueue(both().after(Duration::from_millis(LONG))).await;
     assert_ne!(second, first);
-    admin::cancel(&mut connection, second, None).await.unwrap();
+    admin::cancel(&mut connection, second, None, &admin::Note::default()).await.unwrap();
     assert_eq!(bench.enqueue(both()).await, second, "the job is over, the window is not");
 }
 

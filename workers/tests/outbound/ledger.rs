@@ -77,7 +77,15 @@ async fn two_jobs_for_one_delivery_send_it_once() {
 
     let mut tx = world.begin().await;
     let new = deliveries::retry(&mut tx, &world.organization.admin, delivery.id).await.unwrap();
-    queue::admin::retry(&mut tx, old.into(), Some(world.organization.id.0)).await.unwrap();
+    // As a job from before there were keys.
+    sqlx::query("update queue.jobs set unique_key = null where id = $1")
+        .bind(old)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
+    queue::admin::retry(&mut tx, old.into(), Some(world.organization.id.0), &queue::admin::Note::default())
+        .await
+        .unwrap();
     tx.commit().await.unwrap();
     assert_ne!(new.0, old);
     // Slow enough that both are at it at the same time.

@@ -261,7 +261,7 @@ async fn a_report_whose_job_is_dead_has_failed() {
     drop(tx);
 
     // Somebody retries the dead job: the report is made after all.
-    queue::admin::retry(&mut owner, dead.job, None).await.unwrap();
+    queue::admin::retry(&mut owner, dead.job, None, &queue::admin::Note::default()).await.unwrap();
     world.drain_once().await.unwrap();
     let mut tx = world.begin().await;
     assert_eq!(report_executions::get(&mut tx, dead.execution).await.unwrap().status, Status::Done);
