@@ -130,7 +130,7 @@ impl KeyRing {
 
 /// The job's own key.
 fn of_job(key: &[u8; KEY_LENGTH], job: Uuid) -> LessSafeKey {
-    let secret = Salt::new(HKDF_SHA256, b"relaydesk job arguments").extract(key);
+    let secret = Salt::new(HKDF_SHA256, b"arguments of a job").extract(key);
     let id: [&[u8]; 1] = [job.as_bytes()];
     let derived = secret.expand(&id, &AES_256_GCM).map(UnboundKey::from);
     LessSafeKey::new(derived.expect("32 bytes are not too many"))
