@@ -198,6 +198,17 @@ impl Adding<'_> {
     ) -> Result<JobId, EnqueueError> {
         let job = &self.jobs[index];
         let key = job.unique.as_ref().map(|(key, _)| key.as_str()).unwrap_or_default();
+        // Its id was given, and is there.
+        let itself: Option<Uuid> = match job.id {
+            None => None,
+            Some(id) => {
+                let there = sqlx::query_scalar("select id from queue.jobs where id = $1").bind(id.0);
+                there.fetch_optional(&mut *connection).await?
+            }
+        };
+        if let Some(id) = itself {
+            return Ok(JobId(id));
+        }
         for _ in 0..20 {
             let there: Option<Uuid> = sqlx::query_scalar(
                 "select id from queue.jobs where kind = $1 and unique_key = $2 and unique_held \

@@ -3,7 +3,7 @@
 use crate::scripted::{Bench, LANE, Scripted, Step};
 use futures::future::join_all;
 use queue::admin::JobState;
-use queue::{Bell, Desk, EngineConfig, NewJob, Unique};
+use queue::{Bell, Desk, EngineConfig, EnqueueError, NewJob, Unique};
 use sqlx::postgres::PgPoolOptions;
 use std::collections::HashSet;
 use std::time::Duration;
@@ -111,4 +111,40 @@ async fn callers_are_told_when_the_database_is_away() {
     let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
     let desk = Desk::new(&nowhere, Bell::new(bench.pool()));
     assert!(join_all((0..3).map(|_| desk.enqueue(done()))).await.iter().all(Result::is_err));
+}
+
+#[tokio::test]
+async fn a_desk_goes_on_with_another_connection_when_its_own_is_lost() {
+    let bench = Bench::new().await;
+    let desk = Desk::new(bench.pool(), Bell::new(bench.pool()));
+    desk.enqueue(done()).await.unwrap();
+    bench
+        .count("select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid()")
+        .await;
+    let _ = desk.enqueue(done()).await;
+    desk.enqueue(done()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_holds_a_key_does_not_hold_up_others() {
+    let bench = Bench::new().await;
+    let desk = Desk::new(bench.pool(), Bell::new(bench.pool()));
+    let keyed = || done().unique("k", Unique::WhileUnfinished);
+    let mut tx = bench.pool().begin().await.unwrap();
+    let first = queue::add(&mut tx, &[keyed()]).await.unwrap().ids[0];
+    let (waits, goes) = tokio::join!(desk.enqueue(keyed()), desk.enqueue(done()));
+    assert!(matches!(waits, Err(EnqueueError::Contended(key)) if key == "k"));
+    goes.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(desk.enqueue(keyed()).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn a_job_whose_id_is_there_is_that_job() {
+    let bench = Bench::new().await;
+    let desk = Desk::new(bench.pool(), Bell::new(bench.pool()));
+    let first = desk.enqueue(done()).await.unwrap();
+    let answers = join_all([done().id(first), done()].map(|job| desk.enqueue(job))).await;
+    assert_eq!(*answers[0].as_ref().unwrap(), first);
+    assert_eq!(bench.count("select count(*) from queue.jobs").await, 2);
 }
