@@ -45,7 +45,9 @@ pub(crate) async fn promote(
     Ok(next.map(|seconds| Duration::from_secs_f64(seconds.clamp(0.01, 3600.0))))
 }
 
-/// Takes back what lost workers had claimed. A job that has cost `crash_limit` workers is taken for poison.
+/// Takes back what lost workers had claimed. A job that has cost `crash_limit` workers is taken for poison. Those that are lost not
+/// for the first time come back at different moments within a few seconds: claimed together again, the innocent would be lost with
+/// the poison each time, and be taken for it.
 pub(crate) async fn rescue(
     connection: &mut PgConnection,
     lease: Duration,
@@ -64,13 +66,15 @@ pub(crate) async fn rescue(
     }
     let rows = sqlx::query(
         "with lost as materialized ( \
-           select id, run, worker, attempt, claimed_at, crashes + 1 >= $2 or attempt >= max_attempts as poison from queue.jobs \
+           select id, run, worker, attempt, claimed_at, crashes + 1 >= $2 or attempt >= max_attempts as poison, \
+                  case when crashes > 0 then make_interval(secs => random() * 2 ^ least(crashes, 4)) end as later from queue.jobs \
            where state = 'ready' and worker = any($1) for update), \
          back as ( \
            update queue.jobs j \
-           set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, due_at = clock_timestamp(), \
+           set worker = null, run = j.run + 1, crashes = j.crashes + 1, claimed_at = null, \
+               due_at = clock_timestamp() + case when lost.poison or lost.later is null then interval '0' else lost.later end, \
                last_error = $3, waits_for = null, paid = null, died_of = case when lost.poison then 'lost' end, \
-               state = case when lost.poison then 'dead'::queue.state else 'ready' end, \
+               state = case when lost.poison then 'dead'::queue.state when lost.later is null then 'ready' else 'scheduled' end, \
                unique_held = case when lost.poison and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
            from lost where j.id = lost.id \
            returning j.id, j.kind, j.lane, j.state, j.organization_id, j.part, not j.unique_held and j.state <> 'dead' as let_go), \

@@ -72,6 +72,7 @@ pub async fn pass(connection: &mut PgConnection, time: Duration) -> Result<(), s
     let mut tx = connection.begin().await?;
     for older in [
         "update queue.jobs set due_at = due_at - $1, rank = rank - $1",
+        "update queue.unique_windows set ends_at = ends_at - $1",
         "update queue.slots set tokens_until = tokens_until - $1",
         "update queue.schedules set next_at = next_at - $1, last_at = last_at - $1",
     ] {

@@ -13,6 +13,8 @@ mod mail;
 mod net;
 mod people;
 mod program;
+mod proxy;
+mod report;
 mod server;
 pub mod sinks;
 
@@ -23,4 +25,6 @@ pub use mail::{SmtpClient, send_mail};
 pub use net::{free_port, http_client, install_crypto};
 pub use people::{Organization, organization, token};
 pub use program::{App, Demo, Process, executable};
+pub use proxy::{Proxy, Way};
+pub use report::{in_full, report};
 pub use server::Server;

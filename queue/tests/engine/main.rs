@@ -5,6 +5,7 @@ mod along;
 mod batches;
 mod bell;
 mod dead_letters;
+mod conformance;
 mod enqueue;
 mod fairness;
 mod lease;

@@ -176,6 +176,20 @@ impl Bench {
         Bench::with_database().await
     }
 
+    /// With its lanes on Postgres, wherever the others are.
+    pub async fn on_postgres() -> Self {
+        Bench::use_broker(None);
+        Bench::with_database().await
+    }
+
+    /// As if no job had ever been.
+    pub async fn empty(&self) {
+        let tables =
+            "queue.jobs, queue.history, queue.attempts, queue.unique_windows, queue.workers, queue.lanes";
+        let sql = sqlx::AssertSqlSafe(format!("truncate {tables}"));
+        sqlx::query(sql).execute(&mut self.db.owner().await).await.unwrap();
+    }
+
     /// With its lanes on that broker.
     pub async fn on(broker: &TestBroker) -> Self {
         Bench::use_broker(Some(broker));

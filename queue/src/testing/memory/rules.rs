@@ -137,8 +137,15 @@ impl Rules {
     fn enqueue_one(&mut self, job: &NewJob) -> JobId {
         let key = job.unique.as_ref().map(|(key, _)| (job.kind.to_owned(), job.organization, key.clone()));
         self.tick_again();
-        if let Some((_, there)) =
-            key.as_ref().and_then(|key| self.windows.get(key)).filter(|(end, _)| *end > self.now)
+        let within = match &job.unique {
+            Some((_, Unique::Within(time))) => Some(*time),
+            _ => None,
+        };
+        // A job without a window looks at none.
+        let window = key.clone().zip(job.window.max(within));
+        if let Some((key, _)) = &window
+            && let Some((end, there)) = self.windows.get(key)
+            && *end > self.now
         {
             return *there;
         }
@@ -151,11 +158,7 @@ impl Rules {
         let at = job.run_at.unwrap_or(self.now) + later(job.delay.unwrap_or_default());
         let (state, at) = if at > self.now { (JobState::Scheduled, at) } else { (JobState::Ready, self.now) };
         let id = job.id.unwrap_or_else(JobId::new);
-        let within = match &job.unique {
-            Some((_, Unique::Within(time))) => Some(*time),
-            _ => None,
-        };
-        if let (Some(key), Some(window)) = (key, job.window.max(within)) {
+        if let Some((key, window)) = window {
             self.windows.insert(key, (self.now + later(window), id));
         }
         let mut row = Row {
@@ -303,8 +306,15 @@ impl Rules {
             lost.push(row.seen.id.0);
             row.crashes += 1;
             let poison = row.crashes >= crash_limit || row.seen.attempt >= row.seen.max_attempts;
-            row.release(if poison { JobState::Dead } else { JobState::Ready });
-            row.seen.due_at = now;
+            // Not for the first time: not together with the others again.
+            let apart =
+                if row.crashes > 1 && !poison { 2f64.powi(i32::from(row.crashes.min(5)) - 1) } else { 0.0 };
+            row.release(match apart {
+                _ if poison => JobState::Dead,
+                0.0 => JobState::Ready,
+                _ => JobState::Scheduled,
+            });
+            row.seen.due_at = now + later(Duration::from_secs_f64(apart * rand::random::<f64>()));
             row.seen.error = Some("the worker was lost (no heartbeat within the lease)".to_owned());
         }
         self.hold_again(&lost);
