@@ -70,7 +70,7 @@ async fn again(
                 args = coalesce($3::text::json, j.args), limit_key = coalesce($4, limit_key), \
                 args_version = case when $3 is null then args_version else nullif($7, 1) end, \
                 args_key = case when $3 is null then j.args_key else $8 end \
-                from old where j.id = old.id returning j.lane, j.unique_key is not null and not j.unique_held as let_go), \
+                from old where j.id = old.id returning j.lane, j.unique_held is false as let_go), \
          noted as (insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor, args, args_key) \
                    select id, organization_id, attempt, run, clock_timestamp(), case when $3 is null then 'retried' else 'edited' end, \
                           coalesce($5, ''), $6, case when $3 is not null then args end, case when $3 is not null then args_key end from old) \

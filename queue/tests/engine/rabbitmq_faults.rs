@@ -104,7 +104,16 @@ async fn no_fault_of_the_broker_loses_a_job_or_hangs_an_enqueue() {
     .await;
     assert_eq!(bench.count("select count(*) from ledger").await, all, "each effect once");
     assert_eq!(bench.count("select count(distinct job) from ledger").await, all, "no job lost");
-    eprintln!("{all} jobs, drained {drained:?}, slowest enqueue {slowest:?} ms");
+    let slowest_drain = drained.iter().map(|(_, took)| *took).max().unwrap_or_default();
+    testkit::report(
+        "RabbitMQ restarted, killed, wiped, short of memory, frozen: 0 lost, drained ≤ 60 s after return",
+        "ten jobs every 40 ms meanwhile, two workers",
+        format!(
+            "0 of {all} lost, 0 doubled, drained after {:.1} s at most, slowest enqueue {} ms",
+            slowest_drain.as_secs_f64(),
+            slowest.load(Ordering::Acquire)
+        ),
+    );
     assert!(slowest.load(Ordering::Acquire) < 5000, "an enqueue hung: {slowest:?} ms");
     engine.shutdown(Duration::from_secs(5)).await;
     other.shutdown(Duration::from_secs(5)).await;

@@ -136,7 +136,7 @@ macro_rules! on_servers {
             }
             async fn cancel(&self, id: JobId) {
                 let mut connection = self.0.bench.pool().acquire().await.unwrap();
-                let _ = admin::cancel(&mut connection, id, None).await; // it may be over
+                let _ = admin::cancel(&mut connection, id, None, &admin::Note::default()).await; // it may be over
             }
             async fn settle(&mut self) {
                 self.0.settle().await

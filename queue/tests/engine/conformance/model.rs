@@ -209,15 +209,15 @@ impl Both {
                 let Some((there, here)) = pick(index, &self.names) else { return };
                 let (a, b) = match step {
                     Step::Cancel(_) => (
-                        told(admin::cancel(&mut connection, there, None).await, &self.names.0),
+                        told(admin::cancel(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
                         told(self.memory.cancel(here), &self.names.1),
                     ),
                     Step::Retry(_) => (
-                        told(admin::retry(&mut connection, there, None).await, &self.names.0),
+                        told(admin::retry(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
                         told(self.memory.retry(here), &self.names.1),
                     ),
                     _ => (
-                        told(admin::discard(&mut connection, there, None).await, &self.names.0),
+                        told(admin::discard(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
                         told(self.memory.discard(here), &self.names.1),
                     ),
                 };
@@ -279,7 +279,8 @@ fn postgres_does_what_memory_does() {
     let done = runner(12).run(&vec(step(), 1..60), |steps| {
         runtime.block_on(async {
             // A case that fails is tried again, smaller: each begins with nothing.
-            let ours = match bench.borrow_mut().take() {
+            let kept = bench.borrow_mut().take();
+            let ours = match kept {
                 Some(ours) => ours,
                 None => Bench::on_postgres().await,
             };
