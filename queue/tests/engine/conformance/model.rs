@@ -209,15 +209,24 @@ impl Both {
                 let Some((there, here)) = pick(index, &self.names) else { return };
                 let (a, b) = match step {
                     Step::Cancel(_) => (
-                        told(admin::cancel(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
+                        told(
+                            admin::cancel(&mut connection, there, None, &admin::Note::default()).await,
+                            &self.names.0,
+                        ),
                         told(self.memory.cancel(here), &self.names.1),
                     ),
                     Step::Retry(_) => (
-                        told(admin::retry(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
+                        told(
+                            admin::retry(&mut connection, there, None, &admin::Note::default()).await,
+                            &self.names.0,
+                        ),
                         told(self.memory.retry(here), &self.names.1),
                     ),
                     _ => (
-                        told(admin::discard(&mut connection, there, None, &admin::Note::default()).await, &self.names.0),
+                        told(
+                            admin::discard(&mut connection, there, None, &admin::Note::default()).await,
+                            &self.names.0,
+                        ),
                         told(self.memory.discard(here), &self.names.1),
                     ),
                 };
