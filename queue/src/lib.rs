@@ -67,7 +67,8 @@
 //!
 //! PostgreSQL 15 or newer with the schema `queue` on it (`migrations/*_queue*.sql` of the repository), and a function
 //! `current_organization()` that answers the tenant of the transaction or null: rows are under row level security, and jobs
-//! belong to the tenant in whose transaction they were enqueued. RabbitMQ (3.10 or newer) only for lanes that are
+//! belong to the tenant in whose transaction they were enqueued. The migrations grant to a role `relaydesk_app`, which must be there:
+//! `create role relaydesk_app nologin`; workers and those who enqueue connect as members of it. RabbitMQ (3.10 or newer) only for lanes that are
 //! [put on it](LaneConfig::on).
 
 pub mod admin;
