@@ -47,7 +47,7 @@ async fn until_open(app: &App) {
     let anyone = app.client.with_token("");
     loop {
         let metrics = String::from_utf8(anyone.get("/metrics").await.bytes).unwrap();
-        if metrics.contains("relaydesk_amqp_connected{purpose=\"hooks\"} 1") {
+        if metrics.contains("relaydesk_amqp_connected{purpose=\"hooks_in\"} 1") {
             return;
         }
         assert!(begun.elapsed().as_secs() < 30, "{metrics}");

@@ -123,7 +123,7 @@ pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
 fn door(config: &Config, db: &Db) -> Option<Door> {
     let lane = config.lanes.get(actions::jobs::lane::INGEST)?;
     let broker = broker(config).filter(|_| lane.transport == Transport::Rabbitmq)?;
-    let publisher = Publisher::open(&broker, &process_name(), "hooks", actions::hooks::queues().into());
+    let publisher = Publisher::open(&broker, &process_name(), "hooks_in", actions::hooks::queues().into());
     Some(Door::new(db.clone(), publisher))
 }
 

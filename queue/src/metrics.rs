@@ -36,7 +36,7 @@ metrics! {
     RESCUED: IntCounter = register_int_counter!("relaydesk_job_rescued_total", "Jobs taken back from lost workers");
     LAST_TICK: IntGauge = register_int_gauge!("relaydesk_scheduler_last_tick_timestamp_seconds", "When schedules were last looked at");
     AMQP_CONNECTED: IntGaugeVec = register_int_gauge_vec!("relaydesk_amqp_connected", "1 while this process is connected to the broker", &["purpose"]);
-    AMQP_BLOCKED: IntGauge = register_int_gauge!("relaydesk_amqp_connection_blocked", "1 while the broker takes no messages (memory or disk alarm)");
+    AMQP_BLOCKED: IntGaugeVec = register_int_gauge_vec!("relaydesk_amqp_connection_blocked", "1 while the broker takes no messages on this connection (memory or disk alarm)", &["purpose"]);
     AMQP_PUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_published_total", "Messages of jobs by what the broker said", &["lane", "outcome"]);
     AMQP_CONFIRM: Histogram = register_histogram!("relaydesk_amqp_publish_confirm_seconds", "From the first publish of a batch to its last confirmation",
         vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0]);

@@ -316,9 +316,11 @@ impl Drop for Inner {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take().filter(|_| !self.is_over) else { return };
         match tokio::runtime::Handle::try_current() {
+            // Detached where nobody answers: the pool does not wait for what may never come, and the server ends it by itself.
             Ok(runtime) => drop(runtime.spawn(async move {
-                if connection.execute("rollback").await.is_err() {
-                    connection.close_on_drop();
+                if !matches!(tokio::time::timeout(PATIENCE, connection.execute("rollback")).await, Ok(Ok(_)))
+                {
+                    drop(connection.detach());
                 }
             })),
             // Closing it rolls back too.

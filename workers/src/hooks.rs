@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Until `stop`. Any number of processes may do it at once.
 pub async fn run(db: Db, broker: BrokerConfig, name: String, stop: CancellationToken) {
-    let subscriber = Subscriber::new(&broker, &name, "hooks");
+    let subscriber = Subscriber::new(&broker, &name, "hooks_out");
     let mover = Mover(db);
     let [small, large, unknown] = queues();
     futures::join!(
@@ -35,10 +35,6 @@ impl Receive for Mover {
             }
             Err(error) => Err(anyhow::Error::from(error).into()),
         }
-    }
-
-    async fn is_ready(&self) -> bool {
-        store::guard::unfit(&self.0).await.is_ok_and(|unfit| unfit.is_none())
     }
 }
 

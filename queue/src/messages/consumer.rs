@@ -23,11 +23,16 @@ const BATCH: usize = 200;
 /// And what their bodies come to, about.
 const BYTES: usize = 8 << 20;
 /// A batch that cannot be taken is held for so long (well below the broker's own patience of half an hour), and then given
-/// back until there is hope.
+/// back. Each giving back counts against the messages, so nothing is consumed again before a copy of them was taken.
 const HOLD: Duration = Duration::from_secs(600);
+/// Who takes a batch has answered long before, or is cut off from what it needs and will never know.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For the batch at hand when the end comes.
+const GRACE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
-/// How often it is counted what waits.
+/// How often it is counted what waits, and when first.
 const COUNT: Duration = Duration::from_secs(15);
+const FIRST_COUNT: Duration = Duration::from_secs(1);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +50,8 @@ pub struct NotNow(#[from] pub anyhow::Error);
 
 /// Takes messages over. What returns is durable before the broker forgets the messages.
 pub trait Receive: Send + Sync {
-    /// One fate for each message, in their order. The same messages may have come before.
+    /// One fate for each message, in their order. The same messages may have come before. Dropped when it takes too long.
     fn receive(&self, batch: &[Message]) -> impl Future<Output = Result<Vec<Fate>, NotNow>> + Send;
-
-    /// Whether it is likely that something can be taken.
-    fn is_ready(&self) -> impl Future<Output = bool> + Send;
 }
 
 /// Consumes from queues on one connection.
@@ -57,12 +59,14 @@ pub trait Receive: Send + Sync {
 pub struct Subscriber {
     link: Link,
     prefix: String,
+    patience: Duration,
+    hold: Duration,
 }
 
 enum End {
     Stopped,
-    /// It could not be taken for long.
-    Held,
+    /// These could not be taken for long.
+    Held(Vec<Message>),
     Lost(BrokerError),
 }
 
@@ -82,11 +86,25 @@ impl Subscriber {
     /// `name` is shown by the broker's tools, `purpose` is the value of a metric.
     pub fn new(config: &BrokerConfig, name: &str, purpose: &'static str) -> Subscriber {
         let link = Link::new(config, name, purpose, &Arc::default());
-        Subscriber { link, prefix: config.prefix.clone() }
+        Subscriber { link, prefix: config.prefix.clone(), patience: PATIENCE, hold: HOLD }
+    }
+
+    /// For tests: how long one try to take a batch may last, and for how long it is tried before the batch is given back.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration, hold: Duration) -> Self {
+        (self.patience, self.hold) = (patience, hold);
+        self
     }
 
     /// Until `stop`; reconnects by itself.
     pub async fn run(&self, queue: &QueueSpec, receiver: &impl Receive, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.take_over(queue, receiver, stop) => {}
+            () = self.count(queue) => {}
+        }
+    }
+
+    async fn take_over(&self, queue: &QueueSpec, receiver: &impl Receive, stop: &CancellationToken) {
         let mut failures = 0;
         while !stop.is_cancelled() {
             let opened = tokio::select! {
@@ -95,13 +113,20 @@ impl Subscriber {
             };
             let end = match opened {
                 Ok((channel, deliveries)) => {
-                    self.consume(queue, &channel, deliveries, receiver, stop, &mut failures).await
+                    let end = self.consume(queue, &channel, deliveries, receiver, stop, &mut failures).await;
+                    if let End::Held(_) = end {
+                        let _ = link::reply(channel.close(200, "cannot be taken for now".into())).await;
+                    }
+                    end
                 }
                 Err(error) => End::Lost(error),
             };
             match end {
                 End::Stopped => break,
-                End::Held => until_ready(receiver, stop).await,
+                // What is taken here comes once more, and is known again.
+                End::Held(messages) => {
+                    self.take(queue, &messages, receiver, stop, Duration::MAX).await;
+                }
                 End::Lost(error) => {
                     failures += 1;
                     if failures == 1 {
@@ -144,17 +169,9 @@ impl Subscriber {
         stop: &CancellationToken,
         failures: &mut u32,
     ) -> End {
-        let mut count = Instant::now();
         loop {
             let first = tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
-                () = tokio::time::sleep_until(count.into()) => {
-                    if let Err(error) = self.count(queue, channel).await {
-                        return End::Lost(error);
-                    }
-                    count = Instant::now() + jittered(COUNT);
-                    continue;
-                }
                 first = deliveries.next() => match first {
                     Some(Ok(first)) => first,
                     Some(Err(error)) => return error.into(),
@@ -176,7 +193,7 @@ impl Subscriber {
                     None => break,
                 }
             }
-            if let Err(end) = hand_over(queue, channel, batch, receiver, stop).await {
+            if let Err(end) = self.hand_over(queue, channel, batch, receiver, stop).await {
                 return end;
             }
             tokio::select! {
@@ -186,96 +203,123 @@ impl Subscriber {
         }
     }
 
-    async fn count(&self, queue: &QueueSpec, channel: &Channel) -> Result<(), BrokerError> {
+    /// For ever: what waits is worth knowing above all while nothing is taken.
+    async fn count(&self, queue: &QueueSpec) {
+        tokio::time::sleep(FIRST_COUNT).await;
+        loop {
+            if let Err(error) = self.look(queue).await {
+                debug!(%error, queue = queue.name, "what waits cannot be counted");
+            }
+            tokio::time::sleep(jittered(COUNT)).await;
+        }
+    }
+
+    async fn look(&self, queue: &QueueSpec) -> Result<(), BrokerError> {
+        let channel = self.link.channel().await?;
         for name in [Some(&queue.name), queue.dead.as_ref()].into_iter().flatten() {
-            let waiting = layout::depth(channel, &self.prefix, name).await?;
+            let waiting = layout::depth(&channel, &self.prefix, name).await?;
             metrics::MESSAGES_WAITING.with_label_values(&[publisher::label(name)]).set(waiting.into());
+        }
+        link::reply(channel.close(200, "counted".into())).await
+    }
+
+    /// Messages that are not ours are dead; the others are taken together, and acknowledged.
+    async fn hand_over(
+        &self,
+        queue: &QueueSpec,
+        channel: &Channel,
+        batch: Vec<Delivery>,
+        receiver: &impl Receive,
+        stop: &CancellationToken,
+    ) -> Result<(), End> {
+        let count = |outcome: &str| {
+            metrics::MESSAGES_CONSUMED.with_label_values(&[publisher::label(&queue.name), outcome]).inc();
+        };
+        let (mut messages, mut tags) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let mut dead = Vec::new();
+        for mut delivery in batch {
+            match Message::read(&mut delivery) {
+                Some(message) => {
+                    messages.push(message);
+                    tags.push(delivery.delivery_tag);
+                }
+                None => dead.push(delivery.delivery_tag),
+            }
+        }
+        let mut fates = Vec::new();
+        if !messages.is_empty() {
+            fates = match self.take(queue, &messages, receiver, stop, self.hold).await {
+                Some(fates) => fates,
+                None if stop.is_cancelled() => return Err(End::Stopped),
+                None => return Err(End::Held(messages)),
+            };
+        }
+        let mut last = None;
+        for (index, tag) in tags.into_iter().enumerate() {
+            match fates.get(index) {
+                Some(Fate::Taken(outcome)) => {
+                    count(outcome);
+                    last = Some(tag);
+                }
+                _ => dead.push(tag),
+            }
+        }
+        for tag in dead {
+            count("dead");
+            warn!(queue = queue.name, "a message that cannot be taken was put to the dead letters");
+            link::reply(channel.basic_reject(tag, BasicRejectOptions { requeue: false })).await?;
+        }
+        // What was put away has its answer already, and is not meant.
+        if let Some(last) = last {
+            link::reply(channel.basic_ack(last, BasicAckOptions { multiple: true })).await?;
         }
         Ok(())
     }
-}
 
-/// Messages that are not ours are dead; the others are taken together, and acknowledged.
-async fn hand_over(
-    queue: &QueueSpec,
-    channel: &Channel,
-    batch: Vec<Delivery>,
-    receiver: &impl Receive,
-    stop: &CancellationToken,
-) -> Result<(), End> {
-    let count = |outcome: &str| {
-        metrics::MESSAGES_CONSUMED.with_label_values(&[publisher::label(&queue.name), outcome]).inc();
-    };
-    let (mut messages, mut tags) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    let mut dead = Vec::new();
-    for mut delivery in batch {
-        match Message::read(&mut delivery) {
-            Some(message) => {
-                messages.push(message);
-                tags.push(delivery.delivery_tag);
+    /// `None`: not within `hold`, or not before the end.
+    async fn take(
+        &self,
+        queue: &QueueSpec,
+        messages: &[Message],
+        receiver: &impl Receive,
+        stop: &CancellationToken,
+        hold: Duration,
+    ) -> Option<Vec<Fate>> {
+        let (begun, mut failures) = (Instant::now(), 0u32);
+        loop {
+            let tried = tokio::select! {
+                tried = tokio::time::timeout(self.patience, receiver.receive(messages)) => tried,
+                () = after(stop, GRACE) => return None,
+            };
+            let why = match tried {
+                Ok(Ok(fates)) => {
+                    if failures > 0 {
+                        info!(failures, queue = queue.name, "messages are taken again");
+                    }
+                    return Some(fates);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => format!("no end within {:?}", self.patience),
+            };
+            failures += 1;
+            if failures == 1 {
+                warn!(
+                    why,
+                    queue = queue.name,
+                    messages = messages.len(),
+                    "messages wait in the broker; trying again"
+                );
             }
-            None => dead.push(delivery.delivery_tag),
-        }
-    }
-    let fates = if messages.is_empty() { Vec::new() } else { take(queue, &messages, receiver, stop).await? };
-    let mut last = None;
-    for (index, tag) in tags.into_iter().enumerate() {
-        match fates.get(index) {
-            Some(Fate::Taken(outcome)) => {
-                count(outcome);
-                last = Some(tag);
-            }
-            _ => dead.push(tag),
-        }
-    }
-    for tag in dead {
-        count("dead");
-        warn!(queue = queue.name, "a message that cannot be taken was put to the dead letters");
-        link::reply(channel.basic_reject(tag, BasicRejectOptions { requeue: false })).await?;
-    }
-    // What was put away has its answer already, and is not meant.
-    if let Some(last) = last {
-        link::reply(channel.basic_ack(last, BasicAckOptions { multiple: true })).await?;
-    }
-    Ok(())
-}
-
-async fn take(
-    queue: &QueueSpec,
-    messages: &[Message],
-    receiver: &impl Receive,
-    stop: &CancellationToken,
-) -> Result<Vec<Fate>, End> {
-    let (begun, mut failures) = (Instant::now(), 0u32);
-    loop {
-        match receiver.receive(messages).await {
-            Ok(fates) => {
-                if failures > 0 {
-                    info!(failures, queue = queue.name, "messages are taken again");
-                }
-                return Ok(fates);
-            }
-            Err(error) => {
-                failures += 1;
-                if failures == 1 {
-                    warn!(%error, queue = queue.name, messages = messages.len(), "messages wait in the broker; trying again");
-                }
-                if begun.elapsed() > HOLD {
-                    return Err(End::Held);
-                }
-                if !pause(failures, stop).await {
-                    return Err(End::Stopped);
-                }
+            if begun.elapsed() > hold || !pause(failures, stop).await {
+                return None;
             }
         }
     }
 }
 
-async fn until_ready(receiver: &impl Receive, stop: &CancellationToken) {
-    let mut failures = 1;
-    while !receiver.is_ready().await && pause(failures, stop).await {
-        failures += 1;
-    }
+async fn after(stop: &CancellationToken, grace: Duration) {
+    stop.cancelled().await;
+    tokio::time::sleep(grace).await;
 }
 
 async fn pause(failures: u32, stop: &CancellationToken) -> bool {

@@ -217,7 +217,11 @@ async fn keep_open(inner: Arc<Inner>) {
             }
             Err(error) => {
                 failures += 1;
-                debug!(%error, failures, "no channel for messages");
+                if failures == 1 {
+                    warn!(%error, prefix = inner.prefix, "no messages can be put into the broker; trying again");
+                } else {
+                    debug!(%error, failures, "no messages can be put into the broker");
+                }
                 if !rest(failures, &inner.stop).await {
                     break;
                 }

@@ -203,11 +203,11 @@ impl Link {
                             reason,
                             "the broker takes no messages for now; the database keeps what would go there"
                         );
-                        metrics::AMQP_BLOCKED.set(1);
+                        metrics::AMQP_BLOCKED.with_label_values(&[purpose]).set(1);
                     }
                     Event::ConnectionUnblocked => {
                         info!("the broker takes messages again");
-                        metrics::AMQP_BLOCKED.set(0);
+                        metrics::AMQP_BLOCKED.with_label_values(&[purpose]).set(0);
                     }
                     Event::Error(error) => {
                         warn!(%error, "the connection to the broker for {purpose} is lost")
@@ -224,9 +224,8 @@ impl Link {
         let connected = connection.is_some();
         *self.lock_seen() = connection;
         metrics::AMQP_CONNECTED.with_label_values(&[self.purpose]).set(connected.into());
-        if self.purpose != "consuming" {
-            metrics::AMQP_BLOCKED.set(0);
-        }
+        // The broker says so anew on each connection.
+        metrics::AMQP_BLOCKED.with_label_values(&[self.purpose]).set(0);
         self.changed.notify_one();
     }
 

@@ -60,10 +60,6 @@ impl Receive for Desk {
             .map(|message| if message.body == b"bad" { Fate::Dead } else { Fate::Taken("kept") })
             .collect())
     }
-
-    async fn is_ready(&self) -> bool {
-        true
-    }
 }
 
 struct Office {
@@ -196,9 +192,6 @@ async fn what_was_taken_and_not_acknowledged_comes_again() {
             self.0.notify_one();
             std::future::pending().await
         }
-        async fn is_ready(&self) -> bool {
-            true
-        }
     }
     let taken = Arc::new(tokio::sync::Notify::new());
     let dies = tokio::spawn({
@@ -230,5 +223,75 @@ async fn a_full_queue_refuses_and_says_so() {
         }
     }
     assert!(refused >= 30, "{refused}");
+    publisher.close().await;
+}
+
+/// Whoever takes a batch waits for an answer that never comes, as on a connection whose other end has vanished.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_try_that_never_ends_is_given_up_and_the_end_does_not_wait_for_it() {
+    let Some(broker) = testkit::broker().await else { return };
+    let config = config(&broker);
+    let publisher = publisher(&config).await;
+
+    /// Answers the second time, and the first message after that never.
+    #[derive(Clone, Default)]
+    struct Deaf(Arc<AtomicUsize>);
+    impl Receive for Deaf {
+        async fn receive(&self, batch: &[Message]) -> Result<Vec<Fate>, NotNow> {
+            if self.0.fetch_add(1, Ordering::AcqRel) != 1 {
+                return std::future::pending().await;
+            }
+            Ok(vec![Fate::Taken("kept"); batch.len()])
+        }
+    }
+    let (deaf, stop) = (Deaf::default(), CancellationToken::new());
+    let task = tokio::spawn({
+        let subscriber = Subscriber::new(&config, "deaf", "test").patience(SOON, Duration::MAX);
+        let (deaf, stop) = (deaf.clone(), stop.clone());
+        async move { subscriber.run(&letters(), &deaf, &stop).await }
+    });
+    publish_all(&publisher, std::iter::once(vec![1])).await;
+    eventually("a second try", || async { (deaf.0.load(Ordering::Acquire) == 2).then_some(()) }).await;
+    publish_all(&publisher, std::iter::once(vec![2])).await;
+    eventually("another batch", || async { (deaf.0.load(Ordering::Acquire) > 2).then_some(()) }).await;
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(10), task).await.expect("an end").unwrap();
+    publisher.close().await;
+}
+
+const SOON: Duration = Duration::from_millis(200);
+
+/// Nothing can be taken for long: the batch is given back once, not again and again until it is dead, and others may take it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_held_too_long_is_given_back_and_not_consumed_before_it_can_be_taken() {
+    let Some(broker) = testkit::broker().await else { return };
+    let config = config(&broker);
+    let publisher = publisher(&config).await;
+    let (desk, stop) = (Desk::default(), CancellationToken::new());
+    desk.shut.store(usize::MAX, Ordering::Release);
+    let task = tokio::spawn({
+        let subscriber = Subscriber::new(&config, "shut", "test").patience(SOON, Duration::ZERO);
+        let (desk, stop) = (desk.clone(), stop.clone());
+        async move { subscriber.run(&letters(), &desk, &stop).await }
+    });
+    let ids = publish_all(&publisher, [vec![1], vec![2]].into_iter()).await;
+    let depth = Depth::of(&config);
+    eventually("both in the queue again", || async {
+        let tries = usize::MAX - desk.shut.load(Ordering::Acquire);
+        (tries > 3 && depth.messages("letters").await.unwrap() == Some(2)).then_some(())
+    })
+    .await;
+    // One that can takes them meanwhile.
+    let office = Office::open(&config);
+    office.until(&ids).await;
+    office.close().await;
+    // The first takes its copies, which the receiver would know again, and consumes as before.
+    desk.shut.store(0, Ordering::Release);
+    let more = publish_all(&publisher, std::iter::once(vec![3])).await;
+    eventually("what came later", || async { desk.ids().contains(&more[0]).then_some(()) }).await;
+    stop.cancel();
+    task.await.unwrap();
+    assert_eq!(depth.messages("letters.dead").await, Ok(Some(0)));
+    depth.close().await;
     publisher.close().await;
 }
