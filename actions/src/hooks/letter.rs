@@ -69,6 +69,8 @@ impl Letter {
         clip(&mut about.content_type, 200);
         if let Some(refused) = &mut about.refused {
             clip(refused, 4000);
+            // It may quote the payload, and PostgreSQL keeps no NUL in a text.
+            *refused = refused.replace('\0', "\u{fffd}");
         }
         Message {
             id: self.id.0,
@@ -98,13 +100,15 @@ mod tests {
     fn what_is_written_is_read() {
         let whose = (OrganizationId::new(), Uuid::now_v7());
         let mut letter = Letter::new("generic", Some(whose), "hash", DateTime::UNIX_EPOCH, b"raw".to_vec());
-        letter.about.refused = Some("ü".repeat(5000));
+        letter.about.refused = Some("\0".to_owned() + &"ü".repeat(5000));
         let (id, job) = (letter.id, letter.about.job);
         let message = letter.into_message();
         assert!(message.about.len() < 10_000);
         let about = read(&message).unwrap();
         assert_eq!((message.id, about.job, about.channel), (id.0, job, Some(whose.1)));
         assert_eq!((message.kind.as_str(), message.body.as_slice()), ("generic", b"raw".as_slice()));
-        assert_eq!(about.refused.unwrap().chars().count(), 4000);
+        let refused = about.refused.unwrap();
+        assert!(refused.starts_with("\u{fffd}ü"));
+        assert_eq!(refused.chars().count(), 4000);
     }
 }

@@ -59,7 +59,8 @@ pub struct Reader {
 impl Reader {
     pub fn fault(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         if self.faults.len() < MAX_FAULTS {
-            self.faults.push(Fault { pointer: pointer.into(), detail: detail.into() });
+            let (pointer, detail) = (storable(&pointer.into()), storable(&detail.into()));
+            self.faults.push(Fault { pointer, detail });
         }
     }
 
@@ -122,9 +123,13 @@ impl Reader {
     }
 }
 
-/// Trimmed, and without NUL, which Postgres cannot keep in a text.
 fn clean(text: &str) -> String {
-    text.trim().replace('\0', "\u{fffd}")
+    storable(text.trim())
+}
+
+/// Without NUL, which Postgres cannot keep in a text.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }
 
 /// One line of at most `limit` characters.
@@ -169,6 +174,17 @@ mod tests {
         assert!(document(b"{\"a\": ").unwrap_err().to_string().contains("not valid JSON"));
         assert!(document(b"\xef\xbb\xbf{}").is_ok());
         assert!(document(b"\"\xff\"").is_err());
+    }
+
+    #[test]
+    fn faults_can_be_kept() {
+        let document = document(br#"{"labels": {"x\u0000": []}}"#).unwrap();
+        let mut reader = Reader::default();
+        reader.labels(document.as_object().unwrap(), "", "labels");
+        reader.fault("/y", "a\0b");
+        let told = reader.finish(()).unwrap_err();
+        assert_eq!(told.faults[0].pointer, "/labels/x\u{fffd}");
+        assert_eq!(told.faults[1].detail, "a\u{fffd}b");
     }
 
     proptest! {
