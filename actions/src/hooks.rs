@@ -58,7 +58,7 @@ impl Door {
         self.publisher.is_open()
     }
 
-    /// When this process has heard of the end of a token, before it forgets by itself.
+    /// Whose the token of an alert source is, as far as is known.
     pub async fn source(&self, token_hash: &str) -> Result<Sought<AlertSource>> {
         let ask = async || {
             let mut tx = self.db.begin_presenting(token_hash).await?;
@@ -72,6 +72,7 @@ impl Door {
         self.sources.find(token_hash, ask).await
     }
 
+    /// Whose the token of a mailbox's hook is, as far as is known.
     pub async fn mailbox(&self, token_hash: &str) -> Result<Sought<Found>> {
         let ask = async || {
             let mut tx = self.db.begin_presenting(token_hash).await?;
@@ -82,16 +83,29 @@ impl Door {
         self.mailboxes.find(token_hash, ask).await
     }
 
-    /// When it returns, the letter is durable. An error is the database's: the broker did not take it either.
-    /// [`Error::NotFound`]: nobody has that token, as turned out.
+    /// When it returns, the letter is durable. [`Error::NotFound`]: nobody has that token, as turned out. [`Error::Busy`]: neither the
+    /// broker nor the database takes it for now. Other errors are about the letter.
     pub async fn keep(&self, letter: Letter) -> Result<()> {
+        self.keep_somewhere(letter).await.map_err(|error| match error {
+            error @ Error::NotFound => error,
+            Error::Store(error) if is_about_the_data(&error) => Error::Store(error),
+            error => {
+                tracing::warn!(%error, "a hook is taken neither by the broker nor by the database");
+                Error::Busy("nothing can be kept for now: send it again in a moment".into())
+            }
+        })
+    }
+
+    async fn keep_somewhere(&self, letter: Letter) -> Result<()> {
         let is_known = letter.about.channel.is_some();
         let message = letter.into_message();
         let is_small = message.body.len() <= SMALL;
         if is_known && !is_small {
             match self.keep_in_database(&message).await {
-                Err(Error::Store(error)) if error.is_unavailable() => {}
-                kept => return kept,
+                Ok(()) => return Ok(()),
+                Err(Error::NotFound) => return Err(Error::NotFound),
+                Err(Error::Store(error)) if is_about_the_data(&error) => return Err(error.into()),
+                Err(error) => tracing::debug!(%error, "a hook goes to the broker"),
             }
         }
         let queue = match (is_known, is_small) {
@@ -123,6 +137,11 @@ impl Door {
     pub async fn close(&self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.publisher.close()).await;
     }
+}
+
+/// The same data will be refused again: by its form, or because its organization is gone.
+pub fn is_about_the_data(error: &store::Error) -> bool {
+    error.is_refused_data() || error.constraint().is_some()
 }
 
 /// Whether it may be a token of ours, when nobody can be asked: what has another form need not be kept.

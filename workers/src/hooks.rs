@@ -1,6 +1,6 @@
 //! Moves what hooks have put into the broker into the inbox.
 
-use actions::hooks::{Moved, move_in, queues};
+use actions::hooks::{self, Moved, move_in, queues};
 use queue::BrokerConfig;
 use queue::messages::{Fate, Message, NotNow, Receive, Subscriber};
 use store::Db;
@@ -61,7 +61,6 @@ fn fate(moved: Moved) -> Fate {
     }
 }
 
-/// The same data will be refused again: by its form, or because its organization is gone.
 fn is_about_the_data(error: &actions::Error) -> bool {
-    matches!(error, actions::Error::Store(error) if error.is_refused_data() || error.constraint().is_some())
+    matches!(error, actions::Error::Store(error) if hooks::is_about_the_data(error))
 }

@@ -152,6 +152,8 @@ async fn two_hundred_letters_cost_the_statements_of_one() {
     let house = house(testkit::database().await).await;
     let statements = Arc::new(AtomicUsize::new(0));
     let _counting = set_default(Statements(statements.clone()));
+    // With one alone, a place that logs for the first time on another test's thread would be taken for unheard for ever.
+    let _second = tracing::Dispatch::new(Statements(Arc::default()));
     let mut costs = Vec::new();
     // The first opens the connection.
     for letters in [1, 1, 200] {
@@ -238,6 +240,69 @@ async fn tokens_are_judged_again() {
     let revoked =
         "select count(*) from inbox where status = 'failed' and reason like 'its token was replaced%'";
     assert_eq!((house.count(revoked).await, house.count(JOBS).await), (1, 3));
+}
+
+#[tokio::test]
+async fn a_mail_with_a_revoked_token_does_not_swallow_its_repetition() {
+    let mut house = house(testkit::database().await).await;
+    let late = messages([house.mail("one")]);
+    let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+    let (_, token) =
+        mailboxes::rotate_hook_token(&mut tx, &house.acme.admin, house.mailbox.into()).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(move_in(&house.db.db, &late).await.unwrap(), [Moved::Revoked]);
+    assert_eq!(move_in(&house.db.db, &late).await.unwrap(), [Moved::Again]);
+    house.mailbox_token = token;
+    assert_eq!(move_in(&house.db.db, &messages([house.mail("one")])).await.unwrap(), [Moved::Kept]);
+    assert_eq!((house.count(ROWS).await, house.count(JOBS).await), (2, 1));
+}
+
+/// A database that answers and cannot write is as good as away: the broker takes what would go to the database first, and
+/// nothing becomes a dead letter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_only_reads_loses_nothing() {
+    let Some(broker) = broker().await else { return };
+    let house = house(testkit::database().await).await;
+    let door = door(&house.db.another_pool(), &broker).await;
+    let name: String =
+        sqlx::query_scalar("select current_database()").fetch_one(&mut house.db.owner().await).await.unwrap();
+    let set = |what| format!("alter database \"{name}\" set default_transaction_read_only = {what}");
+    let on = sqlx::AssertSqlSafe(set("on"));
+    sqlx::query(on).execute(&mut house.db.owner().await).await.unwrap();
+    let mut large = house.alert(1);
+    large.raw.resize(300 << 10, b' ');
+    door.keep(large).await.unwrap();
+    door.keep(house.alert(2)).await.unwrap();
+    let mover = Mover::start(&house.db.another_pool(), &broker);
+    // Both have been taken out and cannot be kept.
+    let (depth, begun) = (Depth::of(&broker), Instant::now());
+    while depth.messages("hooks").await != Ok(Some(0)) || depth.messages("hooks.large").await != Ok(Some(0)) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "they are taken out");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    mover.stop().await;
+    door.close().await;
+    let closed = door.keep(house.alert(3)).await;
+    assert!(matches!(closed, Err(actions::Error::Busy(_))), "neither takes it: {closed:?}");
+    let mut owner = house.db.owner().await;
+    sqlx::query("set default_transaction_read_only = off").execute(&mut owner).await.unwrap();
+    sqlx::query(sqlx::AssertSqlSafe(set("off"))).execute(&mut owner).await.unwrap();
+    let mover = Mover::start(&house.db.another_pool(), &broker);
+    house.until(ROWS, 2).await;
+    assert_eq!(depth.messages("hooks.dead").await, Ok(Some(0)));
+    depth.close().await;
+    mover.stop().await;
+}
+
+/// The sender is told that it cannot be used, and it is kept all the same.
+#[tokio::test]
+async fn a_fault_that_quotes_a_nul_is_kept() {
+    let house = house(testkit::database().await).await;
+    let mut refused = house.alert(1);
+    refused.about.refused = Some("/labels/x\0: expected a text".into());
+    assert_eq!(move_in(&house.db.db, &messages([refused])).await.unwrap(), [Moved::Kept]);
+    let reason = "select count(*) from inbox where reason like '/labels/x_: expected%'";
+    assert_eq!(house.count(reason).await, 1);
 }
 
 /// Killed again and again at whatever it is at, with the database stopped in between: each letter has one row and one job.

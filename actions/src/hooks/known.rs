@@ -18,8 +18,10 @@ const PATIENCE: Duration = Duration::from_millis(300);
 const PATIENCE_UNKNOWN: Duration = Duration::from_secs(2);
 /// After a question without an answer nobody is asked for so long.
 const AWAY: Duration = Duration::from_secs(2);
-/// More are not remembered.
+/// More are not remembered; the oldest go.
 const MOST: usize = 50_000;
+/// Anybody can ask for tokens that nobody has: they take no room from those that somebody has.
+const MOST_NOBODY: usize = 10_000;
 
 /// What is known of a token.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,13 +40,14 @@ pub(super) struct Known<T> {
 
 #[derive(Debug)]
 struct Seen<T> {
-    tokens: HashMap<String, (Option<T>, Instant)>,
+    tokens: HashMap<String, (T, Instant)>,
+    nobody: HashMap<String, Instant>,
     away_until: Option<Instant>,
 }
 
 impl<T> Default for Known<T> {
     fn default() -> Self {
-        Known { seen: Mutex::new(Seen { tokens: HashMap::new(), away_until: None }) }
+        Known { seen: Mutex::new(Seen { tokens: HashMap::new(), nobody: HashMap::new(), away_until: None }) }
     }
 }
 
@@ -62,8 +65,9 @@ impl<T: Clone> Known<T> {
         let old = {
             let mut seen = self.lock();
             let is_away = seen.away_until.is_some_and(|until| Instant::now() < until);
-            match seen.tokens.get_mut(token_hash) {
-                Some((Some(found), at)) if at.elapsed() < STALE => {
+            let Seen { tokens, nobody, .. } = &mut *seen;
+            match tokens.get_mut(token_hash) {
+                Some((found, at)) if at.elapsed() < STALE => {
                     if is_away || at.elapsed() < FRESH {
                         return Ok(Sought::Known(found.clone()));
                     }
@@ -72,7 +76,9 @@ impl<T: Clone> Known<T> {
                     *at = Instant::now();
                     Some(old)
                 }
-                Some((None, at)) if at.elapsed() < FRESH_NOBODY => return Ok(Sought::Nobody),
+                _ if nobody.get(token_hash).is_some_and(|at| at.elapsed() < FRESH_NOBODY) => {
+                    return Ok(Sought::Nobody);
+                }
                 _ if is_away => return Ok(Sought::Unknown),
                 _ => None,
             }
@@ -83,7 +89,10 @@ impl<T: Clone> Known<T> {
                 self.remember(token_hash, found.clone());
                 return Ok(found.map_or(Sought::Nobody, Sought::Known));
             }
-            Ok(Err(error)) if error.is_unavailable() => error.to_string(),
+            // Whatever keeps it from answering: a lock, a full disk, a server that restarts.
+            Ok(Err(error @ store::Error::Database(_))) if !super::is_about_the_data(&error) => {
+                error.to_string()
+            }
             Ok(Err(error)) => return Err(Error::Store(error)),
             Err(_) => format!("no answer within {patience:?}"),
         };
@@ -93,7 +102,7 @@ impl<T: Clone> Known<T> {
         Ok(match old {
             Some((found, at)) => {
                 // As old as it was: asked again as soon as there is somebody to ask.
-                seen.tokens.insert(token_hash.to_owned(), (Some(found.clone()), at));
+                seen.tokens.insert(token_hash.to_owned(), (found.clone(), at));
                 Sought::Known(found)
             }
             None => Sought::Unknown,
@@ -103,13 +112,31 @@ impl<T: Clone> Known<T> {
     fn remember(&self, token_hash: &str, found: Option<T>) {
         let mut seen = self.lock();
         seen.away_until = None;
-        if seen.tokens.len() >= MOST {
-            seen.tokens.retain(|_, (found, at)| found.is_some() && at.elapsed() < FRESH);
-        }
-        if seen.tokens.len() < MOST {
-            seen.tokens.insert(token_hash.to_owned(), (found, Instant::now()));
+        let now = Instant::now();
+        match found {
+            Some(found) => {
+                seen.nobody.remove(token_hash);
+                make_room(&mut seen.tokens, MOST, |(_, at)| *at);
+                seen.tokens.insert(token_hash.to_owned(), (found, now));
+            }
+            None => {
+                seen.tokens.remove(token_hash);
+                make_room(&mut seen.nobody, MOST_NOBODY, |at| *at);
+                seen.nobody.insert(token_hash.to_owned(), now);
+            }
         }
     }
+}
+
+/// Of a full map the oldest tenth goes.
+fn make_room<T>(map: &mut HashMap<String, T>, most: usize, at: impl Fn(&T) -> Instant) {
+    if map.len() < most {
+        return;
+    }
+    let mut times: Vec<Instant> = map.values().map(&at).collect();
+    let (_, until, _) = times.select_nth_unstable(most / 10);
+    let until = *until;
+    map.retain(|_, value| at(value) > until);
 }
 
 #[cfg(test)]
@@ -129,7 +156,9 @@ mod tests {
     fn age(known: &Known<u32>, by: Duration) {
         let mut seen = known.lock();
         seen.away_until = None;
-        seen.tokens.values_mut().for_each(|(_, at)| *at = at.checked_sub(by).unwrap());
+        let Seen { tokens, nobody, .. } = &mut *seen;
+        let times = tokens.values_mut().map(|(_, at)| at).chain(nobody.values_mut());
+        times.for_each(|at| *at = at.checked_sub(by).unwrap());
     }
 
     #[tokio::test]
@@ -163,10 +192,36 @@ mod tests {
     async fn what_is_remembered_is_bounded() {
         let known = Known::default();
         for n in 0..MOST + 10 {
+            known.remember(&n.to_string(), Some(n as u32));
+        }
+        let newest = (MOST + 9) as u32;
+        assert_eq!(find(&known, &newest.to_string(), away()).await, Sought::Known(newest));
+        assert_eq!(find(&known, "0", away()).await, Sought::Unknown, "the oldest went");
+        let seen = known.lock();
+        assert!((MOST / 2..=MOST).contains(&seen.tokens.len()), "{}", seen.tokens.len());
+    }
+
+    #[tokio::test]
+    async fn a_stranger_cannot_make_it_forget_what_it_knows() {
+        let known = Known::default();
+        known.remember("real", Some(1));
+        age(&known, FRESH * 2);
+        for n in 0..MOST + 10 {
             known.remember(&n.to_string(), None);
         }
-        assert!(known.lock().tokens.len() <= MOST);
-        known.remember("a", Some(1));
-        assert_eq!(find(&known, "a", away()).await, Sought::Known(1));
+        assert!(known.lock().nobody.len() <= MOST_NOBODY);
+        assert_eq!(find(&known, "real", away()).await, Sought::Known(1));
+    }
+
+    /// 25006 and 53100 are errors of the server too; what matters is that there was no answer.
+    #[tokio::test]
+    async fn every_failure_to_answer_counts_as_away() {
+        let known = Known::default();
+        known.remember("real", Some(1));
+        age(&known, FRESH * 2);
+        let broken = || Err(store::Error::Database(sqlx::Error::Protocol("cut off".into())));
+        assert_eq!(find(&known, "real", broken()).await, Sought::Known(1));
+        age(&known, Duration::ZERO);
+        assert_eq!(find(&known, "other", broken()).await, Sought::Unknown);
     }
 }

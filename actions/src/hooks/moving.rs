@@ -97,6 +97,10 @@ async fn find(db: &Db, message: &Message, about: &About) -> Result<Option<(Organ
 /// Those of one organization, in its transaction.
 async fn keep(tx: &mut Tx, mut items: Vec<Item<'_>>, moved: &mut [Moved]) -> Result<()> {
     let entitled = entitled(tx, &items).await?;
+    for item in items.iter_mut().filter(|item| !entitled.contains(&item.message.id)) {
+        // Whoever sends it again with a good token has not sent it twice.
+        item.about.unique_key = item.message.id.to_string();
+    }
     // Batches with the same letters insert them in the same order, so that they wait for each other and do not deadlock.
     items.sort_by(|one, other| {
         (&one.message.kind, &one.about.unique_key).cmp(&(&other.message.kind, &other.about.unique_key))
