@@ -336,8 +336,7 @@ impl Rules {
     /// Jobs whose cancellation was asked for while they ran, and that came back instead of ending.
     fn cancel_waiting(&mut self) {
         for row in self.rows.iter_mut().filter(|row| row.cancel_requested && row.waits()) {
-            let error = row.seen.error.take().unwrap_or_else(|| "cancelled".to_owned());
-            row.end(JobState::Cancelled, Some(error));
+            row.end(JobState::Cancelled, Some("cancelled while it ran".to_owned()));
         }
     }
 
