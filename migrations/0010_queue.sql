@@ -207,10 +207,11 @@ grant select, insert, update, delete on
     to relaydesk_app;
 
 -- Jobs that wait again take the keys they had let go, unless another job has them by now: then they wait without. Nobody is
--- waited for who is only about to take one.
+-- waited for who is only about to take one: not long for each, and not long for all together.
 create function queue.hold_again(ids uuid[]) returns void
     language plpgsql volatile set lock_timeout = '20ms' as $$
 declare
+    began timestamptz := clock_timestamp();
     again uuid;
 begin
     for again in
@@ -220,7 +221,9 @@ begin
         begin
             update queue.jobs j set unique_held = true where j.id = again;
         exception when unique_violation or lock_not_available then
-            null;
+            if clock_timestamp() > began + interval '200 ms' then
+                perform set_config('lock_timeout', '1ms', true);
+            end if;
         end;
     end loop;
 end

@@ -63,6 +63,7 @@ create function queue.join_batch(batch uuid, sizes integer[], member uuid, membe
 declare
     tenant text := current_setting('app.organization_id', true); -- a batch of none may have jobs of an organization
     b record;
+    is_member boolean;
     takes boolean;
 begin
     if tenant <> '' then
@@ -71,16 +72,15 @@ begin
     if batch is null then
         select p.batch_id into batch from queue.jobs j join queue.batch_parts p on p.id = j.part where j.id = member;
     end if;
+    -- The member's row before the batch: in the order in which those who end and abandon batches lock.
+    perform from queue.jobs j
+    where j.id = member and j.run = member_run and j.worker is not null
+      and exists (select from queue.batch_parts p where p.id = j.part and p.batch_id = batch) for key share;
+    is_member := found;
     select x.open, x.organization_id into b from queue.batches x
     where x.id = batch and x.ended_at is null and (x.organization_id is null or tenant is null or tenant in ('', x.organization_id::text))
     for key share;
-    takes := found;
-    if takes and not b.open then
-        perform from queue.jobs j
-        where j.id = member and j.run = member_run and j.worker is not null
-          and exists (select from queue.batch_parts p where p.id = j.part and p.batch_id = batch) for key share;
-        takes := found;
-    end if;
+    takes := found and (b.open or is_member);
     if takes then
         return query
             insert into queue.batch_parts (batch_id, organization_id, total, pending)
@@ -199,17 +199,57 @@ begin
 end
 $$;
 
+-- Of batches that are about to be abandoned, and of those that their jobs wait for in turn: locks all jobs but those that are suspended. All at
+-- once and first, as those who end jobs lock: jobs, parts, batches, and then who waited for them. Somebody who ends a job meanwhile, or adds
+-- some, is waited for, and what he has left is looked for again: afterwards nothing comes and nothing goes.
+create function queue.hold_batches(abandoned uuid[]) returns void
+    language plpgsql volatile as $$
+declare
+    tree uuid[];
+    parts bigint[];
+    held bigint;
+    there bigint;
+begin
+    loop
+        with recursive t(batch) as (
+            select unnest(abandoned)
+            union
+            select j.awaits from t join queue.batch_parts p on p.batch_id = t.batch join queue.jobs j on j.part = p.id
+            where j.state = 'suspended')
+        select array_agg(batch) into tree from t;
+        parts := array(select p.id from queue.batch_parts p where p.batch_id = any(tree));
+        perform from queue.jobs j where j.part = any(parts) and j.state <> 'suspended' order by j.id for update;
+        get diagnostics held = row_count;
+        perform from queue.batches b where b.id = any(tree) and b.open order by b.id for update;
+        with recursive t(batch) as (
+            select unnest(abandoned)
+            union
+            select j.awaits from t join queue.batch_parts p on p.batch_id = t.batch join queue.jobs j on j.part = p.id
+            where j.state = 'suspended')
+        select count(*) into there
+        from t join queue.batch_parts p on p.batch_id = t.batch join queue.jobs j on j.part = p.id where j.state <> 'suspended';
+        -- What is held is still there, so as many are the same.
+        exit when there = held;
+    end loop;
+end
+$$;
+
 -- Ends jobs that do not run, without a run: cancelled, or dead letters that are discarded. Only those in the given states. A suspended one takes
 -- the jobs with it that it waits for, and first: from the inner batch to the outer one, as those who end jobs lock them.
 create function queue.put_away(ids uuid[], states text[], verdict text, why text) returns setof uuid
     language plpgsql volatile as $$
 declare
+    awaited uuid[] := array(
+        select j.awaits from queue.jobs j where j.id = any(ids) and j.state = 'suspended' and 'suspended' = any(states) order by 1);
     batch uuid;
     away record;
 begin
-    for batch in select j.awaits from queue.jobs j where j.id = any(ids) and j.state = 'suspended' and 'suspended' = any(states) order by 1 loop
-        perform queue.abandon_batch(batch);
-    end loop;
+    if awaited <> '{}' then
+        perform queue.hold_batches(awaited);
+        foreach batch in array awaited loop
+            perform queue.abandon_batch(batch);
+        end loop;
+    end if;
     with gone as (
         delete from queue.jobs j where j.id = any(ids) and j.worker is null and j.state::text = any(states) returning *),
     kept as (
@@ -229,19 +269,20 @@ begin
 end
 $$;
 
--- Nobody waits for the batch any more: its waiting jobs are cancelled, its running ones told to stop. Its dead letters stay.
+-- Nobody waits for the batch any more: its waiting jobs are cancelled, its running ones told to stop. Its dead letters stay. The caller has
+-- locked its jobs (hold_batches).
 create function queue.abandon_batch(batch uuid) returns void
     language plpgsql volatile as $$
 declare
     parts bigint[] := array(select p.id from queue.batch_parts p where p.batch_id = batch);
 begin
-    perform from queue.put_away(
-        array(select j.id from queue.jobs j where j.part = any(parts) and j.worker is null and j.state <> 'dead' order by j.id),
-        array['scheduled', 'ready', 'limited', 'suspended'], 'cancelled', 'what waited for it was cancelled');
     update queue.jobs j set cancel_requested = true where j.part = any(parts) and j.worker is not null;
     if found then
         perform pg_notify('relaydesk_jobs', '!cancel');
     end if;
+    perform from queue.put_away(
+        array(select j.id from queue.jobs j where j.part = any(parts) and j.worker is null and j.state <> 'dead' order by j.id),
+        array['scheduled', 'ready', 'limited', 'suspended'], 'cancelled', 'what waited for it was cancelled');
     update queue.batches b set ended_at = clock_timestamp(), open = false where b.id = batch and b.ended_at is null;
 end
 $$;

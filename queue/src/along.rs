@@ -5,7 +5,7 @@
 //! back (an error, a crash, a lost lease) leaves it as it was, to be run by itself. So one bad job cannot hold the others
 //! up: a job that was tried before neither takes others along nor goes along.
 
-use crate::payload::{Payload, Readable};
+use crate::payload::Payload;
 use crate::running::{CompleteError, Running};
 use crate::trace::TraceContext;
 use crate::{Job, JobId, metrics};
@@ -62,7 +62,7 @@ impl Running {
             // What cannot be decoded fails by itself, when it is claimed.
             let version = row.try_get::<Option<i16>, _>(3)?.unwrap_or(1);
             let payload = Payload { id, kind: &self.kind, args: &args, version, key: None };
-            if let Ok(Readable { args, .. }) = payload.read(&self.keys) {
+            if let Ok(args) = payload.read(&self.keys, |_| {}) {
                 let parent = trace.and_then(|trace| trace.parse::<TraceContext>().ok());
                 let trace = parent.map_or_else(TraceContext::new_root, TraceContext::child);
                 along.push(Along { id: JobId(id), args, trace });

@@ -275,14 +275,18 @@ pub(crate) async fn reconcile(connection: &mut PgConnection) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Takes away batches that ended so long ago.
+/// Takes away batches that ended so long ago, and that nobody looks at any more: a parent may snooze for long, or be a dead letter that is
+/// retried late, and would take itself for one that has not begun.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     age: sqlx::postgres::types::PgInterval,
 ) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from queue.batches where ended_at < clock_timestamp() - $1")
-        .bind(age)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "delete from queue.batches b where b.ended_at < clock_timestamp() - $1 \
+           and not exists (select from queue.jobs j where j.id = b.next_job)",
+    )
+    .bind(age)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -295,11 +295,11 @@ pub(crate) async fn lanes_with_work(
     kinds: &[&str],
 ) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
-        "select l from unnest($1::text[]) l \
-         where not exists (select from queue.lanes where name = l and paused) \
+        "select l from unnest($1::text[]) l left join queue.lanes q on q.name = l \
+         where q.paused is not true \
            and exists (select from queue.jobs \
                        where lane = l and state = 'ready' and worker is null and kind = any($2) \
-                         and coalesce(id <= (select drain_to from queue.lanes where name = l), true)) \
+                         and (q.drain_to is null or id <= q.drain_to)) \
          union all \
          select $3 where exists (select from queue.jobs where cancel_requested and worker is not null)",
     )

@@ -2,11 +2,12 @@
 
 use crate::admit;
 use crate::batch::{Joined, Member};
-use crate::enqueue::{CHANNEL, EnqueueError, enqueue_joined, rank};
+use crate::enqueue::{EnqueueError, enqueue_joined};
 use crate::held::Held;
 use crate::metrics;
 use crate::new_job::NewJob;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
+use crate::release::{Release, release_all};
 use crate::running::{DONE, DONE_KEPT, FINISH, FINISH_LIMITED, FINISH_MEMBERS};
 use chrono::{DateTime, Utc};
 use sqlx::{Connection, PgConnection};
@@ -23,9 +24,13 @@ use uuid::Uuid;
 const BATCH: usize = 1000;
 /// From so many runs on that ended alike, they have a statement of their own.
 const ALIKE: usize = 4;
-/// How long a look at what was completed inside handlers' transactions waits for company: nothing hangs on it but the news of
-/// a rollback.
+/// How long a look at what was completed inside handlers' transactions waits for company: only the news of a rollback hangs on it.
 const GATHER: Duration = Duration::from_millis(20);
+/// How long a run waits for a handler's transaction that has what it needs: the first time, and later. The others wait with it.
+const SHORT: Duration = Duration::from_millis(100);
+const SHORTER: Duration = Duration::from_millis(20);
+/// When it is tried again.
+const AGAIN: Duration = Duration::from_millis(100);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -55,7 +60,6 @@ pub(crate) enum End {
     Done {
         result: Option<String>,
     },
-    /// Done, and what comes next.
     Then {
         next: Vec<NewJob>,
         last_attempt: bool,
@@ -138,9 +142,15 @@ impl Completer {
         let mut patience = Patience::default();
         let mut batch: Vec<Completion> = Vec::new();
         let mut due = Instant::now();
+        // What waits for a transaction of somebody else; and those who wait until it is written.
+        let mut late: Vec<Completion> = Vec::new();
+        let mut flushes: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut again = Instant::now();
         loop {
             let receive = self.receiver.recv_many(&mut commands, BATCH);
-            let received = if batch.is_empty() {
+            let received = if batch.is_empty() && !late.is_empty() {
+                tokio::time::timeout_at(again, receive).await.ok()
+            } else if batch.is_empty() {
                 let received = receive.await;
                 due = Instant::now() + GATHER;
                 Some(received)
@@ -161,23 +171,47 @@ impl Completer {
             if !hurried && batch.iter().all(no_hurry) {
                 continue;
             }
-            if !self.write_all(std::mem::take(&mut batch), &mut patience).await {
+            if !self.write_all(std::mem::take(&mut batch), SHORT, &mut late, &mut patience).await {
                 return;
             }
-            for answer in flushed {
-                let _ = answer.send(());
+            // Apart, so that those of this round do not wait for them, and not in every round.
+            if !late.is_empty() && (ended || Instant::now() >= again) {
+                if !self.write_all(std::mem::take(&mut late), SHORTER, &mut late, &mut patience).await {
+                    return;
+                }
+                again = Instant::now() + AGAIN;
+            }
+            flushes.extend(flushed);
+            if late.is_empty() {
+                for answer in flushes.drain(..) {
+                    let _ = answer.send(());
+                }
+            }
+            if ended && (late.is_empty() || self.stop.is_cancelled()) {
+                return;
             }
             if ended {
-                return;
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
 
-    /// Something in the batch cannot be written. The others are, and that one is a dead letter: the process must not stand
-    /// still because of it. An error is the database's, and all of it is to be tried again.
-    async fn one_by_one(&self, batch: &[Completion]) -> Result<(), sqlx::Error> {
+    /// Something in the batch cannot be written. The others are, and that one is a dead letter: the process must not stand still because of
+    /// it. An error is the database's, and all of it is to be tried again.
+    async fn one_by_one(
+        &self,
+        batch: &[Completion],
+        hurry: Duration,
+    ) -> Result<Vec<Completion>, sqlx::Error> {
+        let mut late = Vec::new();
         for completion in batch {
-            let Err(error) = self.write_one(completion.clone()).await else { continue };
+            let error = match self.write_one(completion.clone(), hurry).await {
+                Ok(waiting) => {
+                    late.extend(waiting);
+                    continue;
+                }
+                Err(error) => error,
+            };
             if !is_about_the_data(&error) {
                 return Err(error);
             }
@@ -189,14 +223,14 @@ impl Completer {
                 },
                 ..completion.clone()
             };
-            match self.write_one(dead).await {
+            match self.write_one(dead, hurry).await {
                 Err(error) if is_about_the_data(&error) => {
                     tracing::error!(job.id = %completion.id, %error, "nor as a dead letter; it stays claimed until this process ends");
                 }
-                written => written?,
+                written => late.extend(written?),
             }
         }
-        Ok(())
+        Ok(late)
     }
 
     /// After the commit, so that whoever came to wait meanwhile is seen. Best effort: the leader calls too.
@@ -214,29 +248,44 @@ impl Completer {
         }
     }
 
-    async fn write_one(&self, completion: Completion) -> Result<(), sqlx::Error> {
+    async fn write_one(
+        &self,
+        completion: Completion,
+        hurry: Duration,
+    ) -> Result<Vec<Completion>, sqlx::Error> {
         self.plumbing
-            .run(move |connection| Box::pin(async move { write(connection, &[completion]).await }))
+            .run(move |connection| {
+                Box::pin(async move { write(connection, &[completion], Some(hurry)).await })
+            })
             .await
     }
 
-    /// Until it is written; false when the end came first.
-    async fn write_all(&self, batch: Vec<Completion>, patience: &mut Patience) -> bool {
+    /// Until it is written, or added to what is `late`; false when the end came first.
+    async fn write_all(
+        &self,
+        batch: Vec<Completion>,
+        hurry: Duration,
+        late: &mut Vec<Completion>,
+        patience: &mut Patience,
+    ) -> bool {
         let batch = Arc::new(batch);
         while !batch.is_empty() {
             let work = batch.clone();
             let mut written = self
                 .plumbing
-                .run(move |connection| Box::pin(async move { write(connection, &work).await }))
+                .run(move |connection| Box::pin(async move { write(connection, &work, Some(hurry)).await }))
                 .await;
             if written.as_ref().is_err_and(is_about_the_data) {
-                written = self.one_by_one(&batch).await;
+                written = self.one_by_one(&batch, hurry).await;
             }
             match written {
-                Ok(()) => {
+                Ok(waiting) => {
                     patience.reset();
-                    self.held.remove(batch.iter().map(|completion| (completion.id, completion.run)));
+                    let ids: BTreeSet<Uuid> = waiting.iter().map(|completion| completion.id).collect();
+                    let written = batch.iter().filter(|completion| !ids.contains(&completion.id));
+                    self.held.remove(written.map(|completion| (completion.id, completion.run)));
                     self.call(&batch).await;
+                    late.extend(waiting);
                     break;
                 }
                 Err(error) => {
@@ -268,7 +317,17 @@ pub(crate) async fn call(
 /// One statement for everything that is over and alike, one for what else is over, one for everything that goes on; one more for what is over and
 /// of a batch, because it may wait for a moment where others leave the same batch. A transaction for each that has something next. Each holds or falls by itself: written
 /// twice after a lost answer, the second time finds the runs gone.
-pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -> Result<(), sqlx::Error> {
+///
+/// Those of batches, and those with something next, may meet the open transaction of a handler: with `hurry` they wait so long for it, and all
+/// together some times as long. Answers those that are still to be written.
+pub(crate) async fn write(
+    connection: &mut PgConnection,
+    batch: &[Completion],
+    hurry: Option<Duration>,
+) -> Result<Vec<Completion>, sqlx::Error> {
+    let mut late = Vec::new();
+    let until = Instant::now() + hurry.unwrap_or_default() * 10;
+    let is_over = || hurry.is_some() && Instant::now() > until;
     let (mut finish, mut members) = (Vec::new(), Vec::new());
     let mut release = Vec::new();
     let mut plain: BTreeMap<(i64, bool), Vec<&Completion>> = BTreeMap::new();
@@ -299,23 +358,35 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
     }
     let limited = finish.iter().any(|f| !f.0.slots.is_empty());
     let statement = if limited { FINISH_LIMITED } else { FINISH };
-    for (statement, finish) in [(statement, finish), (FINISH_MEMBERS, members)] {
-        if finish.is_empty() {
-            continue;
+    if !finish.is_empty() {
+        missed += finish.len() - self::finish(connection, statement, &finish).await?;
+    }
+    if !members.is_empty() {
+        match finish_members(connection, &members, hurry).await {
+            Err(error) if is_locked(&error) => {
+                for member in members {
+                    if is_over() {
+                        late.push(member.0.clone());
+                        continue;
+                    }
+                    match finish_members(connection, &[member], hurry.map(|hurry| hurry.min(SHORTER))).await {
+                        Err(error) if is_locked(&error) => late.push(member.0.clone()),
+                        finished => missed += 1 - finished?,
+                    }
+                }
+            }
+            finished => missed += members.len() - finished?,
         }
-        let finished: Vec<Uuid> = sqlx::query_scalar(statement)
-            .bind(finish.iter().map(|f| f.0.id).collect::<Vec<_>>())
-            .bind(finish.iter().map(|f| f.0.run).collect::<Vec<_>>())
-            .bind(finish.iter().map(|f| f.1).collect::<Vec<_>>())
-            .bind(finish.iter().map(|f| f.2).collect::<Vec<_>>())
-            .bind(finish.iter().map(|f| f.3).collect::<Vec<_>>())
-            .bind(finish.iter().map(|f| f.0.keep_history).collect::<Vec<_>>())
-            .fetch_all(&mut *connection)
-            .await?;
-        missed += finish.len() - finished.len();
     }
     for (completion, next, last_attempt) in then {
-        missed += usize::from(!finish_then(connection, completion, next, last_attempt).await?);
+        if is_over() {
+            late.push(completion.clone());
+            continue;
+        }
+        match finish_then(connection, completion, next, last_attempt, hurry).await {
+            Err(error) if is_locked(&error) => late.push(completion.clone()),
+            finished => missed += usize::from(!finished?),
+        }
     }
     if !release.is_empty() {
         let expected = release.iter().filter(|r| !r.already_done).count();
@@ -326,7 +397,56 @@ pub(crate) async fn write(connection: &mut PgConnection, batch: &[Completion]) -
         metrics::FENCED.inc_by(missed as u64);
         warn!(missed, "results of runs whose lease was lost were refused");
     }
+    // Those that were not tried come first.
+    late.reverse();
+    Ok(late)
+}
+
+fn is_locked(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
+}
+
+async fn finish_members(
+    connection: &mut PgConnection,
+    members: &[Over<'_>],
+    hurry: Option<Duration>,
+) -> Result<usize, sqlx::Error> {
+    let mut tx = connection.begin().await?;
+    wait_shortly(&mut tx, hurry).await?;
+    let finished = finish(&mut tx, FINISH_MEMBERS, members).await?;
+    tx.commit().await?;
+    Ok(finished)
+}
+
+async fn wait_shortly(tx: &mut PgConnection, hurry: Option<Duration>) -> Result<(), sqlx::Error> {
+    if let Some(hurry) = hurry {
+        sqlx::query("select set_config('lock_timeout', $1, true)")
+            .bind(hurry.as_millis().to_string())
+            .execute(tx)
+            .await?;
+    }
     Ok(())
+}
+
+type Over<'a> = (&'a Completion, &'static str, Option<&'a str>, Option<&'a str>);
+
+async fn finish(
+    connection: &mut PgConnection,
+    statement: &'static str,
+    over: &[Over<'_>],
+) -> Result<usize, sqlx::Error> {
+    let mut over = over.to_vec(); // in one order everywhere: others may end jobs of the same batch, or abandon it
+    over.sort_unstable_by_key(|over| over.0.id);
+    let finished: Vec<Uuid> = sqlx::query_scalar(statement)
+        .bind(over.iter().map(|over| over.0.id).collect::<Vec<_>>())
+        .bind(over.iter().map(|over| over.0.run).collect::<Vec<_>>())
+        .bind(over.iter().map(|over| over.1).collect::<Vec<_>>())
+        .bind(over.iter().map(|over| over.2).collect::<Vec<_>>())
+        .bind(over.iter().map(|over| over.3).collect::<Vec<_>>())
+        .bind(over.iter().map(|over| over.0.keep_history).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    Ok(finished.len())
 }
 
 /// Ends a run as done and enqueues what comes next, or neither. False: the run was gone.
@@ -335,8 +455,10 @@ async fn finish_then(
     completion: &Completion,
     next: &[NewJob],
     last_attempt: bool,
+    hurry: Option<Duration>,
 ) -> Result<bool, sqlx::Error> {
     let mut tx = connection.begin().await?;
+    wait_shortly(&mut tx, hurry).await?;
     let held = sqlx::query(
         "select from queue.jobs where id = $1 and run = $2 and worker is not null for no key update",
     )
@@ -352,125 +474,26 @@ async fn finish_then(
     match enqueue_joined(&mut tx, next, into).await {
         Ok(_) => {}
         Err(EnqueueError::Database(error)) => return Err(error),
-        Err(error) => {
+        Err(refused) => {
             tx.rollback().await?;
-            let (failure, error) = (Failure::Failed, format!("what comes next cannot be enqueued: {error}"));
-            let end = if last_attempt {
-                End::Dead { failure, error }
-            } else {
-                End::Retry { delay: Duration::from_secs(10), failure, error }
+            let (failure, error) =
+                (Failure::Failed, format!("what comes next cannot be enqueued: {refused}"));
+            let end = match refused {
+                // Nobody waits for its batch any more.
+                EnqueueError::BatchClosed => End::Cancelled { why: error },
+                _ if last_attempt => End::Dead { failure, error },
+                _ => End::Retry { delay: Duration::from_secs(10), failure, error },
             };
+            if let End::Cancelled { why } = &end {
+                let cancelled = [(completion, "cancelled", None, Some(why.as_str()))];
+                return Ok(finish(connection, FINISH_MEMBERS, &cancelled).await? == 1);
+            }
             let failed = Completion { end, ..completion.clone() };
             return Ok(release_all(connection, &[Release::of(&failed)]).await? == 1);
         }
     }
     let statement = if completion.is_member { FINISH_MEMBERS } else { FINISH_LIMITED };
-    sqlx::query(statement)
-        .bind([completion.id])
-        .bind([completion.run])
-        .bind(["done"])
-        .bind([None::<&str>])
-        .bind([None::<&str>])
-        .bind([completion.keep_history])
-        .execute(&mut *tx)
-        .await?;
+    finish(&mut tx, statement, &[(completion, "done", None, None)]).await?;
     tx.commit().await?;
     Ok(true)
-}
-
-struct Release<'a> {
-    completion: &'a Completion,
-    state: &'static str,
-    delay: f64,
-    refund: i16,
-    outcome: Option<&'static str>,
-    error: Option<&'a str>,
-    already_done: bool,
-}
-
-impl<'a> Release<'a> {
-    fn of(completion: &'a Completion) -> Self {
-        let waiting = |delay: Duration| if delay.is_zero() { "ready" } else { "scheduled" };
-        let (state, delay, refund, outcome, error, already_done) = match &completion.end {
-            End::Retry { delay, failure, error } => {
-                (waiting(*delay), *delay, 0, Some(failure.name()), Some(error.as_str()), false)
-            }
-            End::Snooze { delay } => (waiting(*delay), *delay, 1, None, None, false),
-            End::GivenBack { delay, why } => (waiting(*delay), *delay, 1, None, Some(why.as_str()), false),
-            End::Dead { failure, error } => {
-                ("dead", Duration::ZERO, 0, Some(failure.name()), Some(error.as_str()), false)
-            }
-            End::DoneInside { last_attempt } => {
-                let state = if *last_attempt { "dead" } else { "scheduled" };
-                let why = "the transaction that completed this job was rolled back";
-                (state, Duration::from_secs(1), 0, Some(Failure::RolledBack.name()), Some(why), true)
-            }
-            End::Interrupted | End::Done { .. } | End::Then { .. } | End::Cancelled { .. } => {
-                ("ready", Duration::ZERO, 1, Some("interrupted"), Some("the worker was shut down"), false)
-            }
-        };
-        Release { completion, state, delay: delay.as_secs_f64(), refund, outcome, error, already_done }
-    }
-}
-
-/// Claims that end without the job being over: `$1` ids, `$2` runs, `$3` states, `$4` delays, `$5` attempts given back, `$6` outcomes, `$7` errors,
-/// `$8` workers, `$9` times of claims, `$10` attempts, `$11` organizations, `$12` the channel.
-macro_rules! release {
-    ($more:literal, $and:literal) => {
-        concat!("with given as ( \
-           select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::float8[], $5::int2[], $6::text[], $7::text[], \
-                                $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[]) \
-             as u(id, run, state, delay, refund, outcome, error, worker, claimed_at, attempt, organization_id)), \
-         back as ( \
-           update queue.jobs j \
-           set worker = null, run = j.run + 1, claimed_at = null, attempt = j.attempt - u.refund, \
-               state = u.state::queue.state, due_at = clock_timestamp() + make_interval(secs => u.delay), \
-               rank = case when u.outcome = 'interrupted' then j.rank else ",
-               rank!("clock_timestamp() + make_interval(secs => u.delay)", "j"), " end, \
-               last_error = coalesce(u.error, j.last_error), waits_for = null, paid = null, \
-               died_of = case when u.state = 'dead' then case u.outcome when 'failed' then 'exhausted' else u.outcome end end, \
-               unique_held = case when u.state = 'dead' and j.unique_held then j.unique_while & 4 <> 0 else j.unique_held end \
-           from given u where j.id = u.id and j.run = u.run and j.worker is not null \
-           returning j.id, j.lane, j.state, not j.unique_held and u.state <> 'dead' as let_go), \
-         noted as ( \
-           insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
-           select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
-                  coalesce(u.error, '') \
-           from given u join back on back.id = u.id where u.outcome is not null), \
-         freed as (delete from queue.permits p using back where p.job_id = back.id), \
-         held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
-",
-            $more,
-            "told as (select pg_notify($12, '~' || lane) from (select distinct lane from back where state = 'ready') lanes) \
-             select id from back, (select count(*) from told) t, (select count(*) from held) h",
-            $and
-        )
-    };
-}
-
-const RELEASE: &str = release!("", "");
-/// The same when dead letters of batches may be among them.
-const RELEASE_MEMBERS: &str = release!(
-    "died as (select queue.die_in_batches(array_agg(id)) from back where state = 'dead' having count(*) > 0), ",
-    ", (select count(*) from died) d"
-);
-
-async fn release_all(connection: &mut PgConnection, release: &[Release<'_>]) -> Result<usize, sqlx::Error> {
-    let dead_member = release.iter().any(|r| r.completion.is_member && r.state == "dead");
-    let released: Vec<Uuid> = sqlx::query_scalar(if dead_member { RELEASE_MEMBERS } else { RELEASE })
-        .bind(release.iter().map(|r| r.completion.id).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.completion.run).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.state).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.delay).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.refund).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.outcome).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.error).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.completion.worker).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.completion.claimed_at).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.completion.attempt).collect::<Vec<_>>())
-        .bind(release.iter().map(|r| r.completion.organization).collect::<Vec<_>>())
-        .bind(CHANNEL)
-        .fetch_all(connection)
-        .await?;
-    Ok(released.len())
 }

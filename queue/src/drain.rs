@@ -112,7 +112,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             let ends =
                 futures::future::join_all(batch.iter().map(|envelope| self.runner.run(envelope))).await;
             let ends: Vec<Completion> = ends.into_iter().flatten().collect();
-            completer::write(connection, &ends).await?;
+            completer::write(connection, &ends, None).await?;
             for (envelope, completion) in batch.iter().zip(&ends) {
                 count(&mut drained, envelope, completion)?;
             }

@@ -104,6 +104,7 @@ mod outcome;
 mod payload;
 mod plumbing;
 mod registry;
+mod release;
 mod runner;
 mod running;
 pub mod schedules;

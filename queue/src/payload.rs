@@ -27,14 +27,9 @@ pub(crate) enum Unreadable {
     Ever(String),
 }
 
-/// What a worker runs.
-pub(crate) struct Readable<J> {
-    pub args: J,
-    pub secrets: Secrets,
-}
-
 impl Payload<'_> {
-    pub fn read<J: Job>(&self, keys: &KeyRing) -> Result<Readable<J>, Unreadable> {
+    /// What a worker runs. `opened` is told what is secret before anything is made of it: decoding may panic, and quote what it has read.
+    pub fn read<J: Job>(&self, keys: &KeyRing, opened: impl FnOnce(Secrets)) -> Result<J, Unreadable> {
         if self.version > J::VERSION {
             return Err(Unreadable::Here(format!(
                 "its arguments are of version {}, and this worker knows {}; a newer one takes it",
@@ -42,17 +37,17 @@ impl Payload<'_> {
                 J::VERSION
             )));
         }
-        let opened;
+        let unsealed;
         let clear = match self.key {
             None => self.args,
             Some(key) => {
                 let sealed: String =
                     serde_json::from_str(self.args).map_err(|_| Unreadable::Ever("no sealed text".into()))?;
-                opened = keys.open(key, self.kind, self.id, &sealed).map_err(|error| match error {
+                unsealed = keys.open(key, self.kind, self.id, &sealed).map_err(|error| match error {
                     OpenError::NoSuchKey(_) => Unreadable::Here(error.to_string()),
                     OpenError::Refused(_) => Unreadable::Ever(error.to_string()),
                 })?;
-                &opened
+                &unsealed
             }
         };
         let secret = J::ENCRYPTED || self.key.is_some();
@@ -60,18 +55,16 @@ impl Payload<'_> {
         let broken = |error: String| {
             Unreadable::Ever(if secret { "they are not what this kind expects".to_owned() } else { error })
         };
-        let secrets = if secret { Secrets::of(clear) } else { Secrets::default() };
+        opened(if secret { Secrets::of(clear) } else { Secrets::default() });
         if self.version == J::VERSION {
-            let args = serde_json::from_str(clear).map_err(|error| broken(error.to_string()))?;
-            return Ok(Readable { args, secrets });
+            return serde_json::from_str(clear).map_err(|error| broken(error.to_string()));
         }
         let mut value: Value = serde_json::from_str(clear).map_err(|error| broken(error.to_string()))?;
         for from in self.version..J::VERSION {
             value =
                 J::upcast(from, value).map_err(|error| broken(format!("from version {from}: {error:#}")))?;
         }
-        let args = serde_json::from_value(value).map_err(|error| broken(error.to_string()))?;
-        Ok(Readable { args, secrets })
+        serde_json::from_value(value).map_err(|error| broken(error.to_string()))
     }
 }
 
@@ -174,7 +167,7 @@ mod tests {
     fn read(args: &Value, version: i16) -> Result<Write, Unreadable> {
         let args = args.to_string();
         let payload = Payload { id: Uuid::nil(), kind: "write", args: &args, version, key: None };
-        payload.read::<Write>(&KeyRing::default()).map(|readable| readable.args)
+        payload.read::<Write>(&KeyRing::default(), |_| {})
     }
 
     #[test]

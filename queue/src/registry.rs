@@ -2,7 +2,7 @@
 
 use crate::keys::KeyRing;
 use crate::limit::Limits;
-use crate::payload::{Payload, Readable, Unreadable};
+use crate::payload::{Payload, Unreadable};
 use crate::running::Running;
 use crate::schedules::Schedule;
 use crate::{Backoff, JobResult, Limit, Run};
@@ -48,8 +48,9 @@ impl<S: Send + Sync, J: Run<S>> Handler<S> for Typed<J> {
         job: &'a Running,
         shared: &'a S,
     ) -> Result<BoxFuture<'a, JobResult>, Unreadable> {
-        let Readable { args, secrets } = payload.read::<J>(keys)?;
-        let _ = job.secrets.set(secrets);
+        let args = payload.read::<J>(keys, |secrets| {
+            let _ = job.secrets.set(secrets);
+        })?;
         Ok(Box::pin(args.run(job, shared)))
     }
 }

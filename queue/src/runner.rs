@@ -95,12 +95,9 @@ impl<S: Send + Sync + 'static> Runner<S> {
     /// What becomes of a run whose handler answers this. `None` as for [`Runner::run`].
     pub fn answered(&self, envelope: &Envelope, answer: JobResult) -> Option<Completion> {
         let kind = self.registry.get(&envelope.kind)?;
-        let end = last_word(
-            self.judge(kind, envelope, &Secrets::default(), answer),
-            envelope,
-            &envelope.sign,
-            false,
-        );
+        let mut end = self.judge(kind, envelope, &Secrets::default(), answer);
+        tidy(&mut end, None);
+        let end = last_word(end, envelope, &envelope.sign, false);
         Some(completion(kind, envelope, end))
     }
 
@@ -136,7 +133,11 @@ impl<S: Send + Sync + 'static> Runner<S> {
             result = &mut task => match result {
                 Ok(Ok(result)) => self.judge(kind, envelope, seen.secrets.get().unwrap_or(&Secrets::default()), result),
                 Ok(Err(Unreadable::Here(why))) => End::GivenBack { delay: jittered(self.give_back), why },
-                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: clip(error.to_string()) },
+                Ok(Err(error)) => End::Dead { failure: Failure::Undecodable, error: error.to_string() },
+                Err(_) if envelope.args_key.is_some() && seen.secrets.get().is_none() => {
+                    // What it would say is not known to be free of them.
+                    self.failed(kind, envelope, Failure::Panicked, "panicked before its arguments were opened".to_owned(), None)
+                }
                 Err(error) => self.failed(kind, envelope, Failure::Panicked, panic_text(error), None),
             },
             () = tokio::time::sleep(kind.timeout) => {
@@ -165,7 +166,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
                 End::Then { next, last_attempt }
             }
             Ok(Outcome::Snooze(delay)) => End::Snooze { delay },
-            Ok(Outcome::Cancelled(why)) => End::Cancelled { why: clip(why) },
+            Ok(Outcome::Cancelled(why)) => End::Cancelled { why },
             Err(JobError::Retry(error)) => {
                 self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), None)
             }
@@ -173,7 +174,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
                 self.failed(kind, envelope, Failure::Failed, format!("{error:#}"), Some(delay))
             }
             Err(JobError::GiveUp(error)) => {
-                End::Dead { failure: Failure::GaveUp, error: clip(format!("{error:#}")) }
+                End::Dead { failure: Failure::GaveUp, error: format!("{error:#}") }
             }
         }
     }
@@ -186,7 +187,6 @@ impl<S: Send + Sync + 'static> Runner<S> {
         error: String,
         wait: Option<Duration>,
     ) -> End {
-        let error = clip(error);
         if envelope.attempt >= envelope.max_attempts {
             return End::Dead { failure, error };
         }
@@ -213,22 +213,27 @@ fn completion<S>(kind: &Kind<S>, envelope: &Envelope, end: End) -> Completion {
 /// What a job asks for next is its organization's and in its trace, unless it says otherwise. What it says has no words of encrypted
 /// arguments.
 fn settle(mut end: End, running: &Running) -> End {
-    let secrets = running.secrets.get();
-    match &mut end {
-        End::Then { next, .. } => {
-            for job in next {
-                job.organization = job.organization.or(running.organization);
-                job.trace_parent = job.trace_parent.take().or_else(|| running.trace_parent.clone());
-            }
+    if let End::Then { next, .. } = &mut end {
+        for job in next {
+            job.organization = job.organization.or(running.organization);
+            job.trace_parent = job.trace_parent.take().or_else(|| running.trace_parent.clone());
         }
-        End::Retry { error: text, .. } | End::Dead { error: text, .. } | End::Cancelled { why: text } => {
-            if let Some(secrets) = secrets {
-                *text = secrets.taken_out_of(std::mem::take(text));
-            }
-        }
-        _ => {}
     }
+    tidy(&mut end, running.secrets.get());
     end
+}
+
+/// Texts are kept without secrets, and then up to a length: what is left of a word that was cut would not be known for one.
+fn tidy(end: &mut End, secrets: Option<&Secrets>) {
+    let (End::Retry { error: text, .. } | End::Dead { error: text, .. } | End::Cancelled { why: text }) = end
+    else {
+        return;
+    };
+    let whole = std::mem::take(text);
+    *text = clip(match secrets {
+        Some(secrets) => secrets.taken_out_of(whole),
+        None => whole,
+    });
 }
 
 fn abandon<T>(task: &JoinHandle<T>) {

@@ -106,12 +106,14 @@ impl Running {
         .bind(batch.0)
         .fetch_optional(&mut *connection)
         .await?;
+        if suspended.is_some() {
+            batch::close(connection, batch).await?;
+        }
+        hide(connection, &hidden).await?;
         if suspended.is_none() {
             metrics::FENCED.inc();
             return Err(CompleteError::Fenced.into());
         }
-        batch::close(connection, batch).await?;
-        hide(connection, &hidden).await?;
         self.completed.store(true, Ordering::Release);
         Ok(ids)
     }
@@ -120,9 +122,16 @@ impl Running {
     pub async fn children(&self, connection: &mut PgConnection) -> Result<Option<Children>, sqlx::Error> {
         let Some(awaited) = self.awaited else { return Ok(None) };
         let hidden = self.unhide(connection).await?;
-        let batch = batch::show(connection, BatchId(awaited), None).await?;
-        let ended = batch::ends(connection, BatchId(awaited)).await?;
-        hide(connection, &hidden).await?;
+        let batch = batch::show(connection, BatchId(awaited), None).await;
+        let ended = match &batch {
+            Ok(Some(_)) => batch::ends(connection, BatchId(awaited)).await,
+            _ => Ok(Vec::new()),
+        };
+        // Whatever came of it: the tenant's transaction goes on as the tenant's. (One that the database has aborted does nothing any more.)
+        if let (Err(error), Ok(_), Ok(_)) = (hide(connection, &hidden).await, &batch, &ended) {
+            return Err(error);
+        }
+        let (batch, ended) = (batch?, ended?);
         Ok(batch.map(|batch| Children { batch, ended }))
     }
 

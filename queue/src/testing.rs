@@ -64,8 +64,8 @@ use sqlx::postgres::types::PgInterval;
 use sqlx::{Connection, PgConnection};
 use std::time::Duration;
 
-/// Lets time pass for everything that waits in this database: due times, places in the lines, tokens of rates and the next
-/// moments of schedules come nearer by so much. Leases are left alone, since workers live in real time. Needs a connection that
+/// Lets time pass for everything that waits in this database: due times, places in the lines, windows of unique keys, tokens of
+/// rates and the next moments of schedules come nearer by so much. Leases are left alone, since workers live in real time. Needs a connection that
 /// works for no organization.
 pub async fn pass(connection: &mut PgConnection, time: Duration) -> Result<(), sqlx::Error> {
     let time = PgInterval { months: 0, days: 0, microseconds: time.as_micros() as i64 };

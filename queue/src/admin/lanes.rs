@@ -115,8 +115,9 @@ pub async fn drain(connection: &mut PgConnection, lane: &str) -> Result<bool, sq
 pub(crate) async fn pause_drained(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query(
         "update queue.lanes l set paused = true, drain_to = null, changed_at = clock_timestamp() \
-         where drain_to is not null and not exists ( \
-           select from queue.jobs j where j.lane = l.name and j.state in ('ready', 'limited') and j.id <= l.drain_to)",
+         where drain_to is not null \
+           and not exists (select from queue.jobs j where j.lane = l.name and j.state = 'ready' and j.id <= l.drain_to) \
+           and not exists (select from queue.jobs j where j.lane = l.name and j.aside = 'l' and j.id <= l.drain_to)",
     )
     .execute(connection)
     .await?;

@@ -7,7 +7,7 @@ use crate::listener::CANCELLATIONS;
 use crate::{ArgsError, Catalogue, JobId, NewJob};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::PgConnection;
+use sqlx::{Connection, PgConnection};
 use uuid::Uuid;
 
 /// What it is now, when it could not be done.
@@ -55,7 +55,8 @@ async fn again(
 ) -> Result<(), AdminError> {
     let written = edited.as_ref().map(|edited| edited.written(id.0)).transpose();
     let written = written.map_err(|error| ArgsError::Unsealed(error.to_string()))?;
-    let retried: Option<(String, bool)> = sqlx::query_as(concat!(
+    let mut tx = connection.begin().await?;
+    let retried: Result<Option<(String, bool)>, sqlx::Error> = sqlx::query_as(concat!(
         "with old as materialized ( \
            select id, organization_id, attempt, run, args, args_key from queue.jobs j \
            where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) \
@@ -67,6 +68,7 @@ async fn again(
         ", run = j.run + 1, \
                 attempt = case when state = 'dead' then 0 else j.attempt end, \
                 crashes = case when state = 'dead' then 0 else crashes end, cancel_requested = false, died_of = null, \
+                unique_held = case when state = 'dead' and j.unique_while & 1 <> 0 then true else j.unique_held end, \
                 args = coalesce($3::text::json, j.args), limit_key = coalesce($4, limit_key), \
                 args_version = case when $3 is null then args_version else nullif($7, 1) end, \
                 args_key = case when $3 is null then j.args_key else $8 end \
@@ -85,8 +87,20 @@ async fn again(
     .bind(&note.actor)
     .bind(edited.as_ref().map(|edited| edited.version))
     .bind(written.as_ref().and_then(|written| written.1.as_deref()))
-    .fetch_optional(&mut *connection)
-    .await?;
+    .fetch_optional(&mut *tx)
+    .await;
+    let retried = match retried {
+        Ok(retried) => {
+            tx.commit().await?;
+            retried
+        }
+        // Somebody was about to take the key and has by now.
+        Err(sqlx::Error::Database(error)) if error.constraint() == Some("jobs_unique_key") => {
+            tx.rollback().await?;
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     let Some((lane, let_go)) = retried else {
         let holder: Option<Option<Uuid>> = sqlx::query_scalar(concat!(
             "select ",

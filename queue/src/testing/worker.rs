@@ -334,7 +334,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
                     .bind(batch[0].run)
                     .fetch_one(&mut *connection)
                     .await?;
-                    completer::write(&mut connection, &batch).await?;
+                    completer::write(&mut connection, &batch, None).await?;
                     completer::call(&mut connection, &batch, self.clock.shift_ms()).await?;
                     Ok::<_, sqlx::Error>(held)
                 };

@@ -1,5 +1,6 @@
 //! The job engine against a real Postgres, as the application role.
 
+mod abandoned;
 mod admin;
 mod along;
 mod batches;
@@ -11,6 +12,7 @@ mod fairness;
 mod lease;
 mod limits;
 mod messages;
+mod open_transactions;
 mod operator;
 mod outage;
 mod outcomes;

@@ -66,6 +66,62 @@ impl Run<Shared> for Tell {
     }
 }
 
+/// Cannot be decoded, and panics over it.
+#[derive(Debug, Serialize)]
+struct Blunt {
+    secret: String,
+}
+impl<'de> Deserialize<'de> for Blunt {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        panic!("what is {}?", Value::deserialize(from)?)
+    }
+}
+impl Job for Blunt {
+    const KIND: &'static str = "blunt";
+    const LANE: &'static str = LANE;
+    const MAX_ATTEMPTS: i16 = 1;
+    const ENCRYPTED: bool = true;
+}
+impl Run<Shared> for Blunt {
+    async fn run(self, _: &Running, _: &Shared) -> JobResult {
+        Ok(Outcome::Done)
+    }
+}
+
+/// Says its secret where a long text is cut.
+#[derive(Debug, Serialize, Deserialize)]
+struct Chatty {
+    secret: String,
+}
+impl Job for Chatty {
+    const KIND: &'static str = "chatty";
+    const LANE: &'static str = LANE;
+    const ENCRYPTED: bool = true;
+}
+impl Run<Shared> for Chatty {
+    async fn run(self, _: &Running, _: &Shared) -> JobResult {
+        Err(JobError::GiveUp(anyhow::anyhow!("{}{}", ".".repeat(3990), self.secret)))
+    }
+}
+
+#[tokio::test]
+async fn a_secret_is_not_told_by_a_panic_or_by_the_end_of_a_long_text() {
+    let bench = Bench::new().await;
+    let secret = || "hunter2-hunter2-hunter2".to_owned();
+    let keys = || Some(ring(NEW));
+    let blunt = bench.enqueue(NewJob { keys: keys(), ..NewJob::of(&Blunt { secret: secret() }) }).await;
+    let chatty = bench.enqueue(NewJob { keys: keys(), ..NewJob::of(&Chatty { secret: secret() }) }).await;
+    let registry = Bench::registry().job::<Blunt>().job::<Chatty>();
+    let engine = start(&bench, registry, EngineConfig { keys: keys(), ..config() });
+    for (id, outcome) in [(blunt, "panicked"), (chatty, "gave_up")] {
+        let dead = bench.reaches(id, JobState::Dead).await;
+        assert_eq!(dead.attempts[0].outcome, outcome);
+        let told = format!("{dead:?}");
+        assert!(!told.contains("hunter2"), "{told}");
+    }
+    engine.shutdown(Duration::from_secs(5)).await;
+}
+
 fn config() -> EngineConfig {
     EngineConfig { give_back: Duration::from_millis(50), ..Bench::patient() }
 }
