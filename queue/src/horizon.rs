@@ -94,12 +94,12 @@ impl Watch {
     fn oldest<'a>(&mut self, holders: &'a [Holder], now: Instant) -> Option<(&'a Holder, Duration)> {
         let key = |holder: &Holder| (holder.what.clone(), holder.name.clone(), holder.xmin.clone());
         self.first_seen.retain(|known, _| holders.iter().any(|holder| key(holder) == *known));
-        let held = holders.iter().map(|holder| {
+        let held = holders.iter().rev().map(|holder| {
             let seen = now - *self.first_seen.entry(key(holder)).or_insert(now);
             let says = holder.seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
             (holder, seen.max(says.unwrap_or_default()))
         });
-        // Two may have the same horizon; who has it for longer is the cause.
+        // Two may have the same horizon; who has it for longer is the cause, of two as long the first.
         held.max_by_key(|(_, held)| *held)
     }
 

@@ -119,7 +119,7 @@ async fn a_desk_goes_on_with_another_connection_when_its_own_is_lost() {
     let desk = Desk::new(bench.pool(), Bell::new(bench.pool()));
     desk.enqueue(done()).await.unwrap();
     bench
-        .count("select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid()")
+        .count("select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <> pg_backend_pid() and datname = current_database()")
         .await;
     let _ = desk.enqueue(done()).await;
     desk.enqueue(done()).await.unwrap();
