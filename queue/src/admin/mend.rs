@@ -7,7 +7,7 @@ use crate::listener::CANCELLATIONS;
 use crate::{ArgsError, Catalogue, JobId, NewJob};
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// What it is now, when it could not be done.
@@ -55,7 +55,7 @@ async fn again(
 ) -> Result<(), AdminError> {
     let written = edited.as_ref().map(|edited| edited.written(id.0)).transpose();
     let written = written.map_err(|error| ArgsError::Unsealed(error.to_string()))?;
-    let mut tx = connection.begin().await?;
+    let inside = savepoint(connection).await?;
     let retried: Result<Option<(String, bool)>, sqlx::Error> = sqlx::query_as(concat!(
         "with old as materialized ( \
            select id, organization_id, attempt, run, args, args_key from queue.jobs j \
@@ -87,16 +87,20 @@ async fn again(
     .bind(&note.actor)
     .bind(edited.as_ref().map(|edited| edited.version))
     .bind(written.as_ref().and_then(|written| written.1.as_deref()))
-    .fetch_optional(&mut *tx)
+    .fetch_optional(&mut *connection)
     .await;
     let retried = match retried {
         Ok(retried) => {
-            tx.commit().await?;
+            if inside {
+                sqlx::query("release retrying").execute(&mut *connection).await?;
+            }
             retried
         }
         // Somebody was about to take the key and has by now.
         Err(sqlx::Error::Database(error)) if error.constraint() == Some("jobs_unique_key") => {
-            tx.rollback().await?;
+            if inside {
+                sqlx::query("rollback to retrying").execute(&mut *connection).await?;
+            }
             None
         }
         Err(error) => return Err(error.into()),
@@ -122,6 +126,16 @@ async fn again(
         hold_again(connection, &[id.0]).await?;
     }
     Ok(notify(connection, &format!("~{lane}")).await?)
+}
+
+/// Whether the caller has a transaction; it was not begun by sqlx, perhaps, so the server is asked.
+async fn savepoint(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    match sqlx::query("savepoint retrying").execute(connection).await {
+        Ok(_) => Ok(true),
+        // no_active_sql_transaction: the next statement is one by itself.
+        Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code == "25P01") => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// How far a cancellation got.
