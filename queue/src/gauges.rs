@@ -23,7 +23,7 @@ pub(crate) async fn show(connection: &mut PgConnection) -> Result<(), sqlx::Erro
            union all \
            select next.kind from died cross join lateral ( \
              select kind from queue.jobs where state = 'dead' and kind > died.kind order by kind limit 1) next) \
-         select kind, (select count(*) from (select from queue.jobs j where j.state = 'dead' and j.kind = died.kind limit $1) some) \
+         select kind, (select count(*) from (select from queue.jobs j where j.state = 'dead' and j.kind = died.kind limit $1) counted) \
          from died",
     )
     .bind(COUNTED)
