@@ -215,11 +215,17 @@ pub(crate) fn random_hex(bytes: usize) -> std::io::Result<String> {
     Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Removes throw-away clusters (`PARENT/PREFIX*`) whose process was killed before it could tidy up.
+/// Removes clusters and brokers of tests (`PARENT/PREFIX<process>*`) whose process was killed before it could tidy up. Those of a process that
+/// lives stay, also while their server is away: it may come back.
 pub fn sweep_leftovers(parent: &Path, prefix: &str) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let dir = entry.path();
-        if entry.file_name().to_string_lossy().starts_with(prefix)
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(rest) = name.strip_prefix(prefix) else { continue };
+        let owner = rest.split('-').next().unwrap_or_default();
+        let is_owned =
+            owner.parse::<u32>().is_ok_and(|process| Path::new("/proc").join(process.to_string()).exists());
+        if !is_owned
             && dir.join("lock").exists()
             && crate::processes::working_in(&dir.join("data")).is_none_or(|found| found.is_empty())
             && let Ok(lock) = take_lock(&dir, Duration::ZERO)
@@ -233,6 +239,21 @@ pub fn sweep_leftovers(parent: &Path, prefix: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_belongs_to_a_process_that_lives_is_not_swept() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let dir = parent.path().join(name);
+            fs::create_dir(&dir).unwrap();
+            File::create(dir.join("lock")).unwrap();
+            dir
+        };
+        let away = folder(&format!("swept-{}-own", std::process::id()));
+        let left = folder("swept-4294967295-own");
+        sweep_leftovers(parent.path(), "swept-");
+        assert!(away.exists() && !left.exists());
+    }
 
     #[test]
     fn the_fingerprint_of_a_path_never_changes() {

@@ -4,15 +4,12 @@ use crate::Clock;
 use crate::admit;
 use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
-use crate::config::EngineConfig;
 use crate::heart;
-use crate::keys::KeyRing;
 use crate::limit::Limits;
 use crate::registry::Registry;
 use crate::runner::Runner;
 use crate::sweep;
 use sqlx::{Connection, PgConnection, PgPool};
-use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
@@ -52,14 +49,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
     pub fn new(registry: Registry<S>, shared: S) -> Self {
         Drain {
             limits: registry.limits(),
-            runner: Runner {
-                registry: Arc::new(registry),
-                shared: Arc::new(shared),
-                held: Arc::default(),
-                cancel_grace: EngineConfig::default().cancel_grace,
-                keys: KeyRing::installed(),
-                give_back: EngineConfig::default().give_back,
-            },
+            runner: Runner::without_engine(registry, shared),
             clock: Clock::new(),
             retries: false,
             limit: 100_000,

@@ -2,6 +2,7 @@
 
 use crate::claim::Envelope;
 use crate::completer::{Completion, End, Failure};
+use crate::config::EngineConfig;
 use crate::held::{Held, Stop, StopSign};
 use crate::keys::KeyRing;
 use crate::payload::{Payload, Secrets, Unreadable};
@@ -30,6 +31,19 @@ pub(crate) struct Runner<S> {
 }
 
 impl<S: Send + Sync + 'static> Runner<S> {
+    /// For who runs jobs in its own task, as an engine with the usual settings would.
+    pub fn without_engine(registry: Registry<S>, shared: S) -> Self {
+        let EngineConfig { cancel_grace, give_back, .. } = EngineConfig::default();
+        Runner {
+            registry: Arc::new(registry),
+            shared: Arc::new(shared),
+            held: Arc::default(),
+            cancel_grace,
+            keys: KeyRing::installed(),
+            give_back,
+        }
+    }
+
     /// `None` for a kind that this process does not know (its claims never ask for one).
     pub async fn run(&self, envelope: &Envelope) -> Option<Completion> {
         let kind = self.registry.get(&envelope.kind)?.clone();

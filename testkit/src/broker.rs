@@ -124,7 +124,7 @@ fn start(settings: Vec<String>) -> Option<Broker> {
     let programs = programs()?;
     let parent = Path::new("/tmp");
     sweep_leftovers(parent, PREFIX);
-    let dir = parent.join(format!("{PREFIX}rabbit-{}", uuid::Uuid::new_v4().simple()));
+    let dir = parent.join(format!("{PREFIX}{}-rabbit-{}", std::process::id(), uuid::Uuid::new_v4().simple()));
     let broker = Broker::start(BrokerOptions { dir, programs, settings });
     Some(broker.unwrap_or_else(|error| panic!("the tests need a RabbitMQ: {error}")))
 }

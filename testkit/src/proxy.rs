@@ -57,6 +57,20 @@ impl Proxy {
         (proxy, through)
     }
 
+    /// To RabbitMQ, and the URL that leads through here.
+    ///
+    /// # Panics
+    /// When the URL names no host that can be found.
+    pub async fn to_broker(url: &str) -> (Proxy, String) {
+        let (start, rest) = url.rsplit_once('@').expect("a URL with a user");
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:5672") };
+        let mut found = tokio::net::lookup_host(host).await.expect("a host");
+        let proxy = Proxy::to(found.next().expect("an address")).await;
+        let through = format!("{start}@{}/{path}", proxy.address);
+        (proxy, through)
+    }
+
     async fn start(upstream: Upstream) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("a bound socket has an address");

@@ -19,7 +19,7 @@ pub struct Server {
 
 impl Server {
     pub async fn start() -> Server {
-        let folder = format!("{PREFIX}own-{}", uuid::Uuid::new_v4().simple());
+        let folder = format!("{PREFIX}{}-own-{}", std::process::id(), uuid::Uuid::new_v4().simple());
         let options = Options { binaries: programs(), ..Options::new(Path::new("/tmp").join(folder)) };
         let mut server = Server { options, cluster: None };
         server.come_back().await;

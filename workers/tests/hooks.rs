@@ -10,13 +10,12 @@ use domain::{AlertSourceId, EmailAddress};
 use queue::BrokerConfig;
 use queue::messages::{Depth, Message, Publisher};
 use serde_json::json;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 use store::Db;
-use testkit::{Organization, Server, TestDb};
+use testkit::{Organization, Proxy, Server, TestDb};
 use tokio_util::sync::CancellationToken;
-use tracing::subscriber::set_default;
 use uuid::Uuid;
 
 struct House {
@@ -114,10 +113,26 @@ impl Mover {
         self.stop.cancel();
         self.task.await.unwrap();
     }
+}
 
-    /// As kill -9 does it: whatever it was at.
+/// One that can be killed.
+struct Mortal {
+    mover: Mover,
+    way: Proxy,
+}
+
+impl Mortal {
+    async fn start(db: &Db, broker: &BrokerConfig) -> Mortal {
+        let (way, url) = Proxy::to_broker(&broker.url).await;
+        let mover = Mover::start(db, &BrokerConfig { url, ..broker.clone() });
+        Mortal { mover, way }
+    }
+
+    /// As kill -9 does it: whatever it was at, and its sockets are closed. (A task that is dropped leaves its connection to the broker to a
+    /// thread, and what the broker has sent there already.)
     fn kill(self) {
-        self.task.abort();
+        self.mover.task.abort();
+        drop(self.way);
     }
 }
 
@@ -126,8 +141,20 @@ async fn broker() -> Option<BrokerConfig> {
     Some(BrokerConfig { prefix: broker.prefix, ..BrokerConfig::new(broker.url) })
 }
 
-/// Counts the statements that this thread sends.
-struct Statements(Arc<AtomicUsize>);
+thread_local! {
+    static SENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Counts the statements that each thread sends. Installed for the whole process: with the default of one thread, a place that logs for
+/// the first time on another one could be taken for unheard for ever.
+struct Statements;
+
+impl Statements {
+    fn count() {
+        static ONCE: Once = Once::new();
+        ONCE.call_once(|| tracing::subscriber::set_global_default(Statements).unwrap());
+    }
+}
 
 impl tracing::Subscriber for Statements {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -140,7 +167,7 @@ impl tracing::Subscriber for Statements {
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
     fn event(&self, event: &tracing::Event<'_>) {
         if event.metadata().target() == "sqlx::query" {
-            self.0.fetch_add(1, Ordering::AcqRel);
+            SENT.set(SENT.get() + 1);
         }
     }
     fn enter(&self, _: &tracing::span::Id) {}
@@ -150,18 +177,15 @@ impl tracing::Subscriber for Statements {
 #[tokio::test]
 async fn two_hundred_letters_cost_the_statements_of_one() {
     let house = house(testkit::database().await).await;
-    let statements = Arc::new(AtomicUsize::new(0));
-    let _counting = set_default(Statements(statements.clone()));
-    // With one alone, a place that logs for the first time on another test's thread would be taken for unheard for ever.
-    let _second = tracing::Dispatch::new(Statements(Arc::default()));
+    Statements::count();
     let mut costs = Vec::new();
     // The first opens the connection.
     for letters in [1, 1, 200] {
         let batch = messages((0..letters).map(|n| house.alert(n)));
-        let before = statements.load(Ordering::Acquire);
+        let before = SENT.get();
         let moved = move_in(&house.db.db, &batch).await.unwrap();
         assert!(moved.iter().all(|moved| *moved == Moved::Kept), "{moved:?}");
-        costs.push(statements.load(Ordering::Acquire) - before);
+        costs.push(SENT.get() - before);
     }
     assert_eq!(costs[1], costs[2]);
     assert!((3..=6).contains(&costs[2]), "begin, tokens, rows, jobs, commit: {costs:?}");
@@ -315,7 +339,7 @@ async fn nothing_is_lost_and_nothing_twice_whoever_dies() {
     assert!(matches!(door.source(&hash_token(&house.token)).await.unwrap(), Sought::Known(_)));
     let mut kept = 0;
     for round in 0..6u64 {
-        let mover = Mover::start(&house.db.another_pool(), &broker);
+        let mover = Mortal::start(&house.db.another_pool(), &broker).await;
         for n in 0..100 {
             door.keep(house.alert(n)).await.unwrap();
             kept += 1;
@@ -331,7 +355,7 @@ async fn nothing_is_lost_and_nothing_twice_whoever_dies() {
                 door.keep(house.alert(n)).await.unwrap();
                 kept += 1;
             }
-            let mover = Mover::start(&house.db.another_pool(), &broker);
+            let mover = Mortal::start(&house.db.another_pool(), &broker).await;
             tokio::time::sleep(Duration::from_millis(100)).await;
             mover.kill();
             server.come_back().await;

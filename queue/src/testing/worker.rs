@@ -5,7 +5,6 @@ use crate::claim::{self, Envelope, Wanted, no_floor};
 use crate::completer::{self, Completion, End};
 use crate::config::EngineConfig;
 use crate::held::Stop;
-use crate::keys::KeyRing;
 use crate::limit::Limits;
 use crate::runner::Runner;
 use crate::turns::{NOBODY, Turns};
@@ -14,7 +13,6 @@ use crate::{admit, heart, sweep};
 use serde_json::Value;
 use sqlx::{Acquire, PgConnection, PgPool};
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -110,14 +108,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
         Worker {
             place,
             limits: registry.limits(),
-            runner: Runner {
-                registry: Arc::new(registry),
-                shared: Arc::new(shared),
-                held: Arc::default(),
-                cancel_grace: EngineConfig::default().cancel_grace,
-                keys: KeyRing::installed(),
-                give_back: EngineConfig::default().give_back,
-            },
+            runner: Runner::without_engine(registry, shared),
             clock: Clock::new(),
             id: Uuid::now_v7(),
             registered: false,

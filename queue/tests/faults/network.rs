@@ -4,7 +4,6 @@ use crate::field::{Field, On, within};
 use crate::on_both;
 use crate::worker::{Effect, Plain, Worker, effects};
 use queue::NewJob;
-use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 use testkit::{Proxy, Way, in_full, report};
 
@@ -75,14 +74,7 @@ async fn cut_off_from_the_database(on: On) {
 async fn cut_off_from_the_broker() {
     let Some(field) = Field::open(On::RabbitMq).await else { return };
     let broker = field.broker.clone().unwrap();
-    let authority = broker.url.rsplit('@').next().unwrap().split('/').next().unwrap().to_owned();
-    let authority = if authority.contains(':') { authority } else { format!("{authority}:5672") };
-    let server = authority.to_socket_addrs().unwrap().next().unwrap();
-    let proxy = Proxy::to(server).await;
-    let url = broker
-        .url
-        .replace(&authority, &proxy.address.to_string())
-        .replace("amqp://localhost", "amqp://127.0.0.1");
+    let (proxy, url) = Proxy::to_broker(&broker.url).await;
     let mut spec = field.spec();
     spec.broker = Some((format!("{url}?heartbeat=3"), broker.prefix.clone()));
     let mut worker = Worker::start(&spec);

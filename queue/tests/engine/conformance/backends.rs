@@ -153,7 +153,7 @@ macro_rules! on_servers {
     };
 }
 
-on_servers!(OnPostgres, 4, async { Some(Bench::new().await) });
+on_servers!(OnPostgres, 4, async { Some(Bench::on_postgres().await) });
 // What lies in the broker already is mixed in proportion to the lines, not by turns.
 on_servers!(OnRabbitMq, 30, async {
     let broker = testkit::broker().await?;

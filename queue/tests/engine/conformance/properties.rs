@@ -186,7 +186,8 @@ async fn tenants_take_turns<B: Backend>() {
         backend.start(1).await;
         backend.settle().await;
         let mut served = vec![0usize; lines.len()];
-        for started in backend.log().all() {
+        let log = backend.log().all();
+        for started in &log {
             served[started.tenant.unwrap().as_u128() as usize - 1] += 1;
             let waiting: Vec<usize> = served
                 .iter()
@@ -196,7 +197,7 @@ async fn tenants_take_turns<B: Backend>() {
                 .collect();
             let (least, most) = (waiting.iter().min(), waiting.iter().max());
             let apart = most.unwrap_or(&0) - least.unwrap_or(&0);
-            assert!(apart <= B::UNFAIR, "{served:?} of {lines:?}");
+            assert!(apart <= B::UNFAIR, "{served:?} of {lines:?}: {log:#?}");
         }
         backend.close().await;
     }
