@@ -16,6 +16,23 @@ async fn source(app: &App, kind: &str, name: &str) -> (String, Value) {
     (format!("/hooks/{kind}/{}", source["token"].as_str().unwrap()), source)
 }
 
+/// A broker and a database server that can go away, and Relaydesk between them.
+async fn house(lanes: &str) -> Option<(BrokerNode, Server, App)> {
+    if !testkit::has_broker() {
+        return None;
+    }
+    let node = BrokerNode::start().await?;
+    let names = node.names();
+    let mut server = Server::start().await;
+    let env = [
+        ("RELAYDESK_LANES", lanes),
+        ("AMQP_URL", names.url.as_str()),
+        ("RELAYDESK_AMQP_PREFIX", names.prefix.as_str()),
+    ];
+    let app = App::start_on(server.database().await, &env).await;
+    Some((node, server, app))
+}
+
 async fn knock(anyone: &Client, path: &str, body: String) -> Answer {
     anyone.send(anyone.request(Method::POST, path).body(body)).await
 }
@@ -57,18 +74,7 @@ async fn until_open(app: &App) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hooks_are_taken_while_one_of_both_is_there() {
-    if !testkit::has_broker() {
-        return;
-    }
-    let Some(node) = BrokerNode::start().await else { return };
-    let names = node.names();
-    let mut server = Server::start().await;
-    let env = [
-        ("RELAYDESK_LANES", LANES),
-        ("AMQP_URL", names.url.as_str()),
-        ("RELAYDESK_AMQP_PREFIX", &names.prefix),
-    ];
-    let mut app = App::start_on(server.database().await, &env).await;
+    let Some((node, mut server, mut app)) = house(LANES).await else { return };
     let (hook, _) = source(&app, "generic", "known").await;
     let (fresh, _) = source(&app, "generic", "not asked for yet").await;
     let mailbox = json!({"address": "support@acme.example", "name": "Acme IT"});
@@ -143,19 +149,8 @@ async fn hooks_are_taken_while_one_of_both_is_there() {
 /// The firing lies in the broker while the resolve, which came later, takes the way by the database and is worked first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resolve_that_overtakes_its_firing_leaves_nothing_open() {
-    if !testkit::has_broker() {
-        return;
-    }
-    let Some(node) = BrokerNode::start().await else { return };
-    let names = node.names();
-    let mut server = Server::start().await;
     // Nobody of this installation takes anything out of the broker until the worker comes.
-    let env = [
-        ("RELAYDESK_LANES", "ingest=4@rabbitmq"),
-        ("AMQP_URL", &names.url),
-        ("RELAYDESK_AMQP_PREFIX", &names.prefix),
-    ];
-    let mut app = App::start_on(server.database().await, &env).await;
+    let Some((node, mut server, mut app)) = house("ingest=4@rabbitmq").await else { return };
     let (hook, _) = source(&app, "generic", "backups").await;
     until_open(&app).await;
     let anyone = app.client.with_token("");

@@ -2,11 +2,17 @@
 //! clock stops when the last one is an incident.
 
 use crate::demo::Demo;
+use crate::jobs::{self, private_broker};
 use anyhow::{Context, Result, ensure};
+use queue::Transport;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+
+/// The usual lanes; what hooks bring comes by way of the broker.
+const BY_BROKER: &str =
+    "ingest=16@rabbitmq,react=8,timers=8,outbound=16,mail=8,reports=2,discovery=2,maintenance=2";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -17,10 +23,25 @@ pub struct Args {
     /// Delete the demo's notification rules first: no message is sent for each incident.
     #[arg(long)]
     without_rules: bool,
+    /// The way from the hook to the inbox; for rabbitmq a private broker is started
+    #[arg(long, default_value = "postgres", value_parser = jobs::transport)]
+    transport: Transport,
 }
 
 pub async fn run(args: Args) -> Result<Value> {
-    let demo = Demo::start().await?;
+    let broker = match args.transport {
+        Transport::Postgres => None,
+        Transport::Rabbitmq => Some(private_broker().await?),
+    };
+    let settings =
+        broker.iter().flat_map(|broker| [("RELAYDESK_LANES", BY_BROKER), ("AMQP_URL", broker.url())]);
+    let demo = Demo::start_with(&settings.collect::<Vec<_>>()).await?;
+    if broker.is_some() {
+        // Until then the database takes them.
+        while demo.metric("relaydesk_amqp_connected", "hooks_in").await? < 1.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
     let hook =
         demo.facts["hooks"]["alertmanager"].as_str().context("no alertmanager hook in demo.json")?.to_owned();
     if args.without_rules {
@@ -65,7 +86,7 @@ pub async fn run(args: Args) -> Result<Value> {
     demo.stop().await?;
     Ok(json!({
         "bench": "alerts", "alerts": args.count, "connections": args.connections,
-        "without_rules": args.without_rules,
+        "without_rules": args.without_rules, "transport": args.transport.as_str(),
         "accepted_per_second": args.count as f64 / accepted.as_secs_f64(),
         "incidents_per_second": args.count as f64 / done.as_secs_f64(),
     }))

@@ -22,6 +22,10 @@ pub struct Demo {
 
 impl Demo {
     pub async fn start() -> Result<Demo> {
+        Demo::start_with(&[]).await
+    }
+
+    pub async fn start_with(settings: &[(&str, &str)]) -> Result<Demo> {
         let program = std::env::current_exe()?.with_file_name("relaydesk");
         if !program.exists() {
             bail!("{} is not there: run `cargo build --release -p app` first", program.display());
@@ -34,6 +38,7 @@ impl Demo {
             .arg(&dir)
             .args(["--http", &http.to_string(), "--smtp", &smtp.to_string()])
             .env("RELAYDESK_LOG", "warn")
+            .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;

@@ -133,15 +133,18 @@ struct Server {
     owner: PgPool,
 }
 
+/// Of this measurement's own; gone when it is dropped.
+pub async fn private_broker() -> Result<Broker> {
+    let dir = std::env::temp_dir().join(format!("relaydesk-bench-broker-{}", std::process::id()));
+    let options = BrokerOptions { dir, programs: find_broker()?, settings: Vec::new() };
+    Ok(tokio::task::spawn_blocking(move || Broker::start(options)).await??)
+}
+
 impl Server {
     async fn start(more: Vec<(String, String)>, transport: Transport) -> Result<Server> {
         let broker = match transport {
             Transport::Postgres => None,
-            Transport::Rabbitmq => {
-                let dir = std::env::temp_dir().join(format!("relaydesk-bench-broker-{}", std::process::id()));
-                let options = BrokerOptions { dir, programs: find_broker()?, settings: Vec::new() };
-                Some(tokio::task::spawn_blocking(move || Broker::start(options)).await??)
-            }
+            Transport::Rabbitmq => Some(private_broker().await?),
         };
         let dir = std::env::temp_dir().join(format!("relaydesk-bench-jobs-{}", std::process::id()));
         let mut settings = vec![

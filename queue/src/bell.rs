@@ -17,7 +17,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 /// Between two notifications: what rings meanwhile goes with the next. Workers of this process are woken at once.
-const PAUSE: Duration = Duration::from_millis(2);
+const PAUSE: Duration = Duration::from_millis(5);
 /// Between a lane and who rang for it, in the payload of a notification.
 pub(crate) const BY: char = '\u{1f}';
 

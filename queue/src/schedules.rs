@@ -310,7 +310,7 @@ pub(crate) async fn fire_due(
     let mut tx = connection.begin().await?;
     let rows = sqlx::query(
         "select key, organization_id, cron, every_ms, time_zone, missed, next_at, clock_timestamp() \
-         from queue.schedules where next_at <= clock_timestamp() + make_interval(secs => $1) \
+         from queue.schedules where next_at <= (select clock_timestamp() + make_interval(secs => $1)) \
          order by next_at limit $2 for update skip locked",
     )
     .bind(shift_ms as f64 / 1000.0)

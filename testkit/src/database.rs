@@ -215,7 +215,7 @@ fn pool(url: &str) -> store::Db {
     store::Db::new(PgConnectOptions::from_str(url).expect("a database URL"), POOL)
 }
 
-async fn connect(url: &str) -> PgConnection {
+pub(crate) async fn connect(url: &str) -> PgConnection {
     PgConnection::connect(url)
         .await
         .unwrap_or_else(|error| panic!("cannot connect to the test cluster: {error}"))

@@ -1,8 +1,10 @@
 //! A PostgreSQL of one test's own, which can go away, come back, crash and freeze.
 
 use crate::TestDb;
-use crate::database::{PREFIX, programs};
+use crate::database::{PREFIX, connect, programs};
 use embedded::{Cluster, Options};
+use sqlx::Connection;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -42,6 +44,23 @@ impl Server {
         let options = self.options.clone();
         let started = spawn_blocking(move || Cluster::start(options)).await.expect("it starts");
         self.cluster = Some(started.unwrap_or_else(|error| panic!("the test needs a PostgreSQL: {error}")));
+    }
+
+    /// A tablespace of this name on a disk of its own, with so many megabytes. `false` where no disk can be mounted (it takes root).
+    pub async fn small_disk(&self, tablespace: &str, megabytes: u32) -> bool {
+        let disk = self.options.dir.join("disk");
+        let data = std::fs::metadata(self.options.dir.join("data")).expect("the cluster's data");
+        std::fs::create_dir(&disk).expect("a folder");
+        let size = format!("size={megabytes}m,mode=700,uid={},gid={}", data.uid(), data.gid());
+        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(&disk).output();
+        if !mount.await.is_ok_and(|mount| mount.status.success()) {
+            return false;
+        }
+        let mut owner = connect(&self.cluster().owner_url("relaydesk")).await;
+        let tablespace = format!("create tablespace {tablespace} location '{}'", disk.display());
+        sqlx::query(sqlx::AssertSqlSafe(tablespace)).execute(&mut owner).await.expect("a tablespace");
+        let _ = owner.close().await;
+        true
     }
 
     /// What `pg_ctl stop -m immediate` does: all its processes end at once, without a checkpoint. Returns when its supervisor
@@ -84,12 +103,23 @@ fn signal_all(cluster: &Cluster, signal: &str) {
     send(&children.unwrap_or_default().split_whitespace().collect::<Vec<_>>());
 }
 
+/// Disks that were mounted in this folder.
+fn unmount_below(folder: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for at in mounts.lines().filter_map(|mount| mount.split(' ').nth(1)) {
+        if Path::new(at).starts_with(folder) {
+            let _ = std::process::Command::new("umount").args(["--lazy", at]).status();
+        }
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(cluster) = self.cluster.take() {
             // A test that failed may leave it frozen, and then it would not hear that it is to stop.
             signal_all(&cluster, "-CONT");
         }
+        unmount_below(&self.options.dir);
         let _ = std::fs::remove_dir_all(&self.options.dir);
     }
 }

@@ -9,6 +9,7 @@ mod conformance;
 mod dead_letters;
 mod enqueue;
 mod fairness;
+mod later;
 mod lease;
 mod limits;
 mod messages;
