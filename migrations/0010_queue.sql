@@ -83,7 +83,16 @@ create table queue.unique_windows (
 ) with (fillfactor = 80);
 create index unique_windows_ends_at on queue.unique_windows (ends_at);
 
--- Finished jobs: append-only, one partition a day, dropped whole by the pruner.
+-- The kinds of jobs that a worker has made known, and how long the history of each is kept: 0 not at all, 1 short, 2 normal, 3 long.
+create table queue.kinds (
+    name             text        not null constraint kinds_pkey primary key,
+    retention        smallint    not null constraint kinds_retention_check check (retention between 0 and 3), -- as the program says
+    set_retention    smallint    constraint kinds_set_retention_check check (set_retention between 0 and 3),  -- and what an operator has set instead
+    changed_at       timestamptz not null default now()
+);
+
+-- Finished jobs: append-only. First by how long they are kept, then by when they ended: what is over its time is dropped whole by the pruner.
+-- docs/adr/0083-history-by-retention.md says why it looks like this.
 create table queue.history (
     id               uuid        not null,
     organization_id  uuid,
@@ -94,6 +103,7 @@ create table queue.history (
     priority         smallint    not null,
     attempt          smallint    not null,
     max_attempts     smallint    not null,
+    retention        smallint    not null default 2,
     outcome          text        not null, -- done, cancelled, discarded
     lane             text        not null,
     kind             text        not null,
@@ -103,17 +113,25 @@ create table queue.history (
     progress         json,
     args             json,                 -- null when they were large
     args_key         text
-) partition by range (finished_at);
+) partition by list (retention);
 create index history_id on queue.history (id);
 create index history_organization on queue.history (organization_id, id) where organization_id is not null;
--- Catches what finishes while nobody made the day's partition.
-create table queue.history_default partition of queue.history default;
+create table queue.history_short partition of queue.history for values in (1) partition by range (finished_at);
+-- And whatever a later version may call by another number.
+create table queue.history_normal partition of queue.history default partition by range (finished_at);
+create table queue.history_long partition of queue.history for values in (3) partition by range (finished_at);
+-- Catch what finishes while nobody made the partition for it.
+create table queue.history_short_rest partition of queue.history_short default;
+create table queue.history_normal_rest partition of queue.history_normal default;
+create table queue.history_long_rest partition of queue.history_long default;
 
--- One row for each attempt that did not end well, and for each time that somebody stepped in. Also a partition a day.
+-- One row for each attempt that did not end well, and for each time that somebody stepped in. Partitions as those of the history; what
+-- jobs of a short one leave is kept with the normal, because a dead letter waits longer than that.
 create table queue.attempts (
     job_id           uuid        not null,
     organization_id  uuid,
     attempt          smallint    not null,
+    retention        smallint    not null default 2,
     run              bigint      not null,
     started_at       timestamptz,
     finished_at      timestamptz not null,
@@ -123,9 +141,16 @@ create table queue.attempts (
     actor            text,                 -- who did
     args             json,                 -- the arguments before they were edited
     args_key         text
-) partition by range (finished_at);
+) partition by list (retention);
 create index attempts_job on queue.attempts (job_id);
-create table queue.attempts_default partition of queue.attempts default;
+create table queue.attempts_normal partition of queue.attempts default partition by range (finished_at);
+create table queue.attempts_long partition of queue.attempts for values in (3) partition by range (finished_at);
+create table queue.attempts_normal_rest partition of queue.attempts_normal default;
+create table queue.attempts_long_rest partition of queue.attempts_long default;
+
+-- For those who end jobs without being workers, who know it.
+create function queue.retention_of(kind text) returns smallint language sql stable
+    return coalesce((select coalesce(k.set_retention, k.retention) from queue.kinds k where k.name = kind), 2::smallint);
 
 -- One row per incarnation of a worker process. The row is the lease of everything it has claimed.
 create table queue.workers (
@@ -203,7 +228,8 @@ end
 $$;
 
 grant select, insert, update, delete on
-    queue.jobs, queue.unique_windows, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.tenants, queue.schedules
+    queue.jobs, queue.unique_windows, queue.history, queue.attempts, queue.workers, queue.leaders, queue.lanes, queue.tenants, queue.schedules,
+    queue.kinds
     to relaydesk_app;
 
 -- Jobs that wait again take the keys they had let go, unless another job has them by now: then they wait without. Nobody is
@@ -229,24 +255,66 @@ begin
 end
 $$;
 
--- The application role owns nothing, so it makes and drops the days' partitions through these two.
-create function queue.make_partitions(days integer) returns integer
-    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Dead letters run again, each with the key that it is unique by while it waits: one whose key another job has, or is about to take, stays
+-- dead. As above, nobody is waited for for long. The caller has locked them. Answers those that wait again.
+create function queue.retry_with_keys(ids uuid[]) returns table (id uuid, lane text)
+    language plpgsql volatile set lock_timeout = '20ms' as $$
+#variable_conflict use_column
 declare
-    t text;
-    day date;
+    began timestamptz := clock_timestamp();
+    again uuid;
+    its_lane text;
+begin
+    foreach again in array (select coalesce(array_agg(u order by u), '{}') from unnest(ids) u) loop
+        begin
+            update queue.jobs j set state = 'ready', due_at = clock_timestamp(),
+                rank = clock_timestamp()
+                       - j.priority * coalesce((select l.aging from queue.lanes l where l.name = j.lane), interval '1 minute'),
+                run = j.run + 1, attempt = 0, crashes = 0, cancel_requested = false, died_of = null, unique_held = true
+            where j.id = again and j.state = 'dead' returning j.lane into its_lane;
+            if found then
+                id := again;
+                lane := its_lane;
+                return next;
+            end if;
+        exception when unique_violation or lock_not_available then
+            if clock_timestamp() > began + interval '200 ms' then
+                perform set_config('lock_timeout', '1ms', true);
+            end if;
+        end;
+    end loop;
+end
+$$;
+
+-- The application role owns nothing, so it makes and drops partitions through these two. Nobody who works is held up by them: they wait a moment
+-- for their locks, and are called again another time.
+
+-- Partitions from now until `days` from now (UTC): of a day, of what is kept long and of attempts of a month. Answers how many were made.
+create function queue.make_partitions(days integer) returns integer
+    language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
+declare
+    shelf text;
+    unit text;
+    name text;
+    starts timestamp;
     made integer := 0;
 begin
-    foreach t in array array['history', 'attempts'] loop
-        for day in select (now() at time zone 'UTC')::date + n from generate_series(0, days) n loop
-            if to_regclass(format('queue.%I', t || to_char(day, '_YYYYMMDD'))) is null then
+    foreach shelf in array array['history_short', 'history_normal', 'history_long', 'attempts_normal', 'attempts_long'] loop
+        unit := case when shelf in ('history_short', 'history_normal') then 'day' else 'month' end;
+        for starts in
+            select s from generate_series(date_trunc(unit, now() at time zone 'UTC'), (now() at time zone 'UTC') + make_interval(days => days),
+                                          ('1 ' || unit)::interval) s
+        loop
+            name := shelf || to_char(starts, '_YYYYMMDD');
+            if to_regclass('queue.' || name) is null then
                 begin
-                    execute format('create table queue.%I partition of queue.%I for values from (%L) to (%L)',
-                        t || to_char(day, '_YYYYMMDD'), t,
-                        day::text || ' 00:00:00+00', (day + 1)::text || ' 00:00:00+00');
+                    -- Attached, not made in place, which would lock out all who write.
+                    execute format('create table queue.%I (like queue.%I including defaults including storage)', name, shelf);
+                    execute format('alter table queue.%I attach partition queue.%I for values from (%L) to (%L)', shelf, name,
+                        to_char(starts, 'YYYY-MM-DD 00:00:00+00'), to_char(starts + ('1 ' || unit)::interval, 'YYYY-MM-DD 00:00:00+00'));
                     made := made + 1;
-                exception when check_violation or duplicate_table then
-                    null; -- the default partition holds rows of this day already; it goes on doing so
+                exception when check_violation or duplicate_table or unique_violation or lock_not_available then
+                    null; -- the rest holds rows of its time already and goes on doing so, somebody else makes it, or somebody reads the rest
                 end;
             end if;
         end loop;
@@ -255,30 +323,38 @@ begin
 end
 $$;
 
-create function queue.drop_partitions(which text, keep interval) returns integer
-    language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+-- Drops the oldest partition of history_short, history_normal, history_long, attempts_normal or attempts_long in which all ended more than `keep`
+-- ago, or empties its rest when that is so there. Answers its name, null when there is none. One at a time and by itself, because those who
+-- end jobs wait for the lock: a moment at most (then it fails with lock_not_available), because it waits for those who read.
+create function queue.drop_partition(shelf text, keep interval) returns text
+    language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms' as $$
 declare
-    part record;
-    dropped integer := 0;
-    limit_day date := ((now() - keep) at time zone 'UTC')::date;
+    unit interval := case when shelf in ('history_short', 'history_normal') then interval '1 day' else interval '1 month' end;
+    old text;
+    newest timestamptz;
 begin
-    if which not in ('history', 'attempts') then
-        raise exception 'no partitioned table %', which;
+    if shelf not in ('history_short', 'history_normal', 'history_long', 'attempts_normal', 'attempts_long') then
+        raise exception 'no partitioned table %', shelf;
     end if;
-    for part in
-        select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
-        where i.inhparent = format('queue.%I', which)::regclass and c.relname ~ ('^' || which || '_[0-9]{8}$')
-    loop
-        if to_date(right(part.relname, 8), 'YYYYMMDD') < limit_day then
-            execute format('drop table queue.%I', part.relname);
-            dropped := dropped + 1;
-        end if;
-    end loop;
-    execute format('delete from queue.%I where finished_at < now() - $1', which || '_default') using keep;
-    return dropped;
+    select c.relname into old
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = ('queue.' || shelf)::regclass and c.relname ~ ('^' || shelf || '_[0-9]{8}$')
+      and to_date(right(c.relname, 8), 'YYYYMMDD') + unit <= (now() - keep) at time zone 'UTC'
+    order by c.relname limit 1;
+    if old is not null then
+        execute format('drop table queue.%I', old);
+        return old;
+    end if;
+    old := shelf || '_rest';
+    execute format('select max(finished_at) from queue.%I', old) into newest;
+    if newest < now() - keep then
+        execute format('truncate queue.%I', old);
+        return old;
+    end if;
+    return null;
 end
 $$;
 
-revoke all on function queue.make_partitions(integer), queue.drop_partitions(text, interval) from public;
-grant execute on function queue.make_partitions(integer), queue.drop_partitions(text, interval) to relaydesk_app;
+revoke all on function queue.make_partitions(integer), queue.drop_partition(text, interval) from public;
+grant execute on function queue.make_partitions(integer), queue.drop_partition(text, interval) to relaydesk_app;
 select queue.make_partitions(7);

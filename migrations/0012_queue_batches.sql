@@ -253,9 +253,10 @@ begin
     with gone as (
         delete from queue.jobs j where j.id = any(ids) and j.worker is null and j.state::text = any(states) returning *),
     kept as (
-        insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, outcome, lane, kind,
-                                   trace_parent, error, progress, args, args_key)
-        select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts, verdict, lane, kind, trace_parent,
+        insert into queue.history (id, organization_id, finished_at, due_at, worker, priority, attempt, max_attempts, retention, outcome, lane,
+                                   kind, trace_parent, error, progress, args, args_key)
+        select id, organization_id, clock_timestamp(), due_at, worker, priority, attempt, max_attempts,
+               greatest(queue.retention_of(kind), 1::smallint), verdict, lane, kind, trace_parent,
                coalesce(why, last_error), progress, args, args_key
         from gone)
     select array_agg(id) as ids, array_agg(organization_id) as organizations, array_agg(part) as parts, array_agg(kind) as kinds,

@@ -6,7 +6,7 @@ use clap::{Subcommand, ValueEnum};
 use embedded::{Broker, BrokerOptions, Cluster, Options, find_broker};
 use queue::{
     Bell, BrokerConfig, Desk, Engine, EngineConfig, Job, JobResult, LaneConfig, NewJob, Outcome, Registry,
-    Run, Running, Transport,
+    Retention, Run, Running, Transport,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -88,7 +88,7 @@ struct Noop<const KEEP_HISTORY: bool = true> {
     n: u64,
 }
 impl<const KEEP_HISTORY: bool> Job for Noop<KEEP_HISTORY> {
-    const KEEP_HISTORY: bool = KEEP_HISTORY;
+    const RETENTION: Retention = if KEEP_HISTORY { Retention::Normal } else { Retention::None };
     const KIND: &'static str = "noop";
     const LANE: &'static str = LANE;
 }

@@ -6,7 +6,7 @@ mod crew;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use crew::{Crew, Seen, now_ms};
-use queue::{Bell, BrokerConfig, Desk, EngineConfig, Job, LaneConfig, NewJob, Transport};
+use queue::{Bell, BrokerConfig, Desk, EngineConfig, Job, LaneConfig, NewJob, Retention, Transport};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -113,7 +113,7 @@ pub(crate) struct Noop<const HISTORY: bool> {
 impl<const HISTORY: bool> Job for Noop<HISTORY> {
     const KIND: &'static str = if HISTORY { "noop" } else { "noop_without_history" };
     const LANE: &'static str = LANE;
-    const KEEP_HISTORY: bool = HISTORY;
+    const RETENTION: Retention = if HISTORY { Retention::Normal } else { Retention::None };
 }
 
 impl<const HISTORY: bool> Noop<HISTORY> {

@@ -1,11 +1,12 @@
 //! What people do with jobs: look, retry (with other arguments), cancel, discard, one or many; look at lanes, pause and resume
-//! them; change limits.
+//! them; change limits, and how long history is kept.
 //!
 //! Every function takes an organization: with one, only its jobs exist.
 
 mod bulk;
 mod filter;
 mod keys;
+mod kinds;
 mod lanes;
 mod limits;
 mod lines;
@@ -16,6 +17,7 @@ mod view;
 pub use bulk::{Bulk, Cursor, Matches, Step, Verb, WrongFilter};
 pub use filter::Filter;
 pub use keys::sealed_jobs;
+pub use kinds::{KindView, kinds, set_retention};
 pub(crate) use lanes::pause_drained;
 pub use lanes::{
     LaneView, WeightView, drain, know_lanes, lanes, pause, resume, set_aging, set_weight, weights,

@@ -85,15 +85,15 @@ impl Running {
                delete from queue.jobs where id = any($1) and worker is null returning *), \
              kept as ( \
              insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                                        max_attempts, outcome, lane, kind, trace_parent, args) \
-             select id, organization_id, clock_timestamp(), due_at, now(), $2, priority, attempt + 1, max_attempts, 'done', \
+                                        max_attempts, retention, outcome, lane, kind, trace_parent, args) \
+             select id, organization_id, clock_timestamp(), due_at, now(), $2, priority, attempt + 1, max_attempts, $3, 'done', \
                     lane, kind, trace_parent, case when pg_column_size(args) <= 2000 then args end \
-             from gone where $3) \
+             from gone where $3 > 0) \
              select id from gone",
         )
         .bind(jobs.iter().map(|job| job.id.0).collect::<Vec<_>>())
         .bind(self.worker)
-        .bind(self.keep_history)
+        .bind(self.retention.number())
         .fetch_all(connection)
         .await?;
         if ended.len() != jobs.len() {

@@ -276,17 +276,20 @@ pub(crate) async fn reconcile(connection: &mut PgConnection) -> Result<(), sqlx:
 }
 
 /// Takes away batches that ended so long ago, and that nobody looks at any more: a parent may snooze for long, or be a dead letter that is
-/// retried late, and would take itself for one that has not begun.
+/// retried late, and would take itself for one that has not begun. So many at most; answers whether there may be more.
 pub(crate) async fn forget(
     connection: &mut PgConnection,
     age: sqlx::postgres::types::PgInterval,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "delete from queue.batches b where b.ended_at < clock_timestamp() - $1 \
-           and not exists (select from queue.jobs j where j.id = b.next_job)",
+) -> Result<bool, sqlx::Error> {
+    const PIECE: i64 = 500;
+    let gone = sqlx::query(
+        "delete from queue.batches where id = any(array( \
+           select b.id from queue.batches b where b.ended_at < clock_timestamp() - $1 \
+             and not exists (select from queue.jobs j where j.id = b.next_job) limit $2 for update skip locked))",
     )
     .bind(age)
+    .bind(PIECE)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(gone.rows_affected() == PIECE as u64)
 }

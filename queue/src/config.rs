@@ -1,6 +1,6 @@
 //! How an engine is set up.
 
-use crate::{Bell, Clock, KeyRing, Transport};
+use crate::{Bell, Clock, Keep, KeyRing, Transport};
 use std::fmt;
 use std::time::Duration;
 
@@ -101,10 +101,8 @@ pub struct EngineConfig {
     pub give_back: Duration,
     /// What opens encrypted arguments; without them, the keys of the process ([`KeyRing::install`]).
     pub keys: Option<KeyRing>,
-    /// How long finished jobs stay visible.
-    pub keep_history: Duration,
-    /// How long dead letters wait for somebody.
-    pub keep_dead: Duration,
+    /// How long finished jobs stay visible, and dead letters wait for somebody. Whoever leads prunes by its own.
+    pub keep: Keep,
     /// A transaction (or replication slot) that holds back vacuum for so long is told in the log.
     pub xmin_alarm: Duration,
     /// False: never leads (schedules, rescue, pruning are left to other processes).
@@ -129,8 +127,7 @@ impl Default for EngineConfig {
             cancel_grace: Duration::from_secs(5),
             give_back: Duration::from_secs(10),
             keys: None,
-            keep_history: Duration::from_secs(14 * 86_400),
-            keep_dead: Duration::from_secs(60 * 86_400),
+            keep: Keep::default(),
             xmin_alarm: Duration::from_secs(240),
             may_lead: true,
             clock: Clock::new(),

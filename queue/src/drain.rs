@@ -3,7 +3,7 @@
 use crate::Clock;
 use crate::admit;
 use crate::claim::{self, Envelope, Wanted, no_floor};
-use crate::completer::{self, Completion, End};
+use crate::completer::{self, Completion, End, Settled};
 use crate::heart;
 use crate::limit::Limits;
 use crate::registry::Registry;
@@ -102,7 +102,7 @@ impl<S: Send + Sync + 'static> Drain<S> {
             let ends =
                 futures::future::join_all(batch.iter().map(|envelope| self.runner.run(envelope))).await;
             let ends: Vec<Completion> = ends.into_iter().flatten().collect();
-            completer::write(connection, &ends, None).await?;
+            completer::write(connection, &ends, None, &Settled::default()).await?;
             for (envelope, completion) in batch.iter().zip(&ends) {
                 count(&mut drained, envelope, completion)?;
             }

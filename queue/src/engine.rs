@@ -12,6 +12,7 @@ use crate::leader::{self, Leader};
 use crate::listener::{self, Wakers};
 use crate::plumbing::Plumbing;
 use crate::registry::Registry;
+use crate::retention::Retentions;
 use crate::runner::Runner;
 use crate::transport::consumer::Consumer;
 use crate::transport::link::Broker;
@@ -177,6 +178,7 @@ impl Engine {
             name: config.name.clone(),
             lanes: config.lanes.clone(),
             limits: limits.declared().into(),
+            retentions: Retentions::of(&registry),
             broker: broker.as_ref().map(|(broker, _)| broker.clone()),
             lease: config.lease,
             beat: config.beat,

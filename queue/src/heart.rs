@@ -6,6 +6,7 @@ use crate::held::{Claim, Held, Stop};
 use crate::limit::Declared;
 use crate::listener::Waker;
 use crate::plumbing::{Plumbing, jittered};
+use crate::retention::Retentions;
 use crate::transport::link::Broker;
 use sqlx::{Connection, PgConnection, Row};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -40,6 +41,8 @@ pub(crate) struct Heart {
     pub lanes: Vec<LaneConfig>,
     /// The limits of the kinds it knows.
     pub limits: Arc<[Declared]>,
+    /// And how long the history of each is kept.
+    pub retentions: Retentions,
     /// As this process sees it: kept in the worker's row, for whoever lists the lanes.
     pub broker: Option<Arc<Broker>>,
     pub lease: Duration,
@@ -128,12 +131,13 @@ impl Heart {
 
     async fn register(&self) -> Result<Beat, sqlx::Error> {
         let (id, name) = (self.incarnation.current(), self.name.clone());
-        let (lanes, limits) = (self.lanes.clone(), self.limits.clone());
+        let (lanes, limits, retentions) = (self.lanes.clone(), self.limits.clone(), self.retentions.clone());
         let broker = self.sight();
         self.plumbing
             .run(move |connection| {
                 Box::pin(async move {
                     declare(connection, &limits).await?;
+                    retentions.declare(connection).await?;
                     sqlx::query(
                         "with lanes as ( \
                            insert into queue.lanes as l (name, at_once, transport) \
@@ -164,7 +168,7 @@ impl Heart {
     }
 
     async fn beat(&self) -> Result<Beat, sqlx::Error> {
-        let (id, broker) = (self.incarnation.current(), self.sight());
+        let (id, broker, retentions) = (self.incarnation.current(), self.sight(), self.retentions.clone());
         let running: Vec<i32> =
             self.lanes.iter().map(|lane| self.held.running_in(&lane.name) as i32).collect();
         self.plumbing
@@ -190,6 +194,7 @@ impl Heart {
                         .iter()
                         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
                         .collect::<Result<_, sqlx::Error>>()?;
+                    retentions.refresh(connection).await?;
                     Ok(Beat::Alive { cancel })
                 })
             })

@@ -1,7 +1,7 @@
 //! What a job is: arguments that say what to do, and a `Run` that does it.
 
 use crate::running::Running;
-use crate::{JobResult, Limit};
+use crate::{JobResult, Limit, Retention};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::future::Future;
@@ -16,8 +16,8 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sync + 'static {
     const MAX_ATTEMPTS: i16 = 12;
     const TIMEOUT: Duration = Duration::from_secs(60);
     const BACKOFF: Backoff = Backoff::DEFAULT;
-    /// Whether a run that ended well stays visible in the history.
-    const KEEP_HISTORY: bool = true;
+    /// How long its ends stay visible in the history. An operator may set another one for the kind.
+    const RETENTION: Retention = Retention::Normal;
     /// How many run at once, and how fast they start, over all processes.
     const LIMITS: &'static [Limit] = &[];
 

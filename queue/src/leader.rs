@@ -4,6 +4,7 @@
 use crate::config::EngineConfig;
 use crate::horizon::{self, Watch};
 use crate::plumbing::{Patience, Plumbing, jittered};
+use crate::prune::{self, Round};
 use crate::schedules::{self, Schedule};
 use crate::{admin, admit, gauges, metrics, sweep};
 use futures::future::BoxFuture;
@@ -22,7 +23,7 @@ const SCHEDULES: Duration = Duration::from_millis(500);
 const CALL: Duration = Duration::from_millis(1000);
 const GAUGES: Duration = Duration::from_secs(5);
 const HORIZON: Duration = Duration::from_secs(15);
-const PRUNE: Duration = Duration::from_secs(3600);
+pub(crate) const PRUNE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Leader {
     pub id: Uuid,
@@ -141,6 +142,7 @@ pub(crate) struct Duty {
 
 pub(crate) fn duties() -> Vec<Duty> {
     let horizon = Arc::new(Mutex::new(Watch::default()));
+    let round = Arc::new(Mutex::new(Round::default()));
     vec![
         Duty {
             name: "promoting due jobs",
@@ -171,7 +173,7 @@ pub(crate) fn duties() -> Vec<Duty> {
         Duty {
             name: "pruning",
             after_the_others: false,
-            work: Arc::new(|c, config| Box::pin(prune(c, config))),
+            work: Arc::new(move |c, config| Box::pin(prune(c, config, round.clone()))),
         },
     ]
 }
@@ -263,7 +265,12 @@ async fn watch(
     Ok(HORIZON.min(config.xmin_alarm / 4))
 }
 
-async fn prune(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Result<Duration, sqlx::Error> {
-    sweep::prune(connection, config.keep_history, config.keep_dead).await?;
-    Ok(jittered(PRUNE))
+async fn prune(
+    connection: &mut PgConnection,
+    config: Arc<EngineConfig>,
+    round: Arc<Mutex<Round>>,
+) -> Result<Duration, sqlx::Error> {
+    let step = round.lock().unwrap_or_else(PoisonError::into_inner).begin();
+    let more = prune::piece(connection, step, config.keep).await?;
+    Ok(round.lock().unwrap_or_else(PoisonError::into_inner).done(more))
 }

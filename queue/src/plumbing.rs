@@ -93,6 +93,11 @@ pub(crate) fn is_about_the_data(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }
 
+/// Somebody has what it needs for longer than it may wait (`lock_timeout`).
+pub(crate) fn is_locked(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
+}
+
 /// Waits between attempts: doubling from 50 ms to 2 s, so that work resumes within seconds after the database does.
 #[derive(Debug, Default)]
 pub(crate) struct Patience {

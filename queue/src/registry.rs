@@ -3,6 +3,7 @@
 use crate::keys::KeyRing;
 use crate::limit::Limits;
 use crate::payload::{Payload, Unreadable};
+use crate::retention::InForce;
 use crate::running::Running;
 use crate::schedules::Schedule;
 use crate::{Backoff, JobResult, Limit, Run};
@@ -22,7 +23,7 @@ pub(crate) struct Kind<S> {
     pub name: &'static str,
     pub timeout: Duration,
     pub backoff: Backoff,
-    pub keep_history: bool,
+    pub retention: Arc<InForce>,
     pub limits: &'static [Limit],
     pub handler: Box<dyn Handler<S>>,
 }
@@ -74,7 +75,7 @@ impl<S: Send + Sync + 'static> Registry<S> {
             name: J::KIND,
             timeout: J::TIMEOUT,
             backoff: J::BACKOFF,
-            keep_history: J::KEEP_HISTORY,
+            retention: Arc::new(InForce::new(J::RETENTION)),
             limits: J::LIMITS,
             handler: Box::new(Typed::<J>(PhantomData)),
         };
@@ -106,6 +107,13 @@ impl<S: Send + Sync + 'static> Registry<S> {
         let mut limits = Limits::default();
         self.kinds.values().for_each(|kind| limits.add(kind.name, kind.limits));
         limits
+    }
+
+    /// Of each kind, by its name.
+    pub(crate) fn retentions(&self) -> Vec<(&'static str, Arc<InForce>)> {
+        let mut all: Vec<_> = self.kinds.values().map(|kind| (kind.name, kind.retention.clone())).collect();
+        all.sort_unstable_by_key(|kind| kind.0);
+        all
     }
 
     pub(crate) fn get(&self, kind: &str) -> Option<&Arc<Kind<S>>> {

@@ -42,13 +42,13 @@ impl<'a> Release<'a> {
 }
 
 /// Claims that end without the job being over: `$1` ids, `$2` runs, `$3` states, `$4` delays, `$5` attempts given back, `$6` outcomes, `$7` errors,
-/// `$8` workers, `$9` times of claims, `$10` attempts, `$11` organizations, `$12` the channel.
+/// `$8` workers, `$9` times of claims, `$10` attempts, `$11` organizations, `$12` the channel, `$13` how long history is kept.
 macro_rules! release {
     ($more:literal, $and:literal) => {
         concat!("with given as ( \
            select * from unnest($1::uuid[], $2::int8[], $3::text[], $4::float8[], $5::int2[], $6::text[], $7::text[], \
-                                $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[]) \
-             as u(id, run, state, delay, refund, outcome, error, worker, claimed_at, attempt, organization_id)), \
+                                $8::uuid[], $9::timestamptz[], $10::int2[], $11::uuid[], $13::int2[]) \
+             as u(id, run, state, delay, refund, outcome, error, worker, claimed_at, attempt, organization_id, retention)), \
          back as ( \
            update queue.jobs j \
            set worker = null, run = j.run + 1, claimed_at = null, attempt = j.attempt - u.refund, \
@@ -61,8 +61,8 @@ macro_rules! release {
            from given u where j.id = u.id and j.run = u.run and j.worker is not null \
            returning j.id, j.lane, j.state, not j.unique_held and u.state <> 'dead' as let_go), \
          noted as ( \
-           insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
-           select u.id, u.organization_id, u.attempt, u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
+           insert into queue.attempts (job_id, organization_id, attempt, retention, run, started_at, finished_at, worker, outcome, error) \
+           select u.id, u.organization_id, u.attempt, greatest(u.retention, 2), u.run, u.claimed_at, clock_timestamp(), u.worker, u.outcome, \
                   coalesce(u.error, '') \
            from given u join back on back.id = u.id where u.outcome is not null), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
@@ -102,6 +102,7 @@ pub(crate) async fn release_all(
         .bind(release.iter().map(|r| r.completion.attempt).collect::<Vec<_>>())
         .bind(release.iter().map(|r| r.completion.organization).collect::<Vec<_>>())
         .bind(CHANNEL)
+        .bind(release.iter().map(|r| r.completion.retention.number()).collect::<Vec<_>>())
         .fetch_all(connection)
         .await?;
     Ok(released.len())

@@ -2,6 +2,7 @@
 
 use crate::keys::KeyRing;
 use crate::payload::Secrets;
+use crate::retention::Retention;
 use crate::{JobId, metrics};
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -28,7 +29,7 @@ pub struct Running {
     /// Its place in the line.
     pub(crate) rank: DateTime<Utc>,
     pub(crate) cancelled: CancellationToken,
-    pub(crate) keep_history: bool,
+    pub(crate) retention: Retention,
     pub(crate) slots: Arc<[String]>,
     pub(crate) completed: AtomicBool,
     /// Of a batch.
@@ -54,17 +55,17 @@ macro_rules! finish {
     () => {
         "\
     with gone as ( \
-      delete from queue.jobs j using unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::bool[]) \
-          as u(id, run, outcome, result, error, keep) \
+      delete from queue.jobs j using unnest($1::uuid[], $2::int8[], $3::text[], $4::text[], $5::text[], $6::int2[]) \
+          as u(id, run, outcome, result, error, retention) \
       where j.id = u.id and j.run = u.run and j.worker is not null \
-      returning j.*, u.outcome, u.result, u.error, u.keep), \
+      returning j.*, u.outcome, u.result, u.error, u.retention), \
     kept as ( \
       insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                                 max_attempts, outcome, lane, kind, trace_parent, error, result, progress, args, args_key) \
-      select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, outcome, \
+                                 max_attempts, retention, outcome, lane, kind, trace_parent, error, result, progress, args, args_key) \
+      select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, retention, outcome, \
              lane, kind, trace_parent, coalesce(error, case when outcome <> 'done' then last_error end), result::json, \
              progress, case when pg_column_size(args) <= 2000 then args end, args_key \
-      from gone where keep)"
+      from gone where retention > 0)"
     };
 }
 
@@ -75,30 +76,30 @@ macro_rules! finish_one {
       delete from queue.jobs where id = $1 and run = $2 and worker is not null returning *), \
     kept as ( \
       insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                                 max_attempts, outcome, lane, kind, trace_parent, result, progress, args, args_key) \
-      select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
+                                 max_attempts, retention, outcome, lane, kind, trace_parent, result, progress, args, args_key) \
+      select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, $4, 'done', \
              lane, kind, trace_parent, $3::json, progress, case when pg_column_size(args) <= 2000 then args end, args_key \
-      from gone where $4)"
+      from gone where $4 > 0)"
     };
 }
 
 /// Finishes rows that are still held by the given run: out of the table, into the history. `$1` ids, `$2` runs,
-/// `$3` outcomes, `$4` results, `$5` error texts, `$6` whether history is kept. Answers the ids that were finished.
+/// `$3` outcomes, `$4` results, `$5` error texts, `$6` how long history is kept. Answers the ids that were finished.
 pub(crate) const FINISH: &str = concat!(finish!(), " select id from gone");
 
 /// Runs of one number that are done, without a result and without permits: `$1` ids, `$2` the run. Apart from [`FINISH`], because
 /// one walk over the index finds them all, which is half of the work. Answers with the count of changed rows.
 pub(crate) const DONE: &str = "delete from queue.jobs where id = any($1) and run = $2 and worker is not null";
 
-/// As [`DONE`], into the history.
+/// As [`DONE`], into the history: `$3` how long it is kept.
 pub(crate) const DONE_KEPT: &str = "\
     with gone as ( \
       delete from queue.jobs where id = any($1) and run = $2 and worker is not null \
       returning id, organization_id, due_at, claimed_at, worker, priority, attempt, max_attempts, lane, kind, trace_parent, \
                 progress, args, args_key) \
     insert into queue.history (id, organization_id, finished_at, due_at, started_at, worker, priority, attempt, \
-                               max_attempts, outcome, lane, kind, trace_parent, progress, args, args_key) \
-    select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, 'done', \
+                               max_attempts, retention, outcome, lane, kind, trace_parent, progress, args, args_key) \
+    select id, organization_id, clock_timestamp(), due_at, claimed_at, worker, priority, attempt, max_attempts, $3, 'done', \
            lane, kind, trace_parent, progress, case when pg_column_size(args) <= 2000 then args end, args_key \
     from gone";
 
@@ -119,7 +120,7 @@ pub(crate) const FINISH_MEMBERS: &str = concat!(
      select id from gone, (select count(*) from parted) p"
 );
 
-/// The same for a single run that is done: `$1` id, `$2` run, `$3` result, `$4` whether history is kept. Apart from [`FINISH`],
+/// The same for a single run that is done: `$1` id, `$2` run, `$3` result, `$4` how long history is kept. Apart from [`FINISH`],
 /// because Postgres keeps the plan of this one, and plans one over arrays anew at each call.
 const FINISH_ONE: &str = concat!(finish_one!(), " select id from gone");
 
@@ -179,7 +180,7 @@ impl Running {
             .bind(self.id.0)
             .bind(self.run)
             .bind(result)
-            .bind(self.keep_history)
+            .bind(self.retention.number())
             .fetch_all(&mut *connection)
             .await?;
         hide(connection, &hidden).await?;

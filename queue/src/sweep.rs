@@ -1,9 +1,7 @@
 //! The leader's statements. All are set-based, safe to repeat, and skip what others have locked.
 
-use crate::admit;
 use crate::enqueue::CHANNEL;
-use crate::{batch, metrics, unique};
-use sqlx::postgres::types::PgInterval;
+use crate::metrics;
 use sqlx::{Connection, PgConnection, Row};
 use std::time::Duration;
 use tracing::{error, warn};
@@ -81,9 +79,9 @@ pub(crate) async fn rescue(
            from lost where j.id = lost.id \
            returning j.id, j.kind, j.lane, j.state, j.organization_id, j.part, not j.unique_held and j.state <> 'dead' as let_go), \
          noted as ( \
-           insert into queue.attempts (job_id, organization_id, attempt, run, started_at, finished_at, worker, outcome, error) \
-           select lost.id, back.organization_id, lost.attempt, lost.run, lost.claimed_at, clock_timestamp(), lost.worker, \
-                  'lost', $3 from lost join back on back.id = lost.id), \
+           insert into queue.attempts (job_id, organization_id, attempt, retention, run, started_at, finished_at, worker, outcome, error) \
+           select lost.id, back.organization_id, lost.attempt, greatest(queue.retention_of(back.kind), 2), lost.run, lost.claimed_at, \
+                  clock_timestamp(), lost.worker, 'lost', $3 from lost join back on back.id = lost.id), \
          freed as (delete from queue.permits p using back where p.job_id = back.id), \
          held as (select queue.hold_again(array_agg(id)) from back where let_go having count(*) > 0), \
          died as (select queue.die_in_batches(array_agg(id)) from back where state = 'dead' and part is not null having count(*) > 0), \
@@ -139,48 +137,6 @@ pub(crate) async fn adopt(connection: &mut PgConnection) -> Result<(), sqlx::Err
     .await?;
     if !orphans.is_empty() {
         error!(lanes = orphans.len(), "claims of workers without a row were given back");
-    }
-    Ok(())
-}
-
-/// Partitions for the coming week; drops those whose time is over, and dead letters that nobody wanted.
-pub(crate) async fn prune(
-    connection: &mut PgConnection,
-    history: Duration,
-    dead: Duration,
-) -> Result<(), sqlx::Error> {
-    let interval =
-        |duration: Duration| PgInterval { months: 0, days: 0, microseconds: duration.as_micros() as i64 };
-    let mut tx = connection.begin().await?;
-    // A drop that waits for a long reader would make every completion wait behind it.
-    sqlx::query("select set_config('lock_timeout', '2s', true)").execute(&mut *tx).await?;
-    sqlx::query("select queue.make_partitions(7)").execute(&mut *tx).await?;
-    sqlx::query("select queue.drop_partitions('history', $1)")
-        .bind(interval(history))
-        .execute(&mut *tx)
-        .await?;
-    sqlx::query("select queue.drop_partitions('attempts', $1)")
-        .bind(interval(history.max(dead)))
-        .execute(&mut *tx)
-        .await?;
-    tx.commit().await?;
-    adopt(connection).await?;
-    admit::forget_idle(connection).await?;
-    unique::forget(connection).await?;
-    batch::reconcile(connection).await?;
-    batch::forget(connection, interval(history.max(dead))).await?;
-    let gone = sqlx::query(
-        "with gone as (delete from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1 returning *), \
-         parted as (select queue.leave_batches(array_agg(id), array_agg(organization_id), array_agg(part), array_agg(kind), \
-                                               array_agg('discarded'::text), array_agg(null::text), array_agg(last_error)) \
-                    from gone where part is not null having count(*) > 0) \
-         select id from gone, (select count(*) from parted) p",
-    )
-        .bind(interval(dead))
-        .execute(connection)
-        .await?;
-    if gone.rows_affected() > 0 {
-        warn!(jobs = gone.rows_affected(), "dead letters were dropped: their time was over");
     }
     Ok(())
 }

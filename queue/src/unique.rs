@@ -142,14 +142,18 @@ impl Windows {
     }
 }
 
-/// Takes away windows that are over; answers how many.
-pub(crate) async fn forget(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+/// Windows that are taken away at a time.
+const OVER: i64 = 20_000;
+
+/// Takes away windows that are over, so many at most; answers whether there may be more.
+pub(crate) async fn forget(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let gone = sqlx::query(
         "delete from queue.unique_windows where ctid = any(array( \
-           select ctid from queue.unique_windows where ends_at < clock_timestamp() limit 100000 for update skip locked)) \
+           select ctid from queue.unique_windows where ends_at < clock_timestamp() limit $1 for update skip locked)) \
          and ends_at < clock_timestamp()",
     )
+    .bind(OVER)
     .execute(connection)
     .await?;
-    Ok(gone.rows_affected())
+    Ok(gone.rows_affected() == OVER as u64)
 }

@@ -19,7 +19,7 @@ const COUNTED: i64 = 200_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verb {
-    /// Dead letters run again, except those whose unique key another job has by now; or scheduled jobs now.
+    /// Dead letters run again, except those whose unique key another job has by now, or is about to take; or scheduled jobs now.
     Retry,
     /// Jobs that wait are over, those that run are told to stop.
     Cancel,
@@ -249,14 +249,16 @@ impl Bulk {
         query.push(" desc limit 1)");
         if change {
             query.push(
-                ", picked as materialized (select j.id, j.organization_id, j.attempt, j.run from queue.jobs j \
+                ", picked as materialized (select j.id, j.organization_id, j.kind, j.attempt, j.run, \
+                   j.state = 'dead' and j.unique_key is not null and j.unique_while & 1 <> 0 and not coalesce(j.unique_held, false) as keyed \
+                 from queue.jobs j \
                  where j.id = any(array(select id from seen where hit)) and j.",
             );
             query.push(shelf.condition());
             if self.verb == Verb::Retry {
                 query.push(concat!(" and (j.state <> 'dead' or ", key_holder!(), " is null)"));
             }
-            query.push(" for update skip locked), ");
+            query.push(" for update of j skip locked), ");
             match self.verb {
                 Verb::Retry => self.push_retry(&mut query),
                 Verb::Discard | Verb::Cancel => self.push_end(&mut query),
@@ -265,7 +267,9 @@ impl Bulk {
         query.push(" select (select count(*) from seen), ");
         query.push(match (change, self.verb) {
             (false, _) => "(select count(*) from seen where hit)",
-            (true, Verb::Retry) => "(select count(*) from up) + 0 * (select count(*) from told)",
+            (true, Verb::Retry) => {
+                "(select count(*) from up) + (select count(*) from keyed) + 0 * (select count(*) from told)"
+            }
             (true, _) => {
                 "(select count(*) from away) + (select count(*) from asked) + 0 * (select count(*) from told)"
             }
@@ -279,20 +283,22 @@ impl Bulk {
 
     fn push_retry(&self, query: &mut QueryBuilder<Postgres>) {
         query.push(concat!(
-            "up as (update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ",
+            "keyed as materialized (select * from queue.retry_with_keys(array(select id from picked where keyed))), \
+             up as (update queue.jobs j set state = 'ready', due_at = clock_timestamp(), rank = ",
             rank!("clock_timestamp()", "j"),
             ", run = j.run + 1, attempt = case when j.state = 'dead' then 0 else j.attempt end, \
                crashes = case when j.state = 'dead' then 0 else j.crashes end, cancel_requested = false, died_of = null \
-               from picked p where j.id = p.id returning j.id, j.lane, j.unique_key is not null and not j.unique_held as let_go), \
-             noted as (insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor) \
-                       select id, organization_id, attempt, run, clock_timestamp(), 'retried', "
+               from picked p where j.id = p.id and not p.keyed returning j.id, j.lane, j.unique_key is not null and not j.unique_held as let_go), \
+             noted as (insert into queue.attempts (job_id, organization_id, attempt, retention, run, finished_at, outcome, error, actor) \
+                       select id, organization_id, attempt, greatest(queue.retention_of(kind), 2), run, clock_timestamp(), 'retried', "
         ));
         query
             .push_bind(self.note.why.clone().unwrap_or_default())
             .push(", ")
             .push_bind(self.note.actor.clone());
-        query.push(" from picked), told as (select pg_notify(").push_bind(CHANNEL);
-        query.push(", '~' || lane) from (select distinct lane from up) lanes)");
+        query.push(" from picked where id in (select id from up union all select id from keyed)), told as (select pg_notify(");
+        query.push_bind(CHANNEL);
+        query.push(", '~' || lane) from (select lane from up union select lane from keyed) lanes)");
     }
 
     fn push_end(&self, query: &mut QueryBuilder<Postgres>) {
@@ -311,8 +317,8 @@ impl Bulk {
         query.push(
             "asked as (update queue.jobs j set cancel_requested = true from picked p \
                        where j.id = p.id and j.worker is not null returning j.id), \
-             noted as (insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor) \
-                       select p.id, p.organization_id, p.attempt, p.run, clock_timestamp(), ",
+             noted as (insert into queue.attempts (job_id, organization_id, attempt, retention, run, finished_at, outcome, error, actor) \
+                       select p.id, p.organization_id, p.attempt, greatest(queue.retention_of(p.kind), 2), p.run, clock_timestamp(), ",
         );
         query.push_bind(self.verb.done()).push("::text, ");
         query

@@ -58,7 +58,7 @@ async fn again(
     let inside = savepoint(connection).await?;
     let retried: Result<Option<(String, bool)>, sqlx::Error> = sqlx::query_as(concat!(
         "with old as materialized ( \
-           select id, organization_id, attempt, run, args, args_key from queue.jobs j \
+           select id, organization_id, kind, attempt, run, args, args_key from queue.jobs j \
            where id = $1 and state in ('dead', 'scheduled') and ($2::uuid is null or organization_id = $2) \
              and (state <> 'dead' or ",
         key_holder!(),
@@ -73,8 +73,8 @@ async fn again(
                 args_version = case when $3 is null then args_version else nullif($7, 1) end, \
                 args_key = case when $3 is null then j.args_key else $8 end \
                 from old where j.id = old.id returning j.lane, j.unique_held is false as let_go), \
-         noted as (insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor, args, args_key) \
-                   select id, organization_id, attempt, run, clock_timestamp(), case when $3 is null then 'retried' else 'edited' end, \
+         noted as (insert into queue.attempts (job_id, organization_id, attempt, retention, run, finished_at, outcome, error, actor, args, args_key) \
+                   select id, organization_id, attempt, greatest(queue.retention_of(kind), 2), run, clock_timestamp(), case when $3 is null then 'retried' else 'edited' end, \
                           coalesce($5, ''), $6, case when $3 is not null then args end, case when $3 is not null then args_key end from old) \
          select lane, let_go from up"
     ))
@@ -162,9 +162,9 @@ pub async fn cancel(
     let running = sqlx::query(
         "with asked as (update queue.jobs set cancel_requested = true \
            where id = $1 and state = 'ready' and worker is not null and ($2::uuid is null or organization_id = $2) \
-           returning id, organization_id, attempt, run) \
-         insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor) \
-         select id, organization_id, attempt, run, clock_timestamp(), 'cancelled', coalesce($3, ''), $4 from asked",
+           returning id, organization_id, kind, attempt, run) \
+         insert into queue.attempts (job_id, organization_id, attempt, retention, run, finished_at, outcome, error, actor) \
+         select id, organization_id, attempt, greatest(queue.retention_of(kind), 2), run, clock_timestamp(), 'cancelled', coalesce($3, ''), $4 from asked",
     )
     .bind(id.0)
     .bind(organization)
@@ -204,12 +204,12 @@ async fn finish_waiting(
 ) -> Result<bool, sqlx::Error> {
     let finished: i64 = sqlx::query_scalar(
         "with old as materialized ( \
-           select id, organization_id, attempt, run from queue.jobs where id = $1 and ($2::uuid is null or organization_id = $2)), \
+           select id, organization_id, kind, attempt, run from queue.jobs where id = $1 and ($2::uuid is null or organization_id = $2)), \
          away as materialized ( \
            select queue.put_away(array(select id from old), $3, $4, \
                                  case when $4 = 'cancelled' then coalesce($5, 'cancelled by request') end) as id), \
-         noted as (insert into queue.attempts (job_id, organization_id, attempt, run, finished_at, outcome, error, actor) \
-                   select old.id, old.organization_id, old.attempt, old.run, clock_timestamp(), $4, coalesce($5, ''), $6 \
+         noted as (insert into queue.attempts (job_id, organization_id, attempt, retention, run, finished_at, outcome, error, actor) \
+                   select old.id, old.organization_id, old.attempt, greatest(queue.retention_of(old.kind), 2), old.run, clock_timestamp(), $4, coalesce($5, ''), $6 \
                    from old join away on away.id = old.id) \
          select count(*) from away",
     )

@@ -4,7 +4,7 @@ use crate::keys::KeyRing;
 use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::running::Running;
-use crate::{JobError, JobId, JobResult, Run};
+use crate::{JobError, JobId, JobResult, Retention, Run};
 use chrono::DateTime;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -96,7 +96,7 @@ impl<J> Inline<'_, J> {
             worker: Uuid::nil(),
             rank: DateTime::UNIX_EPOCH,
             cancelled,
-            keep_history: false,
+            retention: Retention::None,
             slots: Arc::new([]),
             is_member: false,
             awaited: None,

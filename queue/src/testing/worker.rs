@@ -2,7 +2,7 @@
 
 use super::Memory;
 use crate::claim::{self, Envelope, Wanted, no_floor};
-use crate::completer::{self, Completion, End};
+use crate::completer::{self, Completion, End, Settled};
 use crate::config::EngineConfig;
 use crate::held::Stop;
 use crate::limit::Limits;
@@ -325,7 +325,7 @@ impl<S: Send + Sync + 'static> Worker<S> {
                     .bind(batch[0].run)
                     .fetch_one(&mut *connection)
                     .await?;
-                    completer::write(&mut connection, &batch, None).await?;
+                    completer::write(&mut connection, &batch, None, &Settled::default()).await?;
                     completer::call(&mut connection, &batch, self.clock.shift_ms()).await?;
                     Ok::<_, sqlx::Error>(held)
                 };

@@ -173,21 +173,3 @@ async fn lists_page_through_the_living_and_the_finished() {
     assert_eq!(admin::list(&mut connection, &dead, None, None, 50).await.unwrap().items.len(), 3);
     engine.shutdown(Duration::from_secs(5)).await;
 }
-
-#[tokio::test]
-async fn old_partitions_are_dropped_and_new_ones_made() {
-    let bench = Bench::new().await;
-    let mut owner = bench.db.owner().await;
-    sqlx::raw_sql("create table queue.history_20200101 partition of queue.history for values from ('2020-01-01') to ('2020-01-02')")
-        .execute(&mut owner)
-        .await
-        .unwrap();
-    let engine = bench.start();
-    eventually("the old day to be dropped", || async {
-        (bench.count("select count(*) from pg_class where relname = 'history_20200101'").await == 0)
-            .then_some(())
-    })
-    .await;
-    assert!(bench.count("select count(*) from pg_class where relname ~ '^history_[0-9]{8}$'").await >= 8);
-    engine.shutdown(Duration::from_secs(5)).await;
-}

@@ -3,7 +3,7 @@
 use crate::scripted::{Bench, Hasty, LANE, OTHER_LANE, Scripted, Step};
 use crate::yard::Call;
 use queue::admin::{self, AdminError, Bulk, Cursor, Death, Filter, JobState, Note, Verb};
-use queue::{ArgsError, Catalogue, Job, JobId, NewJob};
+use queue::{ArgsError, Catalogue, Job, JobId, NewJob, Unique};
 use serde_json::json;
 use sqlx::PgConnection;
 use std::collections::BTreeSet;
@@ -281,4 +281,37 @@ async fn one_organization_does_not_read_the_jobs_of_the_others() {
         tx.rollback().await.unwrap();
     }
     assert_eq!(Scripted::KIND, "scripted");
+}
+
+#[tokio::test]
+async fn a_key_that_somebody_is_about_to_take_is_left_to_them() {
+    let bench = Bench::new().await;
+    let engine = bench.start();
+    let dying =
+        |key: &str| NewJob::of(&Scripted { steps: vec![Step::GiveUp] }).unique(key, Unique::WhileUnfinished);
+    let (contended, free) = (bench.enqueue(dying("contended")).await, bench.enqueue(dying("free")).await);
+    let plain = bench.add(&[Step::GiveUp]).await;
+    for id in [contended, free, plain] {
+        bench.reaches(id, JobState::Dead).await;
+    }
+    engine.shutdown(Duration::from_secs(5)).await;
+    let mut other = bench.pool().begin().await.unwrap();
+    let next = queue::enqueue(&mut other, &[dying("contended")]).await.unwrap()[0];
+    assert_ne!(next, contended);
+    let mut connection = bench.pool().acquire().await.unwrap();
+    let bulk = Bulk::new(&mut connection, Verb::Retry, Filter::default(), note()).await.unwrap();
+    assert_eq!(finish(&mut connection, &bulk, None).await, 2);
+    assert_eq!(bench.show(contended).await.job.state, JobState::Dead);
+    for id in [free, plain] {
+        let job = bench.show(id).await;
+        assert_eq!((job.job.state, job.job.attempt), (JobState::Ready, 0));
+        let outcomes: Vec<_> = job.attempts.iter().map(|attempt| attempt.outcome.as_str()).collect();
+        assert_eq!(outcomes, ["gave_up", "retried"]);
+    }
+    assert_eq!(bench.show(contended).await.attempts.len(), 1, "nothing was done to it, and nothing is told");
+    other.commit().await.unwrap();
+    let again = Bulk::new(&mut connection, Verb::Retry, Filter::default(), note()).await.unwrap();
+    assert_eq!(finish(&mut connection, &again, None).await, 0, "the other one has the key");
+    // The key is held again by the one that was retried.
+    assert_eq!(bench.enqueue(dying("free")).await, free);
 }

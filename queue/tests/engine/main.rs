@@ -20,6 +20,7 @@ mod outcomes;
 mod payloads;
 mod rabbitmq;
 mod rabbitmq_faults;
+mod retention;
 mod schedules;
 mod scripted;
 mod steps;

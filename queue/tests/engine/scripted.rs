@@ -2,7 +2,7 @@
 
 use queue::{
     Backoff, BrokerConfig, Engine, EngineConfig, Job, JobError, JobId, JobResult, LaneConfig, NewJob,
-    Outcome, Registry, Run, Running, Transport, admin,
+    Outcome, Registry, Retention, Run, Running, Transport, admin,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{Connection, PgPool};
@@ -67,7 +67,7 @@ impl Job for Hasty {
     const MAX_ATTEMPTS: i16 = 2;
     const BACKOFF: Backoff = Backoff { first: Duration::from_millis(10), max: Duration::from_millis(40) };
     const TIMEOUT: Duration = Duration::from_millis(200);
-    const KEEP_HISTORY: bool = false;
+    const RETENTION: Retention = Retention::None;
 }
 
 #[derive(Debug, Serialize, Deserialize)]
