@@ -102,6 +102,7 @@ create table attachments (
     constraint attachments_created_by_fkey foreign key (organization_id, created_by) references users (organization_id, id)
 );
 create index attachments_ticket_idx on attachments (ticket_id);
+create index attachments_sha256_idx on attachments (organization_id, sha256);
 
 create table ticket_watchers (
     organization_id uuid        not null,

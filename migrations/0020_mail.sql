@@ -27,6 +27,8 @@ alter table inbox alter column raw set storage external;
 create index inbox_received_idx on inbox (organization_id, received_at desc, id desc);
 create index inbox_ticket_idx on inbox (ticket_id) where ticket_id is not null;
 create index inbox_pending_idx on inbox (received_at) where status = 'pending';
+-- What may be pruned when it was kept long enough.
+create index inbox_over_idx on inbox (organization_id, (source = 'mail'), processed_at) where status in ('processed', 'ignored');
 create index inbox_failed_idx on inbox (organization_id, received_at desc) where status = 'failed';
 
 -- An address belongs to one organization in the whole installation: that is how a mail finds its tenant.
@@ -70,6 +72,7 @@ create table mail_messages (
 -- A long Message-ID would not fit an index entry: the index holds its hash.
 create unique index mail_messages_message_id_key on mail_messages (organization_id, md5(message_id), ticket_id, direction);
 create index mail_messages_ticket_idx on mail_messages (ticket_id, created_at);
+create index mail_messages_inbox_idx on mail_messages (inbox_id) where inbox_id is not null;
 
 -- Receipts that were sent, for their budgets: one a ticket, few an address, few an organization (RFC 3834, 2).
 create table mail_receipts (

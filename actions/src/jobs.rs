@@ -1,7 +1,8 @@
 //! The catalogue of jobs: what can be asked of the workers. The work itself stands in `workers/src/jobs/<kind>.rs`.
 //!
 //! The arguments stand here, below the workers, because verbs enqueue them and arrows point down. They are small: an id
-//! of the row that holds the facts. A field is only ever added with a default, so that old jobs stay readable.
+//! of the row that holds the facts. A field is only ever added with a default, so that old jobs stay readable. What people may ask about
+//! months later (mail, alerts, messages) keeps its history long, what only ticks keeps it short.
 
 use chrono::{DateTime, Utc};
 use domain::{
@@ -9,7 +10,7 @@ use domain::{
     ReportScheduleId, SlaClockId, TicketId,
 };
 use queue::admin::{Bulk, Cursor};
-use queue::{Catalogue, Job, Limit};
+use queue::{Catalogue, Job, Limit, Retention};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct IngestMail {
 impl Job for IngestMail {
     const KIND: &'static str = "ingest_mail";
     const LANE: &'static str = lane::INGEST;
+    const RETENTION: Retention = Retention::Long;
 }
 
 /// A kept monitoring payload opens, updates or resolves incidents. One with very many groups takes several jobs, one after
@@ -66,6 +68,7 @@ impl IngestAlert {
 impl Job for IngestAlert {
     const KIND: &'static str = "ingest_alert";
     const LANE: &'static str = lane::INGEST;
+    const RETENTION: Retention = Retention::Long;
 }
 
 /// An event happened: enqueue what the table of reactions and the organization's rules say.
@@ -89,6 +92,7 @@ pub struct CheckSla {
 impl Job for CheckSla {
     const KIND: &'static str = "check_sla";
     const LANE: &'static str = lane::TIMERS;
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// The next step of a running escalation.
@@ -114,6 +118,7 @@ pub struct RecomputeSla {
 impl Job for RecomputeSla {
     const KIND: &'static str = "recompute_sla";
     const LANE: &'static str = lane::MAINTENANCE;
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// One message to one chat channel, as its delivery row describes it.
@@ -124,6 +129,7 @@ pub struct NotifyChannel {
 impl Job for NotifyChannel {
     const KIND: &'static str = "notify_channel";
     const LANE: &'static str = lane::OUTBOUND;
+    const RETENTION: Retention = Retention::Long;
     /// A slow endpoint must not hold all places of the lane. The key is the channel, given when it is enqueued.
     const LIMITS: &'static [Limit] = &[Limit::at_once(4).per_key()];
 }
@@ -136,6 +142,7 @@ pub struct SendMail {
 impl Job for SendMail {
     const KIND: &'static str = "send_mail";
     const LANE: &'static str = lane::MAIL;
+    const RETENTION: Retention = Retention::Long;
 }
 
 /// A report schedule is due: make an execution of it.
@@ -146,6 +153,7 @@ pub struct StartScheduledReport {
 impl Job for StartScheduledReport {
     const KIND: &'static str = "start_scheduled_report";
     const LANE: &'static str = lane::REPORTS;
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// Generate one report and hand it to its recipients.
@@ -169,6 +177,7 @@ pub struct StartDiscovery {
 impl Job for StartDiscovery {
     const KIND: &'static str = "start_discovery";
     const LANE: &'static str = lane::DISCOVERY;
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// Read one inventory and reconcile the configuration items with it.
@@ -191,6 +200,7 @@ pub struct ManageJobs {
 impl Job for ManageJobs {
     const KIND: &'static str = "manage_jobs";
     const LANE: &'static str = lane::MAINTENANCE;
+    const RETENTION: Retention = Retention::Long;
     const TIMEOUT: Duration = Duration::from_secs(3600);
 }
 
@@ -202,6 +212,16 @@ pub struct Managed {
     pub cursor: Cursor,
 }
 
+/// What was kept long enough goes: of the inbox, the ledger, reports, and files that no attachment names.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prune {}
+impl Job for Prune {
+    const KIND: &'static str = "prune";
+    const LANE: &'static str = lane::MAINTENANCE;
+    const MAX_ATTEMPTS: i16 = 3;
+    const TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
 /// Safety net: finds deadlines that no timer judged, deliveries and kept messages or payloads without a job. Events have none:
 /// an event and its job are written together, and a reaction that failed for good is a dead job, which a person can retry.
 #[derive(Debug, Serialize, Deserialize)]
@@ -209,6 +229,7 @@ pub struct Sweep {}
 impl Job for Sweep {
     const KIND: &'static str = "sweep";
     const LANE: &'static str = lane::MAINTENANCE;
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// All of them, to check arguments by that somebody has edited. A test holds it against what the workers know.
@@ -220,6 +241,7 @@ pub fn catalogue() -> Catalogue {
         .kind::<IngestMail>()
         .kind::<ManageJobs>()
         .kind::<NotifyChannel>()
+        .kind::<Prune>()
         .kind::<React>()
         .kind::<RecomputeSla>()
         .kind::<RunDiscovery>()

@@ -28,6 +28,7 @@ pub mod operations;
 pub mod organizations;
 pub mod people;
 pub mod priority_matrix;
+pub mod pruning;
 pub mod reports;
 pub mod rules;
 pub mod sla;

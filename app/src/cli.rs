@@ -4,7 +4,7 @@ mod jobs;
 mod lanes;
 
 pub use jobs::{JobFilter, JobsCommand, Which};
-pub use lanes::{LanesCommand, LimitsCommand, Per, Setting, TenantsCommand};
+pub use lanes::{KindsCommand, LanesCommand, LimitsCommand, Per, Setting, TenantsCommand};
 
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
@@ -58,6 +58,9 @@ pub enum Command {
     /// Limits of kinds of jobs: look at them, change them
     #[command(subcommand)]
     Limits(LimitsCommand),
+    /// Kinds of jobs: how long the history of each is kept
+    #[command(subcommand)]
+    Kinds(KindsCommand),
     /// Shares of tenants in busy lanes
     #[command(subcommand)]
     Tenants(TenantsCommand),

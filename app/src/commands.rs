@@ -5,6 +5,7 @@ pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod jobs;
+pub mod kinds;
 pub mod lanes;
 pub mod limits;
 pub mod mail;

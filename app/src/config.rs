@@ -1,11 +1,12 @@
 //! Configuration: environment over file over defaults. `SETTINGS` is the only list; `--help`,
 //! `relaydesk.example.toml` and `docs/configuration.md` are held against it by a test.
 
+mod keep;
 #[cfg(test)]
 mod tests;
 
 use ipnet::IpNet;
-use queue::{KeyRing, Transport};
+use queue::{Keep, KeyRing, Transport};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -144,6 +145,19 @@ pub const SETTINGS: &[Setting] = &[
         "Keys for jobs whose arguments are kept encrypted, the same for all processes: the first one seals, all of them open.",
     ),
     setting(
+        "RELAYDESK_JOB_HISTORY",
+        Some("short=2d,normal=14d,long=90d,dead=60d"),
+        "a list such as normal=30d,long=400d, in days from 1d",
+        "How long what jobs leave is kept, by the retention of their kind (`relaydesk kinds list`), and how long dead letters wait.",
+    ),
+    setting(
+        "RELAYDESK_RETENTION",
+        Some("mail=never,payloads=90d,deliveries=400d,reports=400d"),
+        "a list such as mail=never,payloads=30d, in days from 30d",
+        "How long raw mail and monitoring payloads that were worked off, messages that were sent, and reports are kept; never: they stay. \
+         What failed or waits always stays.",
+    ),
+    setting(
         "RELAYDESK_SHUTDOWN_GRACE",
         Some("25"),
         "a number of seconds from 0 to 600",
@@ -196,6 +210,8 @@ pub struct Config {
     pub amqp_url: Option<SecretString>,
     pub amqp_prefix: String,
     pub job_keys: KeyRing,
+    pub job_history: Keep,
+    pub retention: workers::Pruning,
     pub shutdown_grace: Duration,
     pub log: String,
     pub log_json: bool,
@@ -325,6 +341,8 @@ impl Values {
                 fits.then(|| v.to_owned())
             })?,
             job_keys: self.parse("RELAYDESK_JOB_KEYS", |v| v.parse().ok())?,
+            job_history: self.parse("RELAYDESK_JOB_HISTORY", keep::history)?,
+            retention: self.parse("RELAYDESK_RETENTION", keep::retention)?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
             log: self.parse("RELAYDESK_LOG", |v| {
                 let filter = v.parse::<tracing_subscriber::EnvFilter>().ok();

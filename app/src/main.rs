@@ -78,6 +78,9 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
         Command::Jobs(command) => commands::jobs::run(command, &wiring::fit(config).await?).await,
         Command::Lanes(command) => commands::lanes::run(command, &wiring::fit(config).await?).await,
         Command::Limits(command) => commands::limits::run(command, &wiring::fit(config).await?).await,
+        Command::Kinds(command) => {
+            commands::kinds::run(command, &wiring::fit(config).await?, &config.job_history).await
+        }
         Command::Tenants(command) => commands::limits::tenants(command, &wiring::fit(config).await?).await,
         Command::Admin(command) => commands::admin::run(command, &wiring::fit(config).await?).await,
         Command::Mail(command) => {

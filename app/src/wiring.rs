@@ -97,6 +97,7 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
         mail_domain: config.smtp_hostname.clone(),
         mail_from: config.mail_from.clone(),
         discovery_dir: config.discovery_dir.clone(),
+        pruning: config.retention,
     };
     Ok(Shared {
         db: db.clone(),
@@ -159,6 +160,7 @@ pub fn engine_config(config: &Config, lanes: &BTreeMap<String, Lane>, bell: &Bel
             .collect(),
         broker: broker(config),
         bell: Some(bell.clone()),
+        keep: config.job_history,
         ..EngineConfig::default()
     }
 }

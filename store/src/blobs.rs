@@ -2,11 +2,12 @@
 //!
 //! A path is made of an id and a hash that were computed here, never of a name that somebody sent. A blob is on disk
 //! (contents, name and folder synced) before the row that names it commits; a rollback leaves a blob without a row,
-//! which harms nobody. The same bytes are kept once an organization.
+//! until the job `prune` takes it away. The same bytes are kept once an organization.
 
 use crate::{Error, Result};
 use domain::OrganizationId;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,14 +82,55 @@ impl Blobs {
         while let Some(folder) = folders.next_entry().await? {
             let Ok(mut files) = fs::read_dir(folder.path().join(TEMPORARY)).await else { continue };
             while let Some(file) = files.next_entry().await? {
-                // A clock that was set back makes no age: such a file waits for the next time.
-                let old = file.metadata().await?.modified()?.elapsed().is_ok_and(|since| since > age);
-                if old && fs::remove_file(file.path()).await.is_ok() {
+                if is_older(&file.metadata().await?, age)? && fs::remove_file(file.path()).await.is_ok() {
                     removed += 1;
                 }
             }
         }
         Ok(removed)
+    }
+
+    /// The hashes that begin with this byte and were last put longer ago than `age`.
+    pub async fn older(&self, organization: OrganizationId, first: u8, age: Duration) -> Result<Vec<String>> {
+        let folder = self.dir.join(organization.to_string()).join(hex::encode([first]));
+        let mut files = match fs::read_dir(&folder).await {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut older = BTreeSet::new();
+        while let Some(file) = files.next_entry().await? {
+            let Ok(mut name) = file.file_name().into_string() else { continue };
+            if let Some(put_aside) = name.strip_suffix(ASIDE) {
+                // Somebody was killed in the middle of `remove`: as if nothing had been done.
+                name = put_aside.to_owned();
+                put_back(&folder, &name).await?;
+            }
+            let Ok(about) = fs::metadata(folder.join(&name)).await else { continue };
+            if is_older(&about, age)? {
+                older.insert(name);
+            }
+        }
+        Ok(older.into_iter().collect())
+    }
+
+    /// Takes a blob away that nobody names, unless it was put again within `age`: who is about to name it has put it before. Answers whether it
+    /// is gone.
+    pub async fn remove(&self, organization: OrganizationId, sha256: &str, age: Duration) -> Result<bool> {
+        let path = self.path(organization, sha256)?;
+        let Some(folder) = path.parent() else { return Ok(false) };
+        let aside = folder.join(format!("{sha256}{ASIDE}"));
+        match fs::rename(&path, &aside).await {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        }
+        // Who puts it from here on makes a file of its own. Was it put just before?
+        if is_older(&fs::metadata(&aside).await?, age)? {
+            fs::remove_file(&aside).await?;
+            return Ok(true);
+        }
+        put_back(folder, sha256).await?;
+        Ok(false)
     }
 
     fn path(&self, organization: OrganizationId, sha256: &str) -> Result<PathBuf> {
@@ -98,6 +140,25 @@ impl Blobs {
         }
         Ok(self.dir.join(organization.to_string()).join(&sha256[..2]).join(sha256))
     }
+}
+
+/// The ending of a file that is being removed; no hash has it.
+const ASIDE: &str = ".aside";
+
+async fn put_back(folder: &Path, sha256: &str) -> Result<()> {
+    // Over an equal file, if it was put again meanwhile.
+    match fs::rename(folder.join(format!("{sha256}{ASIDE}")), folder.join(sha256)).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => {
+            other?;
+            Ok(sync_folder(folder).await?)
+        }
+    }
+}
+
+/// A clock that was set back makes no age: such a file waits for the next time.
+fn is_older(about: &std::fs::Metadata, age: Duration) -> io::Result<bool> {
+    Ok(about.modified()?.elapsed().is_ok_and(|since| since > age))
 }
 
 /// Takes a blob's bytes. Dropped without [`BlobWriter::finish`] it leaves nothing behind.
@@ -220,6 +281,37 @@ mod tests {
         assert_eq!(blobs.remove_leftovers(Duration::from_secs(3600)).await.unwrap(), 0);
         assert_eq!(blobs.remove_leftovers(Duration::ZERO).await.unwrap(), 1);
         assert_eq!(blobs.read(org, &stored.sha256).await.unwrap(), b"kept");
+    }
+
+    #[tokio::test]
+    async fn what_was_put_again_is_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (blobs, org) = (Blobs::new(dir.path()), OrganizationId::new());
+        let (stored, day) = (blobs.put(org, b"abc").await.unwrap(), Duration::from_secs(86_400));
+        let hash = &stored.sha256;
+        let path = dir.path().join(org.to_string()).join("ba").join(hash);
+        let age = |path: &Path| {
+            let long_ago = std::fs::metadata(path).unwrap().modified().unwrap() - day * 2;
+            std::fs::File::open(path).unwrap().set_modified(long_ago).unwrap();
+        };
+        assert!(blobs.older(org, 0xba, day).await.unwrap().is_empty());
+        assert!(!blobs.remove(org, hash, day).await.unwrap());
+        age(&path);
+        assert_eq!(blobs.older(org, 0xba, day).await.unwrap(), [hash.as_str()]);
+        assert!(blobs.older(org, 0xbb, day).await.unwrap().is_empty());
+        // Put again between the look and the removal.
+        blobs.put(org, b"abc").await.unwrap();
+        assert!(!blobs.remove(org, hash, day).await.unwrap());
+        assert_eq!(blobs.read(org, hash).await.unwrap(), b"abc");
+        // Killed in the middle of a removal.
+        age(&path);
+        std::fs::rename(&path, path.with_extension("aside")).unwrap();
+        assert_eq!(blobs.older(org, 0xba, day).await.unwrap(), [hash.as_str()]);
+        assert_eq!(blobs.read(org, hash).await.unwrap(), b"abc");
+        assert!(blobs.remove(org, hash, day).await.unwrap());
+        assert!(matches!(blobs.open(org, hash).await, Err(Error::NotFound)));
+        assert!(names(path.parent().unwrap()).is_empty());
+        assert!(!blobs.remove(org, hash, day).await.unwrap());
     }
 
     #[tokio::test]

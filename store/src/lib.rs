@@ -28,6 +28,7 @@ pub mod mail_messages;
 pub mod mailboxes;
 pub mod organizations;
 pub mod priority_matrix;
+pub mod pruning;
 pub mod reconciliation;
 pub mod report_executions;
 pub mod report_schedules;

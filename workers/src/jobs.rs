@@ -6,6 +6,7 @@ pub mod ingest_alert;
 pub mod ingest_mail;
 pub mod manage_jobs;
 pub mod notify_channel;
+pub mod prune;
 pub mod react;
 pub mod recompute_sla;
 pub mod run_discovery;

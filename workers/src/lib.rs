@@ -13,7 +13,7 @@ mod shared;
 pub mod smtp;
 
 pub use registry::registry;
-pub use shared::{Settings, Shared};
+pub use shared::{Pruning, Settings, Shared};
 
 /// The organization in which a job works. Without one it could never run: a dead letter.
 fn organization_of(job: &queue::Running) -> Result<domain::OrganizationId, queue::JobError> {

@@ -16,6 +16,7 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::StartDiscovery>()
         .job::<jobs::ManageJobs>()
         .job::<jobs::NotifyChannel>()
+        .job::<jobs::Prune>()
         .job::<jobs::React>()
         .job::<jobs::RecomputeSla>()
         .job::<jobs::RunReport>()
@@ -23,6 +24,7 @@ pub fn registry() -> Registry<Shared> {
         .job::<jobs::StartScheduledReport>()
         .job::<jobs::Sweep>()
         .schedule(Schedule::every("sweep", Duration::from_secs(30), &jobs::Sweep {}).missed(Missed::RunOnce))
+        .schedule(Schedule::cron("prune", "17 3 * * *", "UTC", &jobs::Prune {}).missed(Missed::RunOnce))
 }
 
 #[cfg(test)]

@@ -1,11 +1,14 @@
 //! What all jobs share.
 
+use chrono::TimeDelta;
 use connectors::http;
 use connectors::mail::Mailer;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use store::Db;
 use store::blobs::Blobs;
+use store::pruning::Prunable;
 use templates::Templates;
 
 /// Cheap to clone.
@@ -31,4 +34,35 @@ pub struct Settings {
     pub mail_from: String,
     /// Discovery sources read files only from the folder below it that has the slug of their organization.
     pub discovery_dir: Option<PathBuf>,
+    pub pruning: Pruning,
+}
+
+/// How long what is over is kept; `None`: for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pruning {
+    pub mail: Option<Duration>,
+    pub payloads: Option<Duration>,
+    pub deliveries: Option<Duration>,
+    pub reports: Option<Duration>,
+    /// From which age on a file that no attachment names is taken away.
+    pub unnamed: Duration,
+}
+
+impl Default for Pruning {
+    fn default() -> Self {
+        let unnamed = crate::jobs::prune::UNNAMED;
+        Pruning { mail: None, payloads: None, deliveries: None, reports: None, unnamed }
+    }
+}
+
+impl Pruning {
+    pub fn keeps(&self, what: Prunable) -> Option<TimeDelta> {
+        let time = match what {
+            Prunable::Mail => self.mail,
+            Prunable::Payloads => self.payloads,
+            Prunable::Deliveries => self.deliveries,
+            Prunable::Reports => self.reports,
+        };
+        time.and_then(|time| TimeDelta::from_std(time).ok())
+    }
 }

@@ -43,6 +43,7 @@ async fn house() -> House {
             mail_domain: "localhost".into(),
             mail_from: "desk@localhost.example".into(),
             discovery_dir: Some(folder.path().to_owned()),
+            pruning: workers::Pruning::default(),
         }),
     };
     House { db, acme, other, folder, shared }

@@ -1,7 +1,9 @@
-//! `relaydesk lanes …`, `limits …`, `tenants …`
+//! `relaydesk lanes …`, `limits …`, `kinds …`, `tenants …`
 
 use super::Json;
 use clap::{Args, Subcommand};
+use queue::Retention;
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -76,6 +78,21 @@ pub struct Bound {
 }
 
 #[derive(Debug, Subcommand)]
+pub enum KindsCommand {
+    /// Kinds with how long their history is kept: as declared, as in force, and how many days that is by this configuration
+    #[command(after_help = "Example: relaydesk kinds list --json")]
+    List(Json),
+    /// Keep the history of a kind for another time from now on
+    #[command(after_help = "Examples: relaydesk kinds keep react long
+          relaydesk kinds keep react default")]
+    Keep {
+        kind: String,
+        /// none, short, normal or long; `default`: as the program says
+        retention: Setting<Retention>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub enum TenantsCommand {
     /// Tenants whose share is not the usual one
     #[command(after_help = "Example: relaydesk tenants list --json")]
@@ -99,16 +116,15 @@ fn weight(text: &str) -> Result<f32, String> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Setting<T>(pub Option<T>);
 
-impl<T: FromStr> FromStr for Setting<T> {
+impl<T: FromStr<Err: fmt::Display>> FromStr for Setting<T> {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "default" => Ok(Setting(None)),
-            text => text
-                .parse()
-                .map(|value| Setting(Some(value)))
-                .map_err(|_| format!("{text:?} is no number of jobs, nor `default`")),
+            text => text.parse().map(|value| Setting(Some(value))).map_err(|error| {
+                format!("{text:?} cannot be set ({error}); `default` is what the program says")
+            }),
         }
     }
 }

@@ -21,6 +21,8 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_LANES", "ingest=1,ingest=2"),
         ("RELAYDESK_LANES", "ingest=1@kafka"),
         ("RELAYDESK_AMQP_PREFIX", "two words"),
+        ("RELAYDESK_JOB_HISTORY", "short=2h"),
+        ("RELAYDESK_RETENTION", "mail=7d"),
         ("RELAYDESK_LOG", "nonsense"),
         ("RELAYDESK_LOG", "queue=loud"),
         ("RELAYDESK_DISCOVERY_DIR", "/no/such/folder"),

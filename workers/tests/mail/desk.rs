@@ -60,6 +60,7 @@ impl Desk {
             mail_domain: "desk.example".into(),
             mail_from: "relaydesk@desk.example".into(),
             discovery_dir: None,
+            pruning: workers::Pruning::default(),
         };
         let shared = Shared {
             db: db.db.clone(),

@@ -42,6 +42,7 @@ impl World {
                 mail_domain: "desk.example".into(),
                 mail_from: "Relaydesk <relaydesk@desk.example>".into(),
                 discovery_dir: None,
+                pruning: workers::Pruning::default(),
             }),
         };
         World { test, organization, shared, _folder: folder }

@@ -40,6 +40,7 @@ async fn house() -> House {
             mail_domain: "localhost".into(),
             mail_from: "desk@localhost.example".into(),
             discovery_dir: None,
+            pruning: workers::Pruning::default(),
         }),
     };
     let mut tx = db.db.begin(acme.id).await.unwrap();

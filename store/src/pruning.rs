@@ -1,0 +1,114 @@
+//! What is over and was kept long enough goes, some rows at a time. What failed or still waits is never among it.
+
+use crate::{Result, Tx};
+use chrono::{DateTime, Utc};
+use std::fmt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Prunable {
+    /// Raw mails that became something, or were ignored.
+    Mail,
+    /// Payloads of monitoring, likewise.
+    Payloads,
+    /// Messages that were sent.
+    Deliveries,
+    /// Runs of reports that are done, with their files.
+    Reports,
+}
+
+impl Prunable {
+    pub const ALL: [Prunable; 4] =
+        [Prunable::Mail, Prunable::Payloads, Prunable::Deliveries, Prunable::Reports];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Prunable::Mail => "mail",
+            Prunable::Payloads => "payloads",
+            Prunable::Deliveries => "deliveries",
+            Prunable::Reports => "reports",
+        }
+    }
+}
+
+impl fmt::Display for Prunable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Takes away what was over before `before`, oldest first, `most` rows at most; answers how many. What somebody has locked is for another
+/// time.
+pub async fn prune(tx: &mut Tx, what: Prunable, before: DateTime<Utc>, most: i64) -> Result<u64> {
+    match what {
+        Prunable::Mail => inbox(tx, true, before, most).await,
+        Prunable::Payloads => inbox(tx, false, before, most).await,
+        Prunable::Deliveries => deliveries(tx, before, most).await,
+        Prunable::Reports => reports(tx, before, most).await,
+    }
+}
+
+async fn inbox(tx: &mut Tx, is_mail: bool, before: DateTime<Utc>, most: i64) -> Result<u64> {
+    let organization = tx.organization();
+    let gone = sqlx::query!(
+        "delete from inbox where id = any(array(
+           select id from inbox
+            where organization_id = $1 and (source = 'mail') = $2 and processed_at < $3 and status in ('processed', 'ignored')
+            order by processed_at limit $4 for update skip locked))",
+        organization.0,
+        is_mail,
+        before,
+        most,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+async fn deliveries(tx: &mut Tx, before: DateTime<Utc>, most: i64) -> Result<u64> {
+    let organization = tx.organization();
+    let gone = sqlx::query!(
+        "delete from deliveries where id = any(array(
+           select id from deliveries
+            where organization_id = $1 and created_at < $2 and status = 'sent' and sent_at < $2
+            order by created_at limit $3 for update skip locked))",
+        organization.0,
+        before,
+        most,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+/// Not while a link that was mailed still leads to the file.
+async fn reports(tx: &mut Tx, before: DateTime<Utc>, most: i64) -> Result<u64> {
+    let (organization, now) = (tx.organization(), tx.now());
+    let gone = sqlx::query!(
+        "delete from report_executions where id = any(array(
+           select id from report_executions
+            where organization_id = $1 and created_at < $2 and status = 'done' and finished_at < $2
+              and (download_until is null or download_until < $3)
+            order by created_at limit $4 for update skip locked))",
+        organization.0,
+        before,
+        now,
+        most,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+/// Which of these files no attachment names.
+pub async fn unnamed(tx: &mut Tx, sha256: &[String]) -> Result<Vec<String>> {
+    let organization = tx.organization();
+    let unnamed = sqlx::query_scalar!(
+        r#"select h as "sha256!" from unnest($2::text[]) h
+            where not exists (select from attachments a where a.organization_id = $1 and a.sha256 = h)"#,
+        organization.0,
+        sha256,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(unnamed)
+}
