@@ -23,7 +23,7 @@ async fn house(lanes: &str) -> Option<(BrokerNode, Server, App)> {
     }
     let node = BrokerNode::start().await?;
     let names = node.names();
-    let mut server = Server::start().await;
+    let server = Server::start().await;
     let env = [
         ("RELAYDESK_LANES", lanes),
         ("AMQP_URL", names.url.as_str()),

@@ -17,5 +17,6 @@ mod mail_to_ticket;
 mod notifications;
 mod power_cut;
 mod rabbitmq_lanes;
+mod remote_workers;
 mod reports;
 mod sla_and_escalation;

@@ -38,7 +38,8 @@ pub enum Command {
     #[command(after_help = "Example: RELAYDESK_HTTP_LISTEN=0.0.0.0:8080 relaydesk api")]
     Api,
     /// Workers alone; start as many as you like
-    #[command(after_help = "Example: relaydesk worker --lanes outbound,reports --concurrency 8")]
+    #[command(after_help = "Example: relaydesk worker --lanes outbound,reports --concurrency 8\n\
+        Example: RELAYDESK_REMOTE_KEYS=a:… relaydesk worker --remote --lanes outbound,discovery --amqp-url amqps://…")]
     Worker(Worker),
     /// Bring the database's schema up to date; DATABASE_URL is the owner's here
     #[command(after_help = "Example: DATABASE_URL=postgresql://owner:…@db/relaydesk relaydesk migrate")]
@@ -99,6 +100,15 @@ pub struct Worker {
     /// Jobs of each lane at a time [default: as RELAYDESK_LANES says]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub concurrency: Option<u16>,
+    /// Without a database: only does what is outside, for platforms that name these lanes in RELAYDESK_REMOTE_LANES
+    #[arg(long)]
+    pub remote: bool,
+    /// The broker [default: AMQP_URL, where others who list the processes do not see its password]
+    #[arg(long, value_name = "URL")]
+    pub amqp_url: Option<String>,
+    /// Where it says how it is (/livez, /readyz, /metrics) [default: nowhere]
+    #[arg(long, value_name = "ADDRESS", requires = "remote")]
+    pub listen: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

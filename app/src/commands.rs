@@ -10,4 +10,5 @@ pub mod lanes;
 pub mod limits;
 pub mod mail;
 pub mod migrate;
+pub mod remote;
 pub mod serve;

@@ -2,6 +2,7 @@
 //! `relaydesk.example.toml` and `docs/configuration.md` are held against it by a test.
 
 mod keep;
+pub mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -158,6 +159,17 @@ pub const SETTINGS: &[Setting] = &[
          What failed or waits always stays.",
     ),
     setting(
+        "RELAYDESK_REMOTE_LANES",
+        Some(""),
+        "a list of outbound, mail and discovery, or empty",
+        "Lanes whose work outside (messages, mails, inventories) is done by `relaydesk worker --remote`; needs AMQP_URL and RELAYDESK_REMOTE_KEYS.",
+    ),
+    secret(
+        "RELAYDESK_REMOTE_KEYS",
+        "a list of name:key, each key the base64 of 32 bytes, or empty",
+        "Keys for what goes to remote workers and back, the same on both sides: the first one seals, all of them open. `openssl rand -base64 32` makes one.",
+    ),
+    setting(
         "RELAYDESK_SHUTDOWN_GRACE",
         Some("25"),
         "a number of seconds from 0 to 600",
@@ -212,6 +224,8 @@ pub struct Config {
     pub job_keys: KeyRing,
     pub job_history: Keep,
     pub retention: workers::Pruning,
+    pub remote_lanes: BTreeSet<String>,
+    pub remote_keys: KeyRing,
     pub shutdown_grace: Duration,
     pub log: String,
     pub log_json: bool,
@@ -343,6 +357,8 @@ impl Values {
             job_keys: self.parse("RELAYDESK_JOB_KEYS", |v| v.parse().ok())?,
             job_history: self.parse("RELAYDESK_JOB_HISTORY", keep::history)?,
             retention: self.parse("RELAYDESK_RETENTION", keep::retention)?,
+            remote_lanes: self.parse("RELAYDESK_REMOTE_LANES", remote::lanes)?,
+            remote_keys: self.parse("RELAYDESK_REMOTE_KEYS", |v| v.parse().ok())?,
             shutdown_grace: Duration::from_secs(self.number("RELAYDESK_SHUTDOWN_GRACE", 0, 600)?),
             log: self.parse("RELAYDESK_LOG", |v| {
                 let filter = v.parse::<tracing_subscriber::EnvFilter>().ok();
@@ -359,6 +375,9 @@ impl Values {
             && config.lanes.values().any(|lane| lane.transport == Transport::Rabbitmq)
         {
             return Err(missing("AMQP_URL"));
+        }
+        if !config.remote_lanes.is_empty() {
+            config.require_remote()?;
         }
         Ok(config)
     }

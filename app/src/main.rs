@@ -48,7 +48,12 @@ fn exit_code(command: &Command, error: &anyhow::Error) -> u8 {
 
 fn run(cli: &Cli) -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
-    let values = Values::collect(cli.config.as_deref(), |name| std::env::var(name).ok())?;
+    let mut values = Values::collect(cli.config.as_deref(), |name| std::env::var(name).ok())?;
+    if let Command::Worker(worker) = &cli.command
+        && let Some(url) = &worker.amqp_url
+    {
+        values.set("AMQP_URL", url);
+    }
     let config = values.understand()?;
     config.job_keys.clone().install();
     telemetry::start(&config);
@@ -71,6 +76,9 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
             serve::run(config, Parts::all(config), serve::announce, wiring::stop_signal()).await
         }
         Command::Api => serve::run(config, Parts::api(config), serve::announce, wiring::stop_signal()).await,
+        Command::Worker(worker) if worker.remote => {
+            commands::remote::run(config, worker, wiring::stop_signal()).await
+        }
         Command::Worker(worker) => {
             let parts = Parts::worker(config, &worker.lanes, worker.concurrency)?;
             serve::run(config, parts, serve::announce, wiring::stop_signal()).await

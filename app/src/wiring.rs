@@ -7,10 +7,11 @@ use api::AppState;
 use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
 use queue::messages::Publisher;
+use queue::remote::Remote;
 use queue::{Bell, BrokerConfig, EngineConfig, LaneConfig, Transport};
 use secrecy::ExposeSecret;
 use sqlx::{Connection, PgConnection};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Db;
@@ -18,6 +19,7 @@ use store::blobs::Blobs;
 use templates::Templates;
 use tracing::{info, warn};
 use workers::Shared;
+use workers::outward::Tools;
 
 pub fn database(config: &Config) -> anyhow::Result<Db> {
     let options = config.require_database()?.expose_secret().parse()?;
@@ -105,8 +107,24 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
         templates: Arc::new(Templates::new()),
         http: Client::new(destinations)?,
         mailer: mailer(config)?,
+        remote: None,
         settings: Arc::new(settings),
     })
+}
+
+/// What a remote worker needs, which has no database.
+pub fn tools(config: &Config) -> anyhow::Result<Tools> {
+    let destinations = Destinations::allowing(config.allow_private_destinations.clone());
+    Ok(Tools { http: Client::new(destinations)?, mailer: mailer(config)? })
+}
+
+/// For those of the lanes whose work is done by remote workers.
+pub fn remote(config: &Config, lanes: &BTreeMap<String, Lane>) -> anyhow::Result<Option<Remote>> {
+    let lanes: BTreeSet<_> =
+        config.remote_lanes.iter().filter(|lane| lanes.contains_key(*lane)).cloned().collect();
+    let Some(broker) = broker(config).filter(|_| !lanes.is_empty()) else { return Ok(None) };
+    let keys = config.require_remote()?.clone();
+    Ok(Some(Remote::start(&broker, &process_name(), keys, lanes)))
 }
 
 pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {

@@ -1,6 +1,7 @@
 //! Other systems: mail, chat, monitoring payloads, discovery sources. Wire formats in, domain values out, and back.
 //! Never touches the database.
 
+pub mod bytes64;
 pub mod discovery;
 pub mod http;
 pub mod mail;

@@ -1,9 +1,10 @@
 //! How one attempt to send a message ended: the same words for chat, webhooks and mail.
 
 use crate::http;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The peer has accepted it.
     Sent,
@@ -20,7 +21,7 @@ pub enum Outcome {
 }
 
 /// An attempt, as the ledger records it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub outcome: Outcome,
     /// HTTP status or SMTP reply code, if the peer answered.

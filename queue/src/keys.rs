@@ -1,8 +1,8 @@
-//! Keys for arguments that must not lie in the database in clear text.
+//! Keys for what must not lie in clear text in the database (arguments of jobs) or in the broker (requests to remote workers).
 //!
-//! AES-256-GCM, with a key of its own for each job: HKDF-SHA256 of the ring's key and the job's id. So a nonce never meets the same key
-//! twice, and there is no number of jobs after which a key is used up. The kind and the id are authenticated: sealed arguments of one job
-//! are not those of another.
+//! AES-256-GCM, with a key of its own for each use and id: HKDF-SHA256 of the ring's key, the use and the id of the job or message. So a nonce
+//! never meets the same key twice, and there is no number of jobs after which a key is used up. Kind and id are authenticated: what was
+//! sealed for one job is nothing for another.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -96,42 +96,82 @@ impl KeyRing {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The name of the key, and what opens with it again for the same kind and job only.
     pub(crate) fn seal(&self, kind: &str, job: Uuid, clear: &str) -> Result<(String, String), SealError> {
-        let (name, key) = self.0.first().ok_or(SealError::NoKeys)?;
-        let nonce: [u8; NONCE_LEN] = rand::random();
-        let mut sealed = clear.as_bytes().to_vec();
-        of_job(key, job)
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(bound(kind, job)),
-                &mut sealed,
-            )
-            .map_err(|_| SealError::NoKeys)?;
-        Ok((name.clone(), BASE64.encode([&nonce[..], &sealed[..]].concat())))
+        let sealed = self.seal_bytes(Use::Arguments, job, &bound(kind, job), clear.as_bytes());
+        let (name, sealed) = sealed.ok_or(SealError::NoKeys)?;
+        Ok((name.to_owned(), BASE64.encode(sealed)))
     }
 
     pub(crate) fn open(&self, name: &str, kind: &str, job: Uuid, sealed: &str) -> Result<String, OpenError> {
         let refused = || OpenError::Refused(name.to_owned());
+        let sealed = BASE64.decode(sealed).map_err(|_| refused())?;
+        let clear = self.open_bytes(name, Use::Arguments, job, &bound(kind, job), sealed)?;
+        String::from_utf8(clear).map_err(|_| refused())
+    }
+
+    /// The name of the key, and the sealed bytes with their nonce in front. `None`: there are no keys.
+    pub(crate) fn seal_bytes(
+        &self,
+        what: Use,
+        id: Uuid,
+        bound: &[u8],
+        clear: &[u8],
+    ) -> Option<(&str, Vec<u8>)> {
+        let (name, key) = self.0.first()?;
+        let nonce: [u8; NONCE_LEN] = rand::random();
+        let mut sealed = Vec::with_capacity(NONCE_LEN + clear.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(&nonce);
+        sealed.extend_from_slice(clear);
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let text = &mut sealed[NONCE_LEN..];
+        let tag = derived(key, what, id).seal_in_place_separate_tag(nonce, Aad::from(bound), text).ok()?;
+        sealed.extend_from_slice(tag.as_ref());
+        Some((name, sealed))
+    }
+
+    pub(crate) fn open_bytes(
+        &self,
+        name: &str,
+        what: Use,
+        id: Uuid,
+        bound: &[u8],
+        mut sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, OpenError> {
+        let refused = || OpenError::Refused(name.to_owned());
         let key = self.0.iter().find(|(known, _)| known == name);
         let (_, key) = key.ok_or_else(|| OpenError::NoSuchKey(name.to_owned()))?;
-        let mut bytes = BASE64.decode(sealed).map_err(|_| refused())?;
-        if bytes.len() < NONCE_LEN {
+        if sealed.len() < NONCE_LEN {
             return Err(refused());
         }
-        let mut text = bytes.split_off(NONCE_LEN);
-        let nonce = Nonce::try_assume_unique_for_key(&bytes).map_err(|_| refused())?;
-        let clear = of_job(key, job)
-            .open_in_place(nonce, Aad::from(bound(kind, job)), &mut text)
-            .map_err(|_| refused())?;
-        String::from_utf8(clear.to_vec()).map_err(|_| refused())
+        let mut text = sealed.split_off(NONCE_LEN);
+        let nonce = Nonce::try_assume_unique_for_key(&sealed).map_err(|_| refused())?;
+        let opened = derived(key, what, id).open_in_place(nonce, Aad::from(bound), &mut text);
+        let length = opened.map_err(|_| refused())?.len();
+        text.truncate(length);
+        Ok(text)
     }
 }
 
-/// The job's own key.
-fn of_job(key: &[u8; KEY_LENGTH], job: Uuid) -> LessSafeKey {
-    let secret = Salt::new(HKDF_SHA256, b"arguments of a job").extract(key);
-    let id: [&[u8]; 1] = [job.as_bytes()];
+/// What is sealed. One key may serve all of these: what was sealed for one use does not open for another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use {
+    Arguments,
+    RemoteMessages,
+}
+
+/// The key of one job or message.
+fn derived(key: &[u8; KEY_LENGTH], what: Use, id: Uuid) -> LessSafeKey {
+    let salt: &[u8] = match what {
+        Use::Arguments => b"arguments of a job",
+        Use::RemoteMessages => b"message of a remote worker",
+    };
+    let secret = Salt::new(HKDF_SHA256, salt).extract(key);
+    let id: [&[u8]; 1] = [id.as_bytes()];
     let derived = secret.expand(&id, &AES_256_GCM).map(UnboundKey::from);
     LessSafeKey::new(derived.expect("32 bytes are not too many"))
 }

@@ -61,7 +61,8 @@
 //! ```
 //!
 //! The same as a program: `examples/greet.rs`. For tests of handlers see [`testing`], for looking and mending [`admin`], for what
-//! runs by the clock [`schedules`], for jobs that wait for others [`batch`], [`Running::wait_for`] and [`Outcome::Then`].
+//! runs by the clock [`schedules`], for jobs that wait for others [`batch`], [`Running::wait_for`] and [`Outcome::Then`], for what only another
+//! network can do [`remote`].
 //!
 //! # What it needs
 //!
@@ -106,6 +107,7 @@ mod plumbing;
 mod prune;
 mod registry;
 mod release;
+pub mod remote;
 mod retention;
 mod runner;
 mod running;

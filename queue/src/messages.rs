@@ -19,23 +19,70 @@ use lapin::types::{AMQPValue, FieldTable};
 use std::time::Duration;
 use uuid::Uuid;
 
+/// The exchange of most queues.
+pub(crate) const MESSAGES: &str = "messages";
+
 /// A queue of the broker. Names are without the installation's prefix.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QueueSpec {
     pub name: String,
+    /// Passes on what bears the queue's name. Rights to write are given by exchange.
+    pub exchange: &'static str,
+    pub holder: Holder,
     /// Messages that a consumer holds at a time; so many times the largest body fits its memory.
     pub prefetch: u16,
     /// Messages and bytes; more are refused, and their sender is told.
     pub most: Option<(u32, u64)>,
-    /// Takes what came back too often, or is nobody's. It is kept until somebody looks.
-    pub dead: Option<String>,
+    pub dead: Option<Dead>,
     /// The queue goes when nobody has consumed from it for so long.
     pub expires: Option<Duration>,
 }
 
+/// Who declares a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// Everybody who uses it. It outlives them.
+    All,
+    /// One connection alone consumes from it, and it goes with that.
+    Connection,
+    /// Somebody else: whoever consumes from it needs no right to configure anything.
+    Others,
+}
+
+/// The queue that takes what came back too often, or is nobody's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dead {
+    /// Until somebody looks: the broker alone has them.
+    Kept(String),
+    /// The newest, for people who look for a cause.
+    Newest(String),
+}
+
+impl Dead {
+    pub fn queue(&self) -> &str {
+        match self {
+            Dead::Kept(queue) | Dead::Newest(queue) => queue,
+        }
+    }
+}
+
 impl QueueSpec {
     pub fn new(name: impl Into<String>, prefetch: u16) -> Self {
-        QueueSpec { name: name.into(), prefetch, most: None, dead: None, expires: None }
+        QueueSpec {
+            name: name.into(),
+            exchange: MESSAGES,
+            holder: Holder::All,
+            prefetch,
+            most: None,
+            dead: None,
+            expires: None,
+        }
+    }
+
+    #[must_use]
+    pub fn by(mut self, exchange: &'static str, holder: Holder) -> Self {
+        (self.exchange, self.holder) = (exchange, holder);
+        self
     }
 
     #[must_use]
@@ -46,7 +93,13 @@ impl QueueSpec {
 
     #[must_use]
     pub fn dead_letters(mut self, queue: impl Into<String>) -> Self {
-        self.dead = Some(queue.into());
+        self.dead = Some(Dead::Kept(queue.into()));
+        self
+    }
+
+    #[must_use]
+    pub fn newest_dead_letters(mut self, queue: impl Into<String>) -> Self {
+        self.dead = Some(Dead::Newest(queue.into()));
         self
     }
 
@@ -85,7 +138,7 @@ impl Message {
     }
 
     /// `None`: not a message of ours.
-    fn read(delivery: &mut Delivery) -> Option<Message> {
+    pub(crate) fn read(delivery: &mut Delivery) -> Option<Message> {
         let properties = &delivery.properties;
         let id = properties.message_id().as_ref()?.as_str().parse().ok()?;
         let kind = properties.kind().as_ref()?.as_str().to_owned();
@@ -106,6 +159,8 @@ pub enum NotPublished {
     /// There is no room in the queue.
     #[error("the broker refused the message")]
     Refused,
+    #[error("there is no such queue")]
+    NoQueue,
     /// Perhaps it is there: what is done instead must bear that.
     #[error("the broker has not confirmed the message: {0}")]
     Unconfirmed(String),

@@ -45,5 +45,7 @@ metrics! {
     MESSAGES_PUBLISHED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_messages_published_total", "Messages with bodies of their own, by what the broker said", &["queue", "outcome"]);
     MESSAGES_CONSUMED: IntCounterVec = register_int_counter_vec!("relaydesk_amqp_messages_consumed_total", "Messages with bodies of their own, by what became of them", &["queue", "outcome"]);
     MESSAGES_WAITING: IntGaugeVec = register_int_gauge_vec!("relaydesk_amqp_queue_messages", "Messages that wait in a queue of the broker, as its consumers see it", &["queue"]);
+    REMOTE_ANSWERS: IntCounterVec = register_int_counter_vec!("relaydesk_remote_answers_total", "Messages of remote workers, by what became of them", &["outcome"]);
+    REMOTE_REQUESTS: IntCounterVec = register_int_counter_vec!("relaydesk_remote_requests_total", "Requests that came to this remote worker, by how they ended", &["outcome"]);
     UNPUBLISHED: IntGaugeVec = register_int_gauge_vec!("relaydesk_outbox_unpublished", "Ready jobs of lanes on RabbitMQ that are not published", &["lane"]);
 }

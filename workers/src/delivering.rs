@@ -8,6 +8,7 @@ use domain::gate::{self, Entry};
 use domain::mail::message_id;
 use domain::{ChannelId, ChannelKind, DeliveryId, OrganizationId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
+use queue::remote::NotPerformed;
 use queue::{JobError, JobResult, Outcome, Running};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -158,6 +159,36 @@ pub fn unless_passing<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, 
         Ok(made) => Ok(Ok(made)),
         Err(error) if matches!(error.downcast_ref(), Some(store::Error::Database(_))) => Err(error),
         Err(error) => Ok(Err(format!("the message cannot be made: {error:#}"))),
+    }
+}
+
+/// Between asking a remote worker for something, and asking again because nobody took it.
+const NO_WORKER: Duration = Duration::from_secs(10);
+
+/// Ends the run of a delivery for which a remote worker gave no answer.
+pub async fn not_performed(
+    shared: &Shared,
+    job: &Running,
+    organization: OrganizationId,
+    delivery: &Delivery,
+    error: NotPerformed,
+) -> JobResult {
+    match error {
+        NotPerformed::NotBegun(why) => {
+            let mut tx = shared.db.begin(organization).await?;
+            let next = tx.now() + NO_WORKER;
+            deliveries::not_begun(&mut tx, delivery.id, run_of(job), next, &why).await?;
+            tx.commit().await?;
+            tracing::warn!(delivery.id = %delivery.id, why, "not delivered yet");
+            Ok(Outcome::Snooze(NO_WORKER))
+        }
+        NotPerformed::Failed(why) => {
+            settle(shared, job, organization, delivery, None, Attempt::new(Sending::Retry(why))).await
+        }
+        NotPerformed::Impossible(why) => {
+            settle(shared, job, organization, delivery, None, Attempt::new(Sending::GiveUp(why))).await
+        }
+        NotPerformed::Stopped => Err(error.into()),
     }
 }
 

@@ -5,6 +5,7 @@ mod event_message;
 pub mod hooks;
 pub mod jobs;
 mod large;
+pub mod outward;
 mod patience;
 pub mod reactions;
 mod registry;

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use connectors::http;
 use connectors::mail::Mailer;
+use queue::remote::Remote;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub http: http::Client,
     /// None: no relay is configured, and mail waits in the ledger.
     pub mailer: Option<Mailer>,
+    /// Does what is outside for the lanes that it has.
+    pub remote: Option<Remote>,
     pub settings: Arc<Settings>,
 }
 

@@ -38,6 +38,7 @@ async fn house() -> House {
         templates: Arc::new(Templates::new()),
         http: Client::new(Destinations::default()).unwrap(),
         mailer: None,
+        remote: None,
         settings: Arc::new(Settings {
             base_url: "http://localhost".into(),
             mail_domain: "localhost".into(),

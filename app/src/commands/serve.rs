@@ -103,7 +103,8 @@ pub async fn run(
     let Listeners { http: listener, smtp: mail_listener } = parts.listeners.complete(http, smtp).await?;
     wiring::fit_database(&db).await?;
 
-    let shared = wiring::shared(config, &db)?;
+    let mut shared = wiring::shared(config, &db)?;
+    shared.remote = wiring::remote(config, &parts.lanes)?;
     let engine = (!parts.lanes.is_empty()).then(|| {
         info!(lanes = ?parts.lanes, "working");
         Engine::start(
@@ -163,6 +164,10 @@ pub async fn run(
     end.cancel();
     if let Some(engine) = engine {
         engine.shutdown(config.shutdown_grace).await;
+    }
+    // After the jobs that wait for answers.
+    if let Some(remote) = &shared.remote {
+        remote.close().await;
     }
     // Live streams never end by themselves.
     let closed = async { while servers.join_next().await.is_some() {} };

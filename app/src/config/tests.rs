@@ -118,3 +118,18 @@ fn the_example_file_is_readable_when_uncommented() {
     std::fs::write(file.path(), text).unwrap();
     Values::collect(Some(file.path()), |_| None).unwrap().understand().unwrap();
 }
+
+#[test]
+fn remote_lanes_need_a_broker_and_keys() {
+    let key = "a:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let (lanes, url) = (("RELAYDESK_REMOTE_LANES", "outbound, mail"), ("AMQP_URL", "amqp://broker.example"));
+    let error = with(&[lanes, ("RELAYDESK_REMOTE_KEYS", key)]).unwrap_err().to_string();
+    assert!(error.contains("AMQP_URL"), "{error}");
+    let error = with(&[lanes, url]).unwrap_err().to_string();
+    assert!(error.contains("RELAYDESK_REMOTE_KEYS"), "{error}");
+    let error = with(&[lanes, url, ("RELAYDESK_REMOTE_KEYS", "a:c2VjcmV0")]).unwrap_err().to_string();
+    assert!(error.contains("RELAYDESK_REMOTE_KEYS") && !error.contains("c2VjcmV0"), "{error}");
+    let config = with(&[lanes, url, ("RELAYDESK_REMOTE_KEYS", key)]).unwrap();
+    assert_eq!(config.remote_lanes.len(), 2);
+    assert!(with(&[("RELAYDESK_REMOTE_LANES", "ingest"), url, ("RELAYDESK_REMOTE_KEYS", key)]).is_err());
+}

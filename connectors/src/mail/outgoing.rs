@@ -12,13 +12,14 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Attachment, Mailbox, Message, MultiPart, SinglePart};
 use lettre::transport::smtp::PoolConfig;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
+use serde::{Deserialize, Serialize};
 use std::error::Error as _;
 use std::time::Duration;
 
 /// More references than this are not repeated; the first and the newest stay.
 const MAX_REFERENCES: usize = 20;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outgoing {
     pub from: EmailAddress,
     pub from_name: String,
@@ -40,22 +41,23 @@ pub struct Outgoing {
     pub files: Vec<File>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct File {
     pub name: String,
     pub media_type: String,
+    #[serde(with = "crate::bytes64")]
     pub bytes: Vec<u8>,
 }
 
 /// What the relay said when it took the mail.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accepted {
     pub code: u16,
     pub response: String,
 }
 
 /// Why it did not, and whether to try again.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refused {
     /// 4yz: try again later.
     #[error("the relay says not now: {code} {response}")]

@@ -1,6 +1,6 @@
 //! Hands messages over in batches. A batch is acknowledged after it was taken; while it cannot be, it is held.
 
-use super::{Message, QueueSpec, layout, publisher};
+use super::{Dead, Message, QueueSpec, layout, publisher};
 use crate::BrokerConfig;
 use crate::metrics;
 use crate::plumbing::jittered;
@@ -216,7 +216,8 @@ impl Subscriber {
 
     async fn look(&self, queue: &QueueSpec) -> Result<(), BrokerError> {
         let channel = self.link.channel().await?;
-        for name in [Some(&queue.name), queue.dead.as_ref()].into_iter().flatten() {
+        let dead = queue.dead.as_ref().map(Dead::queue);
+        for name in [Some(queue.name.as_str()), dead].into_iter().flatten() {
             let waiting = layout::depth(&channel, &self.prefix, name).await?;
             metrics::MESSAGES_WAITING.with_label_values(&[publisher::label(name)]).set(waiting.into());
         }

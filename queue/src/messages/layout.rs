@@ -1,53 +1,87 @@
 //! What is declared for messages, anew on every channel.
 
-use super::QueueSpec;
+use super::{Dead, Holder, MESSAGES, QueueSpec};
 use crate::BrokerConfig;
 use crate::transport::link::{BrokerError, Link, reply};
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A delivery that was not acknowledged counts, also when that was the broker's fault: one for each loss of a connection.
 const DELIVERY_LIMIT: i32 = 50;
+/// Of dead letters that are kept for a while only: messages, bytes, and how long.
+const NEWEST: (i64, i64, Duration) = (1_000, 64 << 20, Duration::from_secs(7 * 86_400));
 
-pub(super) fn exchange(prefix: &str) -> ShortString {
-    format!("{prefix}.messages").into()
+pub(super) fn exchange(prefix: &str, name: &str) -> ShortString {
+    format!("{prefix}.{name}").into()
 }
 
 pub(super) fn queue(prefix: &str, name: &str) -> ShortString {
     format!("{prefix}.{name}").into()
 }
 
-pub(super) async fn declare(channel: &Channel, prefix: &str, specs: &[QueueSpec]) -> Result<(), BrokerError> {
+pub(super) async fn declare_exchange(channel: &Channel, prefix: &str, name: &str) -> Result<(), BrokerError> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declared =
-        channel.exchange_declare(exchange(prefix), ExchangeKind::Direct, durable, FieldTable::default());
-    reply(declared).await?;
-    for spec in specs {
+    let name = exchange(prefix, name);
+    reply(channel.exchange_declare(name, ExchangeKind::Direct, durable, FieldTable::default())).await
+}
+
+pub(super) async fn declare(channel: &Channel, prefix: &str, specs: &[QueueSpec]) -> Result<(), BrokerError> {
+    let shared = specs.iter().filter(|spec| spec.holder == Holder::All);
+    for name in shared.map(|spec| spec.exchange).collect::<BTreeSet<_>>() {
+        declare_exchange(channel, prefix, name).await?;
+    }
+    for spec in specs.iter().filter(|spec| spec.holder != Holder::Others) {
         if let Some(dead) = &spec.dead {
-            declare_queue(channel, prefix, &QueueSpec::new(dead.as_str(), 1)).await?;
+            let (name, dead) = (queue(prefix, dead.queue()), dead_arguments(dead));
+            declare_queue(channel, name, exchange(prefix, MESSAGES), Holder::All, dead).await?;
         }
-        declare_queue(channel, prefix, spec).await?;
+        let (name, by) = (queue(prefix, &spec.name), exchange(prefix, spec.exchange));
+        declare_queue(channel, name, by, spec.holder, arguments(prefix, spec)).await?;
     }
     Ok(())
 }
 
-async fn declare_queue(channel: &Channel, prefix: &str, spec: &QueueSpec) -> Result<(), BrokerError> {
-    let name = queue(prefix, &spec.name);
-    let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    reply(channel.queue_declare(name.clone(), durable, arguments(prefix, spec))).await?;
-    let bound = channel.queue_bind(
-        name.clone(),
-        exchange(prefix),
-        name,
-        QueueBindOptions::default(),
-        FieldTable::default(),
-    );
+async fn declare_queue(
+    channel: &Channel,
+    name: ShortString,
+    exchange: ShortString,
+    holder: Holder,
+    arguments: FieldTable,
+) -> Result<(), BrokerError> {
+    let is_lasting = holder == Holder::All;
+    let options = QueueDeclareOptions {
+        durable: is_lasting,
+        exclusive: !is_lasting,
+        auto_delete: !is_lasting,
+        ..QueueDeclareOptions::default()
+    };
+    reply(channel.queue_declare(name.clone(), options, arguments)).await?;
+    let bound =
+        channel.queue_bind(name.clone(), exchange, name, QueueBindOptions::default(), FieldTable::default());
     reply(bound).await
 }
 
+fn dead_arguments(dead: &Dead) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    if let Dead::Newest(_) = dead {
+        let (messages, bytes, age) = NEWEST;
+        arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(messages));
+        arguments.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(bytes));
+        arguments.insert("x-overflow".into(), text("drop-head"));
+        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(age.as_millis() as i64));
+    }
+    arguments
+}
+
 fn arguments(prefix: &str, spec: &QueueSpec) -> FieldTable {
+    if spec.holder == Holder::Connection {
+        return FieldTable::default();
+    }
     let mut arguments = FieldTable::default();
     let mut set = |name: &str, value: AMQPValue| {
         arguments.insert(name.into(), value);
@@ -57,15 +91,17 @@ fn arguments(prefix: &str, spec: &QueueSpec) -> FieldTable {
         set("x-max-length", AMQPValue::LongLongInt(messages.into()));
         set("x-max-length-bytes", AMQPValue::LongLongInt(i64::try_from(bytes).unwrap_or(i64::MAX)));
     }
-    if spec.most.is_some() || spec.dead.is_some() {
+    if spec.most.is_some() || matches!(spec.dead, Some(Dead::Kept(_))) {
         // The sender is told, instead of others' messages thrown away; dead letters at least once ask for it too.
         set("x-overflow", text("reject-publish"));
     }
     if let Some(dead) = &spec.dead {
         set("x-delivery-limit", AMQPValue::LongInt(DELIVERY_LIMIT));
-        set("x-dead-letter-strategy", text("at-least-once"));
-        set("x-dead-letter-exchange", text(exchange(prefix).as_str()));
-        set("x-dead-letter-routing-key", text(queue(prefix, dead).as_str()));
+        if let Dead::Kept(_) = dead {
+            set("x-dead-letter-strategy", text("at-least-once"));
+        }
+        set("x-dead-letter-exchange", text(exchange(prefix, MESSAGES).as_str()));
+        set("x-dead-letter-routing-key", text(queue(prefix, dead.queue()).as_str()));
     }
     if let Some(expires) = spec.expires {
         set("x-expires", AMQPValue::LongLongInt(expires.as_millis() as i64));
@@ -119,7 +155,6 @@ fn is_missing(error: &lapin::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_queue_is_declared_with_what_its_messages_need() {
@@ -138,5 +173,19 @@ mod tests {
         has("x-dead-letter-exchange", text("desk.messages"));
         has("x-dead-letter-routing-key", text("desk.hooks.dead"));
         has("x-expires", AMQPValue::LongLongInt(60_000));
+        has("x-dead-letter-strategy", text("at-least-once"));
+    }
+
+    #[test]
+    fn dead_letters_that_nobody_needs_make_room_for_newer_ones() {
+        let spec = QueueSpec::new("asked", 10).newest_dead_letters("asked.dead");
+        let of_queue = arguments("desk", &spec);
+        assert!(of_queue.inner().contains_key("x-delivery-limit"));
+        assert!(!of_queue.inner().contains_key("x-overflow"), "nobody waits for room among them");
+        let dead = dead_arguments(spec.dead.as_ref().unwrap());
+        assert_eq!(dead.inner().get("x-overflow"), Some(&text("drop-head")));
+        assert!(
+            dead.inner().contains_key("x-message-ttl") && dead.inner().contains_key("x-max-length-bytes")
+        );
     }
 }

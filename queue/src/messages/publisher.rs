@@ -1,7 +1,7 @@
 //! Publishes messages on one channel that is kept open, each confirmed for itself. Who publishes never waits for a connection:
 //! there is one, or it is told at once that there is none.
 
-use super::{Message, NotPublished, QueueSpec, layout};
+use super::{MESSAGES, Message, NotPublished, QueueSpec, layout};
 use crate::BrokerConfig;
 use crate::metrics;
 use crate::transport::link::{BrokerError, Link, Sight, reply, rest};
@@ -34,6 +34,8 @@ struct Inner {
     link: Link,
     prefix: String,
     queues: Vec<QueueSpec>,
+    /// Those without a queue of ours.
+    exchanges: &'static [&'static str],
     channel: Mutex<Option<Channel>>,
     /// The channel is of no use any more.
     lost: Notify,
@@ -59,10 +61,22 @@ impl Publisher {
         purpose: &'static str,
         queues: Vec<QueueSpec>,
     ) -> Publisher {
+        Publisher::declaring(config, name, purpose, queues, &[])
+    }
+
+    /// Also exchanges, for queues that others declare.
+    pub(crate) fn declaring(
+        config: &BrokerConfig,
+        name: &str,
+        purpose: &'static str,
+        queues: Vec<QueueSpec>,
+        exchanges: &'static [&'static str],
+    ) -> Publisher {
         let inner = Arc::new(Inner {
             link: Link::new(config, name, purpose, &Arc::default()),
             prefix: config.prefix.clone(),
             queues,
+            exchanges,
             channel: Mutex::default(),
             lost: Notify::new(),
             opened: Notify::new(),
@@ -92,12 +106,22 @@ impl Publisher {
     /// When it returns `Ok`, the message is on the disks of the broker. Never takes longer than a few seconds, more for large
     /// messages.
     pub async fn publish(&self, queue: &str, message: &Message) -> Result<(), NotPublished> {
-        let published = self.inner.publish(queue, message).await;
+        self.publish_by(MESSAGES, queue, message).await
+    }
+
+    pub(crate) async fn publish_by(
+        &self,
+        exchange: &str,
+        queue: &str,
+        message: &Message,
+    ) -> Result<(), NotPublished> {
+        let published = self.inner.publish(exchange, queue, message).await;
         let outcome = match &published {
             Ok(()) => "confirmed",
             Err(NotPublished::Away) => "away",
             Err(NotPublished::Blocked) => "blocked",
             Err(NotPublished::Refused) => "refused",
+            Err(NotPublished::NoQueue) => "no_queue",
             Err(NotPublished::Unconfirmed(_)) => "unconfirmed",
         };
         metrics::MESSAGES_PUBLISHED.with_label_values(&[label(queue), outcome]).inc();
@@ -126,7 +150,7 @@ impl Inner {
         self.lock().clone().filter(|channel| channel.status().connected())
     }
 
-    async fn publish(&self, queue: &str, message: &Message) -> Result<(), NotPublished> {
+    async fn publish(&self, exchange: &str, queue: &str, message: &Message) -> Result<(), NotPublished> {
         let shared = self.current().ok_or(NotPublished::Away)?;
         if self.link.sight() == Sight::Blocked {
             return Err(NotPublished::Blocked);
@@ -145,7 +169,7 @@ impl Inner {
             let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let sent = channel
                 .basic_publish(
-                    layout::exchange(&self.prefix),
+                    layout::exchange(&self.prefix, exchange),
                     layout::queue(&self.prefix, queue),
                     mandatory,
                     &message.body,
@@ -165,8 +189,13 @@ impl Inner {
                 return Ok(());
             }
             Ok(Ok(Confirmation::Nack(None))) => return Err(NotPublished::Refused),
-            // The queue is gone; a new channel declares it again.
-            Ok(Ok(_)) => "there is no such queue".to_owned(),
+            Ok(Ok(_)) => {
+                // One of ours is declared again on a new channel.
+                if self.queues.iter().any(|ours| ours.name == queue) {
+                    self.give_up(&shared, "its queue is gone");
+                }
+                return Err(NotPublished::NoQueue);
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no answer within {patience:?}"),
         };
@@ -189,6 +218,9 @@ impl Inner {
     async fn open(&self) -> Result<Channel, BrokerError> {
         let channel = self.link.channel().await?;
         reply(channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        for exchange in self.exchanges {
+            layout::declare_exchange(&channel, &self.prefix, exchange).await?;
+        }
         layout::declare(&channel, &self.prefix, &self.queues).await?;
         Ok(channel)
     }

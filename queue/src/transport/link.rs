@@ -170,7 +170,7 @@ impl Link {
             Err(error) => {
                 slot.failures += 1;
                 if slot.failures == 1 {
-                    warn!(%error, "no connection to the broker for {}; the database keeps what would go there", self.purpose);
+                    warn!(%error, "no connection to the broker for {}; what would go there waits", self.purpose);
                 } else {
                     debug!(%error, failures = slot.failures, "no connection to the broker for {}", self.purpose);
                 }
@@ -199,10 +199,7 @@ impl Link {
             while let Some(event) = events.next().await {
                 match event {
                     Event::ConnectionBlocked(reason) => {
-                        warn!(
-                            reason,
-                            "the broker takes no messages for now; the database keeps what would go there"
-                        );
+                        warn!(reason, "the broker takes no messages for now; what would go there waits");
                         metrics::AMQP_BLOCKED.with_label_values(&[purpose]).set(1);
                     }
                     Event::ConnectionUnblocked => {

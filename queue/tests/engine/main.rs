@@ -20,6 +20,7 @@ mod outcomes;
 mod payloads;
 mod rabbitmq;
 mod rabbitmq_faults;
+mod remote;
 mod retention;
 mod schedules;
 mod scripted;

@@ -108,6 +108,25 @@ pub async fn wait(tx: &mut Tx, id: DeliveryId, until: DateTime<Utc>, why: &str) 
     Ok(())
 }
 
+/// The attempt of this run turned out not to be one: nothing was begun.
+pub async fn not_begun(tx: &mut Tx, id: DeliveryId, run: Run, until: DateTime<Utc>, why: &str) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!(
+        "update deliveries
+            set attempts = greatest(attempts - 1, 0), next_attempt_at = $2, updated_at = $3, last_error = $4
+          where id = $1 and status = 'pending' and job_id = $5 and job_run = $6",
+        id.0,
+        until,
+        now,
+        why,
+        run.job,
+        run.run,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// After an attempt that the peer put off: its turn.
 pub async fn set_turn(tx: &mut Tx, id: DeliveryId, turn: DateTime<Utc>) -> Result<()> {
     sqlx::query!("update deliveries set turn_at = $2 where id = $1", id.0, turn).execute(&mut **tx).await?;

@@ -1,10 +1,10 @@
 //! One message to one chat channel.
 
 use crate::delivering::{self, Claim};
+use crate::outward::{ChatAddress, SendChat};
 use crate::{Shared, event_message, organization_of};
 use actions::jobs::NotifyChannel;
 use connectors::sending::{Attempt, Outcome as Sending};
-use connectors::{slack, teams};
 use domain::{ChannelConfig, OrganizationId};
 use queue::{JobResult, Run, Running};
 use serde_json::Value;
@@ -25,7 +25,16 @@ impl Run<Shared> for NotifyChannel {
         };
         let (subject, attempt) = match made {
             Ok(message) => {
-                let attempt = send(shared, &delivery, &message.config, &message.payload).await;
+                let attempt = match request(&delivery, message.config, message.payload) {
+                    Some(request) => match shared.outward(job, request).await {
+                        Ok(attempt) => attempt,
+                        Err(error) => {
+                            return delivering::not_performed(shared, job, organization, &delivery, error)
+                                .await;
+                        }
+                    },
+                    None => Attempt::new(Sending::GiveUp("mail is no chat".into())),
+                };
                 (Some(message.subject), attempt)
             }
             Err(why) => (None, Attempt::new(Sending::GiveUp(why))),
@@ -72,19 +81,15 @@ async fn render(
     Ok((event.headline(templates)?, payload))
 }
 
-async fn send(shared: &Shared, delivery: &Delivery, config: &ChannelConfig, payload: &Value) -> Attempt {
-    let trace = queue::trace::current().map(|context| context.child().to_string());
-    let message = slack::Message { key: delivery.id.0, payload, trace_parent: trace.as_deref() };
-    match config {
-        ChannelConfig::SlackWebhook { webhook_url } => {
-            slack::send_webhook(&shared.http, webhook_url, message).await
-        }
+fn request(delivery: &Delivery, config: ChannelConfig, payload: Value) -> Option<SendChat> {
+    let to = match config {
+        ChannelConfig::SlackWebhook { webhook_url } => ChatAddress::SlackWebhook { url: webhook_url },
         ChannelConfig::SlackBot { bot_token, channel, api_url } => {
-            slack::post_message(&shared.http, api_url.as_deref(), bot_token, channel, message).await
+            ChatAddress::SlackBot { token: bot_token, channel, api_url }
         }
-        ChannelConfig::Teams { webhook_url } => {
-            teams::send(&shared.http, webhook_url, delivery.id.0, payload, trace.as_deref()).await
-        }
-        ChannelConfig::Email { .. } => Attempt::new(Sending::GiveUp("mail is no chat".into())),
-    }
+        ChannelConfig::Teams { webhook_url } => ChatAddress::Teams { url: webhook_url },
+        ChannelConfig::Email { .. } => return None,
+    };
+    let trace_parent = queue::trace::current().map(|context| context.child().to_string());
+    Some(SendChat { to, key: delivery.id.0, payload, trace_parent })
 }

@@ -3,17 +3,20 @@
 //! `start → read → parse → look → plan → carry out and record`; reading, parsing and planning hold no transaction, and the
 //! latter two no thread of the runtime. Whatever changes between the look and the end is looked at again.
 
+use crate::outward::{NotRead, ReadInventory};
 use crate::{Shared, organization_of};
 use actions::discovery::{Listing, Planned};
 use actions::jobs::RunDiscovery;
-use connectors::discovery::{Inventory, Location, ReadError, Reader, parse};
+use connectors::discovery::{Inventory, Location, Reader, parse};
 use domain::cmdb::RunMode;
 use domain::reconcile::Plan;
 use domain::{Actor, OrganizationId};
+use queue::remote::NotPerformed;
 use queue::{JobError, JobResult, Outcome, Run, Running};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 use store::discovery_runs::{DiscoveryRun, Found, RunCounts};
 use store::discovery_sources::DiscoverySource;
 
@@ -21,6 +24,8 @@ use store::discovery_sources::DiscoverySource;
 const LOOKS: usize = 5;
 /// Items shown with their differences, and errors of rows, at most.
 const SAMPLE: usize = 100;
+/// Until a remote worker is asked for again.
+const NO_WORKER: Duration = Duration::from_secs(10);
 const GIVEN_UP: &str = "the run was given up meanwhile: nothing was changed";
 
 impl Run<Shared> for RunDiscovery {
@@ -45,7 +50,7 @@ impl Run<Shared> for RunDiscovery {
         let folder = shared.settings.discovery_dir.as_ref().map(|folder| folder.join(slug));
         tx.commit().await?;
 
-        match inventory(shared, &source, folder).await {
+        match inventory(job, shared, &source, folder).await {
             Ok(inventory) => match work(job, shared, &run, Arc::new(source), Arc::new(inventory)).await {
                 Err(JobError::GiveUp(error)) => {
                     fail(job, shared, organization, &run, &error.to_string()).await
@@ -55,32 +60,57 @@ impl Run<Shared> for RunDiscovery {
                 }
                 result => result,
             },
-            Err(Failure::Later(error)) if job.attempt < job.max_attempts => match error.retry_after() {
-                Some(after) => Err(JobError::RetryIn(after, error.into())),
-                None => Err(error.into()),
+            Err(Failure::Later(error)) if job.attempt < job.max_attempts => match error.retry_after {
+                Some(after) => Err(JobError::RetryIn(after, anyhow::Error::msg(error.why))),
+                None => Err(anyhow::Error::msg(error.why).into()),
             },
-            Err(Failure::Later(error)) => fail(job, shared, organization, &run, &error.to_string()).await,
+            Err(Failure::Later(error)) => fail(job, shared, organization, &run, &error.why).await,
+            Err(Failure::NoWorker(why)) => {
+                tracing::warn!(why, "an inventory is not read yet");
+                Ok(Outcome::Snooze(NO_WORKER))
+            }
+            Err(Failure::Stopped(error)) => Err(error.into()),
             Err(Failure::ForGood(reason)) => fail(job, shared, organization, &run, &reason).await,
         }
     }
 }
 
 enum Failure {
-    Later(ReadError),
+    Later(NotRead),
+    /// No remote worker took it.
+    NoWorker(String),
+    /// The run is over.
+    Stopped(NotPerformed),
     ForGood(String),
 }
 
 /// `folder`: that of the organization.
 async fn inventory(
+    job: &Running,
     shared: &Shared,
     source: &DiscoverySource,
     folder: Option<PathBuf>,
 ) -> Result<Inventory, Failure> {
-    let reader = Reader { http: shared.http.clone(), folder };
-    let header = source.auth_header.as_ref().map(|header| (header.name.as_str(), header.value.as_str()));
-    let bytes = reader.read(&Location::parse(&source.location), header).await.map_err(|error| {
-        if error.is_transient() { Failure::Later(error) } else { Failure::ForGood(error.to_string()) }
-    })?;
+    let header = source.auth_header.as_ref().map(|header| (header.name.clone(), header.value.clone()));
+    let read = match Location::parse(&source.location) {
+        Location::Url(url) => match shared.outward(job, ReadInventory { url, header }).await {
+            Ok(read) => read.map(|bytes| bytes.0),
+            Err(NotPerformed::NotBegun(why)) => return Err(Failure::NoWorker(why)),
+            Err(NotPerformed::Failed(why)) => Err(NotRead { why, is_transient: true, retry_after: None }),
+            Err(NotPerformed::Impossible(why)) => return Err(Failure::ForGood(why)),
+            Err(error @ NotPerformed::Stopped) => return Err(Failure::Stopped(error)),
+        },
+        file => {
+            let reader = Reader { http: shared.http.clone(), folder };
+            reader.read(&file, None).await.map_err(NotRead::from)
+        }
+    };
+    let bytes =
+        read.map_err(
+            |error| {
+                if error.is_transient { Failure::Later(error) } else { Failure::ForGood(error.why) }
+            },
+        )?;
     let (format, keys, options) = (source.format, source.identification_keys.clone(), source.options.clone());
     // Large inventories take a while to parse; the runtime has other things to do.
     let parsed = tokio::task::spawn_blocking(move || parse(format, &bytes, &keys, &options)).await;

@@ -1,6 +1,7 @@
 //! One e-mail to one recipient.
 
 use crate::delivering::{self, Claim};
+use crate::outward::DeliverMail;
 use crate::{Shared, event_message, organization_of};
 use actions::jobs::SendMail;
 use chrono::{DateTime, Utc};
@@ -8,6 +9,7 @@ use connectors::mail::outgoing::{File, Outgoing, Refused};
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::mail::message_id;
 use domain::{DeliveryId, EmailAddress, OrganizationId};
+use queue::remote::NotPerformed;
 use queue::{JobResult, Outcome, Run, Running};
 use std::time::Duration;
 use store::Tx;
@@ -22,9 +24,10 @@ const NO_RELAY: Duration = Duration::from_secs(600);
 impl Run<Shared> for SendMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
-        let Some(mailer) = &shared.mailer else {
+        let is_remote = shared.remote.as_ref().is_some_and(|remote| remote.has(&job.lane));
+        if shared.mailer.is_none() && !is_remote {
             return wait_for_relay(shared, job, organization, self.delivery).await;
-        };
+        }
         let (delivery, made) = match delivering::claim(shared, job, organization, self.delivery).await? {
             Claim::Over(outcome) => return Ok(outcome),
             Claim::Impossible(delivery, why) => (delivery, Err(why)),
@@ -35,11 +38,22 @@ impl Run<Shared> for SendMail {
         };
         let (subject, attempt) = match made {
             Ok(mail) => {
-                let attempt = match mailer.send(&mail).await {
-                    Ok(accepted) => Attempt::new(Sending::Sent).answered(accepted.code, accepted.response),
-                    Err(refused) => failed(&refused),
+                let subject = mail.subject.clone();
+                let answer = match shared.outward(job, DeliverMail(mail)).await {
+                    Ok(Some(answer)) => Ok(answer),
+                    Ok(None) => Err(NotPerformed::NotBegun("the remote worker has no mail relay".into())),
+                    Err(error) => Err(error),
                 };
-                (Some(mail.subject), attempt)
+                let attempt = match answer {
+                    Ok(Ok(accepted)) => {
+                        Attempt::new(Sending::Sent).answered(accepted.code, accepted.response)
+                    }
+                    Ok(Err(refused)) => failed(&refused),
+                    Err(error) => {
+                        return delivering::not_performed(shared, job, organization, &delivery, error).await;
+                    }
+                };
+                (Some(subject), attempt)
             }
             Err(why) => (None, Attempt::new(Sending::GiveUp(why))),
         };

@@ -68,6 +68,7 @@ impl Desk {
             templates: Arc::default(),
             http: Client::new(Destinations::allowing([])).unwrap(),
             mailer: Some(Mailer::new(&sink.url()).unwrap()),
+            remote: None,
             settings: Arc::new(settings),
         };
         let smtp = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1").port(port).build();

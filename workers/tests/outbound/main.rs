@@ -4,6 +4,7 @@ mod chat;
 mod gate;
 mod ledger;
 mod mail;
+mod remote;
 mod reports;
 mod storm;
 mod world;

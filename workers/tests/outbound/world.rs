@@ -37,6 +37,7 @@ impl World {
             templates: Arc::new(templates::Templates::new()),
             http: Client::new(Destinations::allowing(nets)).unwrap(),
             mailer: relay.map(|url| Mailer::new(&url).unwrap()),
+            remote: None,
             settings: Arc::new(Settings {
                 base_url: "https://desk.example".into(),
                 mail_domain: "desk.example".into(),
