@@ -23,6 +23,15 @@ begin
 end
 $$;
 
+-- The oldest program that this schema still serves, by the newest migration that it knows. A migration that takes away what older programs use
+-- raises it: docs/development.md, "Changing the schema".
+create table schema_floor (
+    is_only boolean not null default true constraint schema_floor_pkey primary key constraint schema_floor_only_check check (is_only),
+    version bigint  not null
+);
+insert into schema_floor (version) values (0);
+revoke insert, update, delete on schema_floor from relaydesk_app;
+
 -- The organization of this transaction, set by `store::Tx` with set_config(…, true).
 create function current_organization() returns uuid
     language sql stable parallel safe

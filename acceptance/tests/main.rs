@@ -19,4 +19,6 @@ mod power_cut;
 mod rabbitmq_lanes;
 mod remote_workers;
 mod reports;
+mod schema_floor;
 mod sla_and_escalation;
+mod two_versions;

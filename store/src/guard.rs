@@ -13,6 +13,11 @@ pub enum Unfit {
     PowerfulRole(String),
     #[error("the database has schema version {found}, this program needs {needed}: run `relaydesk migrate`")]
     OldSchema { found: i64, needed: i64 },
+    #[error(
+        "the database serves programs from schema version {floor} on, this one knows {known}: its schema has been changed \
+         in a way that older programs cannot live with; run a newer version of this program"
+    )]
+    OldProgram { floor: i64, known: i64 },
 }
 
 /// Asserted at start and by `/readyz`. `Ok(Some(_))` says what is wrong; `Err` that the database cannot be asked.
@@ -32,7 +37,12 @@ pub async fn unfit(db: &Db) -> Result<Option<Unfit>> {
     }
     let needed = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
     let found = applied(db).await?;
-    Ok((found < needed).then_some(Unfit::OldSchema { found, needed }))
+    if found < needed {
+        return Ok(Some(Unfit::OldSchema { found, needed }));
+    }
+    // A newer schema is none of our business as long as it says that it serves us too.
+    let floor: i64 = sqlx::query_scalar("select version from schema_floor").fetch_one(db.pool()).await?;
+    Ok((floor > needed).then_some(Unfit::OldProgram { floor, known: needed }))
 }
 
 async fn applied(db: &Db) -> Result<i64> {

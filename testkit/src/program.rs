@@ -34,9 +34,17 @@ impl Process {
     /// # Panics
     /// When it ends before, or is not ready within a minute; what it wrote to standard error is shown.
     pub async fn start(args: &[&str], env: &[(&str, &str)], folder: &Path) -> Process {
+        Process::start_of(&executable(), args, env, folder).await
+    }
+
+    /// The same of another version of the program.
+    ///
+    /// # Panics
+    /// As [`Process::start`].
+    pub async fn start_of(program: &Path, args: &[&str], env: &[(&str, &str)], folder: &Path) -> Process {
         let log = folder.join("relaydesk.log");
         let errors = std::fs::File::options().create(true).append(true).open(&log).expect("a log file");
-        let mut child = Command::new(executable())
+        let mut child = Command::new(program)
             .args(args)
             .env_remove("DATABASE_URL")
             .envs(env.iter().copied())
@@ -209,6 +217,11 @@ impl App {
     /// A further process of the same installation, which goes on: `["worker", "--lanes", "outbound"]`.
     pub async fn beside(&self, args: &[&str]) -> Process {
         Process::start(args, &borrowed(&self.env), self.folder.path()).await
+    }
+
+    /// As [`App::beside`], of another version of the program.
+    pub async fn beside_as(&self, program: &Path, args: &[&str]) -> Process {
+        Process::start_of(program, args, &borrowed(&self.env), self.folder.path()).await
     }
 
     /// SIGKILL, and waits until it is gone.
