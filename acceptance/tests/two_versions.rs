@@ -1,7 +1,7 @@
 //! Story: a new version is rolled out. Its migrations have run; workers and an API of the version before go on beside the new ones,
 //! under load, and one of each dies on the way. Nothing is lost, nothing is done twice.
 //!
-//! `script/two-versions` builds the version before and names it in `RELAYDESK_PREVIOUS`; without that there is nothing to test.
+//! `script/two-versions` builds the version before and names it in `RELAYDESK_TEST_PREVIOUS`; without that there is nothing to test.
 
 use serde_json::json;
 use std::path::PathBuf;
@@ -23,8 +23,9 @@ async fn open_incidents(client: Client, version: &str, from: usize, to: usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_version_before_works_beside_this_one() {
     #[expect(clippy::disallowed_methods, reason = "set by script/two-versions")]
-    let Ok(previous) = std::env::var("RELAYDESK_PREVIOUS").map(PathBuf::from) else { return };
-    let app = App::start().await;
+    let Ok(previous) = std::env::var("RELAYDESK_TEST_PREVIOUS").map(PathBuf::from) else { return };
+    // Five processes on one small server.
+    let app = App::start_with(&[("RELAYDESK_DATABASE_CONNECTIONS", "4")]).await;
     let slack = HttpSink::start().await;
     slack.otherwise(Answer::status(200).body("ok"));
     let channel =

@@ -219,9 +219,11 @@ impl App {
         Process::start(args, &borrowed(&self.env), self.folder.path()).await
     }
 
-    /// As [`App::beside`], of another version of the program.
+    /// As [`App::beside`], of another version of the program. It takes no mail: the port for that is taken.
     pub async fn beside_as(&self, program: &Path, args: &[&str]) -> Process {
-        Process::start_of(program, args, &borrowed(&self.env), self.folder.path()).await
+        let mut env = borrowed(&self.env);
+        env.push(("RELAYDESK_SMTP_LISTEN", ""));
+        Process::start_of(program, args, &env, self.folder.path()).await
     }
 
     /// SIGKILL, and waits until it is gone.
