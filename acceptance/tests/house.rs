@@ -168,6 +168,22 @@ fn transactions_do_not_begin_again() {
     none("transactions are opened with `Db::begin…`, and savepoints by name", wrong);
 }
 
+/// Behind a pooler every message of a statement by itself may meet another session.
+#[test]
+fn what_is_asked_of_the_database_is_asked_in_a_transaction() {
+    let harmless = [".close()", ".size()", "connect_options()", "Bell::new(", "direct.pool(),"];
+    let mut wrong = Vec::new();
+    for room in ["store", "actions", "workers", "api", "app"] {
+        for file in files(&format!("{room}/src"), ".rs") {
+            let text = read(&file);
+            let lines = text.lines().filter(|line| line.contains(".pool()"));
+            let lines = lines.filter(|line| !harmless.iter().any(|use_| line.contains(use_)));
+            wrong.extend(lines.map(|line| format!("{}: {}", file.display(), line.trim())));
+        }
+    }
+    none("statements outside of a transaction: use `Db::begin…`", wrong);
+}
+
 #[test]
 fn no_file_is_longer_than_a_few_screens() {
     let mut wrong = Vec::new();

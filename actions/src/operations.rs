@@ -4,7 +4,7 @@
 //! organization that operates the installation touches them (docs/adr/0071-operator-organization.md).
 
 use crate::jobs::{ManageJobs, Managed, lane};
-use crate::organizations::require_operator;
+use crate::organizations::{require_operator, require_operator_of};
 use crate::{Error, Result, events, jobs};
 use domain::{Actor, Permission, Who, permission};
 use queue::admin::{
@@ -14,6 +14,7 @@ use queue::{JobId, NewJob};
 use serde_json::{Value, json};
 use std::time::Duration;
 use store::Tx;
+use store::organizations::Organization;
 
 /// The longest reason that is kept.
 const REASON: usize = 500;
@@ -236,5 +237,40 @@ pub async fn change_limit(tx: &mut Tx, actor: &Actor, name: &str, change: LimitC
     admin::set_limit(tx, name, change).await.map_err(store::Error::from)?;
     let fact = json!({"limit": name, "at_once": change.at_once, "per_second": change.per_second, "burst": change.burst});
     events::record(tx, actor, "limit.changed", None, fact).await?;
+    Ok(())
+}
+
+/// An organization, and its share of a lane in which several wait, as a multiple of the usual share.
+#[derive(Clone, Debug)]
+pub struct TenantView {
+    pub organization: Organization,
+    pub weight: f32,
+}
+
+/// All organizations. `tx` is a system transaction.
+pub async fn tenants(tx: &mut Tx, actor: &Actor) -> Result<Vec<TenantView>> {
+    permission::check(actor, Permission::LanesRead)?;
+    require_operator_of(tx, actor.organization).await?;
+    let weights = admin::weights(tx).await.map_err(store::Error::from)?;
+    let weight = |organization: &Organization| {
+        weights.iter().find(|of| of.organization == organization.id.0).map_or(1.0, |of| of.weight)
+    };
+    let all = store::organizations::all(tx).await?;
+    let with_weight = |organization| TenantView { weight: weight(&organization), organization };
+    Ok(all.into_iter().map(with_weight).collect())
+}
+
+/// Gives an organization another share. `tx` is a system transaction and goes on in the actor's organization, in whose log it stands.
+pub async fn set_weight(tx: &mut Tx, actor: &Actor, slug: &str, weight: f32) -> Result<()> {
+    permission::check(actor, Permission::LanesManage)?;
+    require_operator_of(tx, actor.organization).await?;
+    if !(0.01..=1000.0).contains(&weight) {
+        return Err(Error::invalid("/weight", "must be from 0.01 to 1000; 1 is the usual share"));
+    }
+    let organization = store::organizations::find_by_slug(tx, slug).await?.ok_or(Error::NotFound)?;
+    admin::set_weight(tx, organization.0, weight).await.map_err(store::Error::from)?;
+    tx.enter(actor.organization).await?;
+    let fact = json!({"organization": organization, "slug": slug, "weight": weight});
+    events::record(tx, actor, "tenant.changed", None, fact).await?;
     Ok(())
 }

@@ -55,7 +55,14 @@ pub async fn update(tx: &mut Tx, actor: &Actor, changes: &TenantChanges) -> Resu
 
 /// Lanes, workers and other things that all tenants share are touched by the operator's organization only.
 pub async fn require_operator(tx: &mut Tx) -> Result<()> {
-    if store::organizations::current(tx).await?.is_operator {
+    let organization = tx.organization();
+    require_operator_of(tx, organization).await
+}
+
+/// The same in a system transaction.
+pub(crate) async fn require_operator_of(tx: &mut Tx, organization: OrganizationId) -> Result<()> {
+    let found = store::organizations::find(tx, organization).await?;
+    if found.is_some_and(|organization| organization.is_operator) {
         Ok(())
     } else {
         Err(Error::forbidden(

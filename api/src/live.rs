@@ -1,11 +1,15 @@
-//! The live stream's source: one poller a process reads new events of all organizations, while somebody listens, and hands
-//! them to every listener. Listeners never ask the database by themselves.
+//! The live stream's source: one poller a process reads new events of all organizations, and what is new of jobs, while somebody
+//! listens, and hands them to every listener. Listeners never ask the database by themselves.
 //!
 //! Positions (`events.seq`) are taken before their transactions commit, so a lower one can appear after a higher one. The
 //! poller holds the higher ones back until every transaction that could still bring a lower one is over: then "everything up to here" is
 //! true of every position it has handed out, and a client can resume from it.
+//!
+//! What jobs say has no position: the last word counts, and it is read again for as long as an earlier one may still appear.
 
-use std::collections::HashSet;
+use queue::JobId;
+use queue::admin::{self, News};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -16,13 +20,20 @@ use tokio_util::sync::CancellationToken;
 
 const INTERVAL: Duration = Duration::from_millis(250);
 const BATCH: i64 = 500;
-/// A listener that is this many events behind has to reconnect.
+/// A listener that is this many messages behind has to reconnect.
 const BACKLOG: usize = 2048;
+
+/// What listeners are told.
+#[derive(Debug)]
+pub enum Told {
+    Event(Recorded),
+    Job(News),
+}
 
 #[derive(Clone, Debug)]
 pub struct Live {
     db: Db,
-    sender: broadcast::Sender<Arc<Recorded>>,
+    sender: broadcast::Sender<Arc<Told>>,
     /// Everything up to here was handed out. Set before the event is sent.
     position: Arc<AtomicI64>,
     running: Arc<Mutex<bool>>,
@@ -36,7 +47,7 @@ impl Live {
     }
 
     /// What comes after the position that is answered too. Starts the poller if it sleeps.
-    pub async fn follow(&self) -> store::Result<(broadcast::Receiver<Arc<Recorded>>, i64)> {
+    pub async fn follow(&self) -> store::Result<(broadcast::Receiver<Arc<Told>>, i64)> {
         let mut running = self.running.lock().await;
         if !*running {
             let mut tx = self.db.begin_system().await?;
@@ -52,7 +63,7 @@ impl Live {
     }
 
     async fn poll(self, mut sequencer: Sequencer) {
-        let mut failing = false;
+        let (mut failing, mut jobs) = (false, Jobs::default());
         loop {
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}
@@ -65,7 +76,7 @@ impl Live {
                     return;
                 }
             }
-            match self.step(&mut sequencer).await {
+            match self.step(&mut sequencer, &mut jobs).await {
                 Ok(()) => failing = false,
                 Err(error) => {
                     if !failing {
@@ -78,7 +89,7 @@ impl Live {
         }
     }
 
-    async fn step(&self, sequencer: &mut Sequencer) -> store::Result<()> {
+    async fn step(&self, sequencer: &mut Sequencer, jobs: &mut Jobs) -> store::Result<()> {
         let mut tx = self.db.begin_system().await?;
         // Before the rows are read: a transaction that is over now has its rows among them.
         if sequencer.waiting.is_some() {
@@ -92,13 +103,32 @@ impl Live {
             let writers = store::events::writers(&mut tx).await?;
             sequencer.waiting = Some(Waiting { up_to: *newest, writers });
         }
+        let news = admin::news(&mut tx, None, None).await?;
         tx.rollback().await?;
+        // An error says that nobody listens any more.
         for row in rows.into_iter().take(ready) {
             self.position.store(row.event.seq, Ordering::SeqCst);
-            // An error says that nobody listens any more.
-            let _ = self.sender.send(Arc::new(row));
+            let _ = self.sender.send(Arc::new(Told::Event(row)));
+        }
+        for news in jobs.unsaid(news) {
+            let _ = self.sender.send(Arc::new(Told::Job(news)));
         }
         Ok(())
+    }
+}
+
+/// What was last said of the jobs that are looked at.
+#[derive(Debug, Default)]
+struct Jobs(HashMap<JobId, News>);
+
+impl Jobs {
+    /// Of what was read, what is not said yet. A job that is not among it any more is forgotten.
+    fn unsaid(&mut self, news: Vec<News>) -> Vec<News> {
+        let said = std::mem::take(&mut self.0);
+        let is_new = |news: &&News| said.get(&news.job).is_none_or(|said| !said.says_the_same(news));
+        let unsaid = news.iter().filter(is_new).cloned().collect();
+        self.0 = news.into_iter().map(|news| (news.job, news)).collect();
+        unsaid
     }
 }
 
@@ -153,6 +183,31 @@ mod tests {
 
     fn wait(sequencer: &mut Sequencer, up_to: i64, names: &[&str]) {
         sequencer.waiting = Some(Waiting { up_to, writers: writers(names) });
+    }
+
+    #[test]
+    fn what_a_job_says_is_told_once() {
+        let news = |job: u128, progress: i64, second: i64| News {
+            job: JobId(uuid::Uuid::from_u128(job)),
+            organization: None,
+            lane: "reports".into(),
+            kind: "run_report".into(),
+            state: admin::JobState::Running,
+            attempt: Some(1),
+            progress: Some(progress.into()),
+            result: None,
+            error: None,
+            changed_at: chrono::DateTime::from_timestamp(second, 0).unwrap(),
+        };
+        let mut jobs = Jobs::default();
+        let mut told = |news: Vec<News>| -> Vec<u128> {
+            jobs.unsaid(news).into_iter().map(|news| news.job.0.as_u128()).collect()
+        };
+        assert_eq!(told(vec![news(1, 10, 0), news(2, 10, 3)]), [1, 2]);
+        // The same again, something else, and one that appears late.
+        assert_eq!(told(vec![news(1, 10, 0), news(3, 7, 2), news(2, 20, 4)]), [3, 2]);
+        assert_eq!(told(vec![news(3, 7, 2), news(2, 20, 5)]), []);
+        assert_eq!(told(vec![news(2, 20, 5), news(1, 30, 6)]), [1]);
     }
 
     #[test]

@@ -37,6 +37,7 @@ fn nouns() -> OpenApiRouter<AppState> {
         .merge(routes::report_schedules::router())
         .merge(routes::reports::router())
         .merge(routes::teams::router())
+        .merge(routes::tenants::router())
         .merge(routes::users::router())
         .merge(routes::business_calendars::router())
         .merge(routes::escalation_chains::router())

@@ -5,6 +5,7 @@ mod keep;
 pub mod remote;
 #[cfg(test)]
 mod tests;
+mod values;
 
 use ipnet::IpNet;
 use queue::{Keep, KeyRing, Transport};
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use url::Url;
+use values::{is_filter, is_sender, lanes, networks, postgresql, words};
 
 /// One setting. Its key in the file is the environment name in lower case without `RELAYDESK_`.
 #[derive(Debug)]
@@ -52,11 +54,17 @@ pub const SETTINGS: &[Setting] = &[
         "The database, as the application role: one that owns nothing and cannot bypass row level security. \
          `relaydesk migrate` alone connects as the owner.",
     ),
+    secret(
+        "RELAYDESK_DATABASE_DIRECT_URL",
+        "postgresql://user:password@host/database, or empty",
+        "When DATABASE_URL leads to a pooler that hands out sessions by the transaction (PgBouncer): the same database on the server \
+         itself, for what needs a session of its own. Empty: DATABASE_URL leads to the server.",
+    ),
     setting(
         "RELAYDESK_DATABASE_CONNECTIONS",
         Some("20"),
         "a number from 2 to 500",
-        "Connections of this process to the database.",
+        "Connections of this process to the database, besides those of the job engine.",
     ),
     setting(
         "RELAYDESK_HTTP_LISTEN",
@@ -206,6 +214,8 @@ pub struct Lane {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub database_url: Option<SecretString>,
+    /// Given: `database_url` leads to a pooler.
+    pub database_direct_url: Option<SecretString>,
     pub database_connections: u32,
     pub http_listen: SocketAddr,
     pub base_url: Url,
@@ -310,10 +320,8 @@ impl Values {
     pub fn understand(&self) -> Result<Config, ConfigError> {
         let text = |v: &str| Some(v.to_owned());
         let config = Config {
-            database_url: self.optional("DATABASE_URL", |v| {
-                let is_ours = v.starts_with("postgresql://") || v.starts_with("postgres://");
-                v.parse::<sqlx::postgres::PgConnectOptions>().ok().filter(|_| is_ours).map(|_| v.into())
-            })?,
+            database_url: self.optional("DATABASE_URL", postgresql)?,
+            database_direct_url: self.optional("RELAYDESK_DATABASE_DIRECT_URL", postgresql)?,
             database_connections: self.number("RELAYDESK_DATABASE_CONNECTIONS", 2, 500)? as u32,
             http_listen: self.parse("RELAYDESK_HTTP_LISTEN", |v| v.parse().ok())?,
             base_url: self.parse("RELAYDESK_BASE_URL", |v| {
@@ -388,6 +396,11 @@ impl Config {
         self.database_url.as_ref().ok_or_else(|| missing("DATABASE_URL"))
     }
 
+    /// The server itself, whatever lies between it and `database_url`.
+    pub fn require_direct_database(&self) -> Result<&SecretString, ConfigError> {
+        self.database_direct_url.as_ref().map_or_else(|| self.require_database(), Ok)
+    }
+
     pub fn require_jwt_secret(&self) -> Result<&SecretString, ConfigError> {
         self.jwt_secret.as_ref().ok_or_else(|| missing("RELAYDESK_JWT_SECRET"))
     }
@@ -399,51 +412,6 @@ fn find(name: &str) -> &'static Setting {
 
 fn missing(name: &'static str) -> ConfigError {
     ConfigError::Missing { name, expects: find(name).expects }
-}
-
-fn networks(list: &str) -> Option<Vec<IpNet>> {
-    words(list).map(|word| word.parse().ok()).collect()
-}
-
-fn lanes(list: &str) -> Option<BTreeMap<String, Lane>> {
-    let mut named = BTreeSet::new();
-    words(list)
-        .map(|word| {
-            let (lane, size) = word.split_once('=')?;
-            let (size, transport) = match size.split_once('@') {
-                Some((size, transport)) => (size, transport.trim().parse().ok()?),
-                None => (size, Transport::Postgres),
-            };
-            let size: usize = size.trim().parse().ok().filter(|n| (1..=1000).contains(n))?;
-            let lane = actions::jobs::lane::ALL.into_iter().find(|known| *known == lane.trim())?;
-            named.insert(lane).then(|| (lane.to_owned(), Lane { size, transport }))
-        })
-        .collect()
-}
-
-/// `name@host`, or `Name <name@host>`, on one line.
-fn is_sender(text: &str) -> bool {
-    let address = match text.trim().strip_suffix('>').map(|rest| rest.rsplit_once('<')) {
-        Some(Some((_, address))) => address,
-        Some(None) => return false,
-        None => text,
-    };
-    !text.contains(char::is_control) && domain::EmailAddress::parse(address).is_ok()
-}
-
-/// A word alone is a level: as a target it would switch everything else off without a word.
-fn is_filter(text: &str) -> bool {
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let is_level = |word: &str| levels.iter().any(|level| word.eq_ignore_ascii_case(level));
-    text.contains('[')
-        || words(text).all(|word| match word.rsplit_once('=') {
-            Some((_, level)) => is_level(level),
-            None => is_level(word),
-        })
-}
-
-fn words(list: &str) -> impl Iterator<Item = &str> {
-    list.split(',').map(str::trim).filter(|word| !word.is_empty())
 }
 
 fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, ConfigError> {

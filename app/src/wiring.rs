@@ -14,27 +14,61 @@ use sqlx::{Connection, PgConnection};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Db;
 use store::blobs::Blobs;
+use store::guard::Unfit;
+use store::{Db, Route};
 use templates::Templates;
 use tracing::{info, warn};
 use workers::Shared;
 use workers::outward::Tools;
 
+/// What most of the program works on.
 pub fn database(config: &Config) -> anyhow::Result<Db> {
     let options = config.require_database()?.expose_secret().parse()?;
-    Ok(Db::new(options, config.database_connections))
+    let connections = config.database_connections;
+    Ok(match config.database_direct_url {
+        Some(_) => Db::pooled(options, connections),
+        None => Db::new(options, connections),
+    })
+}
+
+/// The way to the server itself, for what needs a session of its own, when `db` goes through a pooler. The engine makes its
+/// connections from it; of its own it has two at most.
+pub fn direct(config: &Config, db: &Db) -> anyhow::Result<Db> {
+    Ok(match &config.database_direct_url {
+        Some(url) => Db::new(url.expose_secret().parse()?, 2),
+        None => db.clone(),
+    })
 }
 
 /// The database with a bell that wakes workers after each commit, those of this process at once.
-pub fn ringing(db: Db) -> (Db, Bell) {
-    let bell = Bell::new(db.pool());
+pub fn ringing(db: Db, direct: &Db) -> (Db, Bell) {
+    let bell = Bell::new(direct.pool());
     let ringing = bell.clone();
     (db.ringing(move |rings| ringing.ring(rings)), bell)
 }
 
-/// Waits until the database can be asked; fails when it is the wrong role or an old schema.
-pub async fn fit_database(db: &Db) -> anyhow::Result<()> {
+/// Waits until the database can be asked, both ways if there are two; fails when it is the wrong role, an old schema, a pooler where the
+/// server should be, or another database behind the pooler.
+pub async fn fit_databases(db: &Db, direct: &Db) -> anyhow::Result<()> {
+    fit_database(db).await?;
+    if db.route() == Route::Pooled {
+        fit_database(direct).await.context("RELAYDESK_DATABASE_DIRECT_URL")?;
+        same_place(db, direct).await?;
+    }
+    Ok(())
+}
+
+async fn same_place(db: &Db, direct: &Db) -> anyhow::Result<()> {
+    let (there, here) = (store::guard::place(db).await?, store::guard::place(direct).await?);
+    anyhow::ensure!(
+        there == here,
+        "DATABASE_URL leads to {there}, RELAYDESK_DATABASE_DIRECT_URL to {here}: both must lead to one database"
+    );
+    Ok(())
+}
+
+async fn fit_database(db: &Db) -> anyhow::Result<()> {
     let mut waits = 0u32;
     loop {
         match store::guard::unfit(db).await {
@@ -75,7 +109,10 @@ pub async fn reach(db: &Db) -> Result<(), String> {
 /// For a single command: the database, as a role that row level security holds for. Does not wait for one that is away.
 pub async fn fit(config: &Config) -> anyhow::Result<Db> {
     let db = database(config)?;
-    reach(&db).await.map_err(|cause| anyhow::anyhow!("the database cannot be used: {cause}"))?;
+    if let Err(cause) = reach(&db).await {
+        anyhow::ensure!(!store::guard::says_pooler(&cause), Unfit::Pooler);
+        anyhow::bail!("the database cannot be used: {cause}");
+    }
     match store::guard::unfit(&db).await {
         Ok(None) => Ok(db),
         Ok(Some(unfit)) => Err(unfit.into()),

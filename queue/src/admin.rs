@@ -11,6 +11,7 @@ mod lanes;
 mod limits;
 mod lines;
 mod mend;
+mod news;
 mod state;
 mod view;
 
@@ -24,6 +25,7 @@ pub use lanes::{
 };
 pub use limits::{LimitChange, LimitView, limit_lane, limits, reconcile_limits, set_limit};
 pub use mend::{Cancelled, cancel, discard, edit, retry};
+pub use news::{News, news};
 pub use state::{Death, JobState, UnknownDeath, UnknownState};
 pub use view::{AttemptView, JobDetail, JobView, PAGE_LIMIT, Page, list, show};
 

@@ -10,6 +10,7 @@ use crate::held::{Held, Stop};
 use crate::keys::KeyRing;
 use crate::leader::{self, Leader};
 use crate::listener::{self, Wakers};
+use crate::news::News;
 use crate::plumbing::Plumbing;
 use crate::registry::Registry;
 use crate::retention::Retentions;
@@ -78,6 +79,7 @@ impl Engine {
         let held = Arc::new(Held::of(&names));
         let leading = Arc::new(AtomicBool::new(false));
         let (completions, receiver) = mpsc::channel(4096);
+        let news = Arc::new(News::default());
         let runner = Arc::new(Runner {
             registry: registry.clone(),
             shared: Arc::new(shared),
@@ -85,6 +87,7 @@ impl Engine {
             cancel_grace: config.cancel_grace,
             keys: config.keys.clone().unwrap_or_else(KeyRing::installed),
             give_back: config.give_back,
+            news: Some(news.clone()),
         });
 
         let heart_wake = Arc::new(Notify::new());
@@ -158,6 +161,7 @@ impl Engine {
             watch.spawn("the completer", completer.run()),
             watch.spawn("the listener", listener::listen(options, wakers.clone(), stop.clone())),
             watch.spawn("the poll", poll),
+            watch.spawn("the news", news.run(plumbing.clone(), stop.clone())),
         ];
         if config.may_lead {
             let leader = Leader {

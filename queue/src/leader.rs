@@ -6,7 +6,7 @@ use crate::horizon::{self, Watch};
 use crate::plumbing::{Patience, Plumbing, jittered};
 use crate::prune::{self, Round};
 use crate::schedules::{self, Schedule};
-use crate::{admin, admit, gauges, metrics, sweep};
+use crate::{admin, admit, gauges, metrics, news, sweep};
 use futures::future::BoxFuture;
 use sqlx::PgConnection;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -238,6 +238,7 @@ async fn rescue(connection: &mut PgConnection, config: Arc<EngineConfig>) -> Res
     sweep::rescue(connection, config.lease, config.crash_limit).await?;
     sweep::cancel_waiting(connection).await?;
     admin::pause_drained(connection).await?;
+    news::settle(connection).await?;
     admit::reconcile(connection).await?;
     Ok(jittered(config.sweep))
 }

@@ -101,6 +101,7 @@ mod listener;
 pub mod messages;
 mod metrics;
 mod new_job;
+mod news;
 mod outcome;
 mod payload;
 mod plumbing;

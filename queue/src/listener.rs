@@ -77,7 +77,7 @@ impl Wakers {
     }
 }
 
-/// One connection that listens. While there is none (or behind a PgBouncer that allows none) the poll does the work.
+/// One connection that listens. While there is none the poll does the work.
 pub(crate) async fn listen(options: PgConnectOptions, wakers: Arc<Wakers>, stop: CancellationToken) {
     let mut patience = Patience::default();
     loop {

@@ -4,7 +4,7 @@
 use crate::leader::PRUNE;
 use crate::plumbing::{is_locked, jittered};
 use crate::retention::Keep;
-use crate::{admit, batch, sweep, unique};
+use crate::{admit, batch, news, sweep, unique};
 use futures::future::BoxFuture;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, Row};
@@ -30,6 +30,7 @@ const STEPS: &[Step] = &[
     |c, _| Box::pin(async move { sweep::adopt(c).await.map(|()| false) }),
     |c, _| Box::pin(async move { admit::forget_idle(c).await.map(|_| false) }),
     |c, _| Box::pin(unique::forget(c)),
+    |c, _| Box::pin(news::forget(c)),
     |c, _| Box::pin(async move { batch::reconcile(c).await.map(|_| false) }),
     |c, keep| Box::pin(async move { batch::forget(c, interval(keep.longest())).await }),
     |c, keep| Box::pin(put_away_dead(c, keep.dead)),

@@ -5,6 +5,7 @@ use crate::completer::{Completion, End, Failure};
 use crate::config::EngineConfig;
 use crate::held::{Held, Stop, StopSign};
 use crate::keys::KeyRing;
+use crate::news::{News, Voice};
 use crate::payload::{Payload, Secrets, Unreadable};
 use crate::plumbing::jittered;
 use crate::registry::{Kind, Registry};
@@ -28,6 +29,8 @@ pub(crate) struct Runner<S> {
     pub keys: KeyRing,
     /// For how long a job that others can read is left to them.
     pub give_back: Duration,
+    /// Where its jobs say how far they are, if anywhere.
+    pub news: Option<Arc<News>>,
 }
 
 impl<S: Send + Sync + 'static> Runner<S> {
@@ -41,6 +44,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             cancel_grace,
             keys: KeyRing::installed(),
             give_back,
+            news: None,
         }
     }
 
@@ -81,6 +85,7 @@ impl<S: Send + Sync + 'static> Runner<S> {
             secrets: OnceLock::new(),
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
+            voice: Voice::to(self.news.as_ref()),
         };
         let running = Arc::new(running);
         let guard = self.held.run(&envelope.lane);
@@ -95,6 +100,8 @@ impl<S: Send + Sync + 'static> Runner<S> {
             Stop::Lost | Stop::Shutdown => End::Interrupted,
         };
         drop(guard);
+        let has_result = matches!(end, End::Done { result: Some(_) });
+        running.voice.fall_silent(&running, has_result).await;
         let end = last_word(end, envelope, sign, running.completed.load(Ordering::Acquire));
         metrics::DURATION.with_label_values(&[kind.name]).observe(started.elapsed().as_secs_f64());
         metrics::ATTEMPTS.with_label_values(&[kind.name, end.name()]).inc();

@@ -1,6 +1,7 @@
 //! The run of one claimed job, as its handler sees it.
 
 use crate::keys::KeyRing;
+use crate::news::Voice;
 use crate::payload::Secrets;
 use crate::retention::Retention;
 use crate::{JobId, metrics};
@@ -41,6 +42,8 @@ pub struct Running {
     pub(crate) secrets: OnceLock<Secrets>,
     /// Jobs that `complete_along` ended.
     pub(crate) went_along: AtomicU64,
+    /// To those who follow it live.
+    pub(crate) voice: Voice,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -170,6 +173,7 @@ impl Running {
             self.completed.store(true, Ordering::Release);
             return Ok(());
         }
+        let has_result = result.is_some();
         let hidden = self.unhide(connection).await?;
         let statement = match (self.is_member, self.slots.is_empty()) {
             (true, _) => FINISH_ONE_MEMBER,
@@ -189,6 +193,9 @@ impl Running {
             return Err(CompleteError::Fenced);
         }
         self.completed.store(true, Ordering::Release);
+        if has_result {
+            self.voice.speak(self, None);
+        }
         Ok(())
     }
 
@@ -222,7 +229,8 @@ impl Running {
         self.cancelled.is_cancelled()
     }
 
-    /// Keeps how far the job is, for people to see. Joins the caller's transaction if it has one.
+    /// Keeps how far the job is, for people to see and for its next run to go on from. Joins the caller's transaction if it has one; it is written
+    /// as often as this is called. Live streams tell of it a few times a second.
     pub async fn progress(
         &self,
         connection: &mut PgConnection,
@@ -243,7 +251,17 @@ impl Running {
             metrics::FENCED.inc();
             return Err(CompleteError::Fenced);
         }
+        self.voice.speak(self, None);
         Ok(())
+    }
+
+    /// Says how far the job is, for people to see: at no cost, as often as the handler likes. The engine writes it down a few times a
+    /// second, the last word counts, and what is said last before the end is kept with it. It may get lost with the process: what the next run
+    /// goes on from is kept with [`Running::progress`]. A kind uses one of the two.
+    pub fn report(&self, progress: &serde_json::Value) {
+        if !self.has_no_row() {
+            self.voice.speak(self, Some(self.kept(progress)));
+        }
     }
 }
 

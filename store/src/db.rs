@@ -76,10 +76,28 @@ impl fmt::Debug for Bell {
     }
 }
 
+/// What bounds the application's sessions, so that a transaction that lost its owner does not hold locks or the xmin horizon: in
+/// milliseconds.
+const BOUNDS: [(&str, &str); 3] = [
+    ("idle_in_transaction_session_timeout", "10000"),
+    ("statement_timeout", "30000"),
+    ("lock_timeout", "10000"),
+];
+
+/// What a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// A session of the server, for as long as it lasts.
+    Direct,
+    /// Some session of the server for each transaction, handed out by a pooler (PgBouncer in transaction mode).
+    Pooled,
+}
+
 /// The database as the application role sees it.
 #[derive(Clone, Debug)]
 pub struct Db {
     pool: PgPool,
+    route: Route,
     clock: Clock,
     bell: Option<Bell>,
 }
@@ -87,12 +105,17 @@ pub struct Db {
 impl Db {
     /// A pool that connects when it is first used, so that a start does not depend on the database being there.
     pub fn new(options: PgConnectOptions, max_connections: u32) -> Self {
-        let options = options.options([
-            // A transaction that lost its owner must not hold locks or the xmin horizon.
-            ("idle_in_transaction_session_timeout", "10000"),
-            ("statement_timeout", "30000"),
-            ("lock_timeout", "10000"),
-        ]);
+        Db::connecting(options.options(BOUNDS), max_connections, Route::Direct)
+    }
+
+    /// The same by way of a pooler that hands out its sessions by the transaction: nothing that would outlive a transaction is asked of
+    /// them (settings, prepared statements, notifications, locks of a session).
+    pub fn pooled(options: PgConnectOptions, max_connections: u32) -> Self {
+        let options = options.extra_float_digits(None).statement_cache_capacity(0);
+        Db::connecting(options, max_connections, Route::Pooled)
+    }
+
+    fn connecting(options: PgConnectOptions, max_connections: u32, route: Route) -> Self {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(PATIENCE)
@@ -114,11 +137,7 @@ impl Db {
                 })
             })
             .connect_lazy_with(options);
-        Db::from_pool(pool)
-    }
-
-    pub fn from_pool(pool: PgPool) -> Self {
-        Db { pool, clock: Clock::default(), bell: None }
+        Db { pool, route, clock: Clock::default(), bell: None }
     }
 
     /// Tells `bell` after each transaction the names that it left with [`Tx::ring`].
@@ -128,8 +147,13 @@ impl Db {
         self
     }
 
+    /// Where its connections lead, and how many there are. What is asked of the database is asked in a transaction.
     pub fn pool(&self) -> &PgPool {
         &self.pool
+    }
+
+    pub fn route(&self) -> Route {
+        self.route
     }
 
     pub fn clock(&self) -> &Clock {
@@ -154,6 +178,7 @@ impl Db {
 
     async fn open(&self, scope: Scope) -> Result<Tx> {
         let (pool, clock, bell) = (self.pool.clone(), self.clock.clone(), self.bell.clone());
+        let route = self.route;
         // In a task of its own: axum cancels a handler when its client hangs up, and a connection must not go back to the
         // pool with a transaction begun and nobody to end it.
         let task = tokio::spawn(async move {
@@ -161,7 +186,8 @@ impl Db {
             loop {
                 let mut connection = pool.acquire().await?;
                 let asked = Instant::now();
-                let Ok(begun) = tokio::time::timeout(PATIENCE, scope.begin(&mut connection)).await else {
+                let Ok(begun) = tokio::time::timeout(PATIENCE, scope.begin(&mut connection, route)).await
+                else {
                     connection.close_on_drop();
                     return Err(sqlx::Error::PoolTimedOut.into());
                 };
@@ -220,8 +246,17 @@ impl Scope {
     }
 
     /// Begins a transaction and scopes it, in one round trip. Answers when it began.
-    async fn begin(&self, connection: &mut PgConnection) -> sqlx::Result<DateTime<Utc>> {
-        let begin = format!("begin; {}", self.settings());
+    ///
+    /// sqlx gives every statement a name, also without a cache, and numbers them by connection. A session that a pooler hands around would
+    /// keep them, and those of different connections would have the same names: so each transaction begins with none.
+    async fn begin(&self, connection: &mut PgConnection, route: Route) -> sqlx::Result<DateTime<Utc>> {
+        let begin = match route {
+            Route::Direct => format!("begin; {}", self.settings()),
+            Route::Pooled => {
+                let bounds = BOUNDS.map(|(name, value)| format!("set local {name} = {value}")).join("; ");
+                format!("begin; deallocate all; {bounds}; {}", self.settings())
+            }
+        };
         let row = connection.fetch_one(sqlx::raw_sql(AssertSqlSafe(begin))).await?;
         row.try_get("now")
     }

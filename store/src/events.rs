@@ -154,6 +154,15 @@ pub async fn between(tx: &mut Tx, after: i64, up_to: i64, limit: i64) -> Result<
     Ok(events.collect())
 }
 
+/// When the organization's own event at this position, or its last one before, was recorded.
+pub async fn time_of(tx: &mut Tx, seq: i64) -> Result<Option<DateTime<Utc>>> {
+    let time =
+        sqlx::query_scalar!("select created_at from events where seq <= $1 order by seq desc limit 1", seq)
+            .fetch_optional(&mut **tx)
+            .await?;
+    Ok(time)
+}
+
 /// Where a stream that begins now begins: before everything of the last ten seconds, in which transactions may still be
 /// open that took a lower position than one already seen. Needs a system transaction.
 pub async fn beginning(tx: &mut Tx) -> Result<i64> {

@@ -1,7 +1,8 @@
 //! What must be true of the connection before anything is served: the role cannot get around row level security, and
 //! the schema is the one this program was built for.
 
-use crate::{Db, MIGRATOR, Result};
+use crate::{Db, MIGRATOR, Result, Route, Tx};
+use sqlx::{Executor, Row};
 
 /// Why this database connection cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -18,10 +19,22 @@ pub enum Unfit {
          in a way that older programs cannot live with; run a newer version of this program"
     )]
     OldProgram { floor: i64, known: i64 },
+    #[error(
+        "the connection goes through a pooler (PgBouncer) that passes on no settings of a session: set RELAYDESK_DATABASE_DIRECT_URL \
+         to the server itself, see docs/pgbouncer.md"
+    )]
+    Pooler,
 }
 
 /// Asserted at start and by `/readyz`. `Ok(Some(_))` says what is wrong; `Err` that the database cannot be asked.
 pub async fn unfit(db: &Db) -> Result<Option<Unfit>> {
+    let mut tx = match db.begin_system().await {
+        Err(error) if says_pooler(&error.to_string()) => return Ok(Some(Unfit::Pooler)),
+        begun => begun?,
+    };
+    if db.route() == Route::Direct && !keeps_settings(&mut tx).await? {
+        return Ok(Some(Unfit::Pooler));
+    }
     let role = sqlx::query!(
         r#"select current_user::text as "name!",
                   r.rolsuper or r.rolbypassrls as "privileged!",
@@ -30,31 +43,49 @@ pub async fn unfit(db: &Db) -> Result<Option<Unfit>> {
                             and pg_has_role(current_user, c.relowner, 'member')) as "owns!"
            from pg_roles r where r.rolname = current_user"#
     )
-    .fetch_one(db.pool())
+    .fetch_one(&mut *tx)
     .await?;
     if role.privileged || role.owns {
         return Ok(Some(Unfit::PowerfulRole(role.name)));
     }
     let needed = MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let found = applied(db).await?;
+    let found = applied(&mut tx).await?;
     if found < needed {
         return Ok(Some(Unfit::OldSchema { found, needed }));
     }
     // A newer schema is none of our business as long as it says that it serves us too.
-    let floor: i64 = sqlx::query_scalar("select version from schema_floor").fetch_one(db.pool()).await?;
+    let floor: i64 = sqlx::query_scalar("select version from schema_floor").fetch_one(&mut *tx).await?;
     Ok((floor > needed).then_some(Unfit::OldProgram { floor, known: needed }))
 }
 
-async fn applied(db: &Db) -> Result<i64> {
+/// PgBouncer refuses what it does not know when somebody connects, unless it was told to ignore it. Whether an error says that.
+pub fn says_pooler(error: &str) -> bool {
+    error.contains("unsupported startup parameter")
+}
+
+/// Whether the session has the bounds that it was asked for when it began. Not prepared: behind a pooler that would fail.
+async fn keeps_settings(tx: &mut Tx) -> Result<bool> {
+    let row = (**tx).fetch_one(sqlx::raw_sql("select current_setting('lock_timeout') as bound")).await?;
+    Ok(row.try_get::<String, _>("bound")? == "10s")
+}
+
+/// Two connections with the same answer lead to the same database of the same server.
+pub async fn place(db: &Db) -> Result<String> {
+    let mut tx = db.begin_system().await?;
+    let place = sqlx::query_scalar("select current_database() || ', started ' || pg_postmaster_start_time()");
+    Ok(place.fetch_one(&mut *tx).await?)
+}
+
+async fn applied(tx: &mut Tx) -> Result<i64> {
     let known: bool = sqlx::query_scalar("select to_regclass('public._sqlx_migrations') is not null")
-        .fetch_one(db.pool())
+        .fetch_one(&mut **tx)
         .await?;
     if !known {
         return Ok(0);
     }
     // Not `query!`: the table belongs to the migrator and is not there when queries are checked.
     let version: Option<i64> = sqlx::query_scalar("select max(version) from _sqlx_migrations where success")
-        .fetch_one(db.pool())
+        .fetch_one(&mut **tx)
         .await?;
     Ok(version.unwrap_or_default())
 }

@@ -52,7 +52,7 @@ pub mod tickets;
 pub mod users;
 mod words;
 
-pub use db::{Clock, Db, Tx};
+pub use db::{Clock, Db, Route, Tx};
 pub use error::{Error, Result};
 
 /// The schema history, run by `relaydesk migrate` as the owner of the database.

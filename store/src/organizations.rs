@@ -93,7 +93,27 @@ pub async fn find_by_slug(tx: &mut Tx, slug: &str) -> Result<Option<Organization
     Ok(id.map(Into::into))
 }
 
-/// All organizations, for sweeps and administration: needs a system transaction.
+/// All organizations by their slugs, for administration: needs a system transaction.
+pub async fn all(tx: &mut Tx) -> Result<Vec<Organization>> {
+    let rows = sqlx::query!(
+        "select id, slug, name, time_zone, settings, is_operator, created_at, updated_at from organizations order by slug"
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let organizations = rows.into_iter().map(|row| Organization {
+        id: row.id.into(),
+        slug: row.slug,
+        name: row.name,
+        time_zone: row.time_zone,
+        settings: row.settings,
+        is_operator: row.is_operator,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    });
+    Ok(organizations.collect())
+}
+
+/// The ids of all organizations, for sweeps and administration: needs a system transaction.
 pub async fn ids(tx: &mut Tx) -> Result<Vec<OrganizationId>> {
     let ids = sqlx::query_scalar!("select id from organizations order by id").fetch_all(&mut **tx).await?;
     Ok(ids.into_iter().map(Into::into).collect())

@@ -33,4 +33,5 @@ pub mod reports;
 pub mod sla_breaches;
 pub mod sla_policies;
 pub mod teams;
+pub mod tenants;
 pub mod users;

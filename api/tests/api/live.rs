@@ -51,6 +51,53 @@ async fn only_the_operator_pauses_lanes() {
     api.call(Method::POST, "/api/v1/lanes/outbound/pause", &api.agent, None).await.expect(403);
 }
 
+#[tokio::test]
+async fn the_operator_gives_tenants_their_shares() {
+    let api = Api::start().await;
+    let other = testkit::organization(&api.test_db, "globex").await;
+    let stranger = token_of(&api.test_db, &other.admin).await;
+    let share = |token: String, slug: &'static str, weight: Value| {
+        let api = &api;
+        async move { api.patch(&format!("/api/v1/tenants/{slug}"), &token, json!({"weight": weight})).await }
+    };
+    share(api.admin.clone(), "globex", json!(3)).await.expect(403);
+    api.get("/api/v1/tenants", &api.admin).await.expect(403);
+    let mut owner = api.test_db.owner().await;
+    sqlx::query("update organizations set is_operator = true where slug = 'acme'")
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    share(api.agent.clone(), "globex", json!(3)).await.expect(403);
+    share(stranger.clone(), "globex", json!(3)).await.expect(403);
+    api.get("/api/v1/tenants", &stranger).await.expect(403);
+    api.get("/api/v1/tenants", &api.agent).await.expect(403);
+
+    share(api.admin.clone(), "globex", json!(2.5)).await.expect(204);
+    share(api.admin.clone(), "nobody", json!(2)).await.expect(404);
+    for wrong in [json!(0), json!(-1), json!(1001), json!(1e39)] {
+        let refused = share(api.admin.clone(), "globex", wrong.clone()).await;
+        assert!([400, 422].contains(&refused.status.as_u16()), "{wrong}: {}", refused.text);
+    }
+    let list = api.get("/api/v1/tenants", &api.admin).await.expect(200);
+    let shares: Vec<_> =
+        list.json["items"].as_array().unwrap().iter().map(|t| (&t["slug"], &t["weight"])).collect();
+    assert_eq!(shares, [(&json!("acme"), &json!(1.0)), (&json!("globex"), &json!(2.5))]);
+    // What claims go by, and what stands in the log of those who operate.
+    let weight: f32 = sqlx::query_scalar("select weight from queue.tenants where organization_id = $1")
+        .bind(other.id.0)
+        .fetch_one(&mut owner)
+        .await
+        .unwrap();
+    assert_eq!(weight, 2.5);
+    let told: Vec<(uuid::Uuid, Value)> =
+        sqlx::query_as("select organization_id, payload from events where kind = 'tenant.changed'")
+            .fetch_all(&mut owner)
+            .await
+            .unwrap();
+    let fact = json!({"organization": other.id, "slug": "globex", "weight": 2.5});
+    assert_eq!(told, [(api.organization.id.0, fact)]);
+}
+
 async fn follow(api: &Api, token: &str, last: Option<&str>) -> BodyDataStream {
     let mut request =
         Request::builder().uri("/api/v1/events/stream").header("authorization", format!("Bearer {token}"));

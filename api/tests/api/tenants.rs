@@ -19,7 +19,7 @@ const ANONYMOUS: [&str; 4] =
 /// Never ends.
 pub const STREAMS: [&str; 1] = ["/api/v1/events/stream"];
 /// Names that all tenants share: refused (403), not "not found".
-const SHARED: [&str; 1] = ["/api/v1/lanes/"];
+const SHARED: [&str; 2] = ["/api/v1/lanes/", "/api/v1/tenants/"];
 
 pub struct Operation {
     pub method: Method,

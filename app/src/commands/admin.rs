@@ -120,10 +120,15 @@ pub async fn set_password_or_create(
 /// A transaction in the organization with that slug.
 pub async fn in_organization(db: &Db, slug: &str) -> anyhow::Result<Tx> {
     let mut tx = db.begin_system().await?;
-    let found = store::organizations::find_by_slug(&mut tx, slug).await?;
-    let organization = found.with_context(|| format!("there is no organization {slug:?}"))?;
+    let organization = organization(&mut tx, slug).await?;
     tx.enter(organization).await?;
     Ok(tx)
+}
+
+/// `tx` is a system transaction.
+pub async fn organization(tx: &mut Tx, slug: &str) -> anyhow::Result<OrganizationId> {
+    let found = store::organizations::find_by_slug(tx, slug).await?;
+    found.with_context(|| format!("there is no organization {slug:?}"))
 }
 
 /// An action's error as a line for the shell.

@@ -40,6 +40,7 @@ pub fn prepare(demo: &cli::Demo, mut values: Values) -> anyhow::Result<Prepared>
         say!("the database is in {}: its account cannot reach {}", cluster.dir().display(), folder.display());
     }
     values.set("DATABASE_URL", cluster.app_url("relaydesk"));
+    values.set("RELAYDESK_DATABASE_DIRECT_URL", "");
     values.set("RELAYDESK_HTTP_LISTEN", demo.http.to_string());
     values.set("RELAYDESK_SMTP_LISTEN", demo.smtp.to_string());
     values.set("RELAYDESK_DATA_DIR", folder.to_string_lossy());

@@ -23,8 +23,8 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
     let mut found = |what, state| findings.push(Finding { what, state });
     match &config.database_url {
         None => found("database", Err("DATABASE_URL is not set".to_owned())),
-        Some(url) => {
-            let db = store::Db::new(url.expose_secret().parse()?, 2);
+        Some(_) => {
+            let db = wiring::database(config)?;
             let fit = tokio::time::timeout(Duration::from_secs(10), store::guard::unfit(&db)).await;
             found(
                 "database",
@@ -38,6 +38,19 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
                     Err(_) => Err("did not answer within 10 s".to_owned()),
                 },
             );
+            if config.database_direct_url.is_some() {
+                let direct = wiring::direct(config, &db)?;
+                let fit =
+                    tokio::time::timeout(Duration::from_secs(10), wiring::fit_databases(&db, &direct)).await;
+                found(
+                    "database without the pooler",
+                    match fit {
+                        Ok(Ok(())) => Ok("reachable, and the same".to_owned()),
+                        Ok(Err(error)) => Err(format!("{error:#}")),
+                        Err(_) => Err("RELAYDESK_DATABASE_DIRECT_URL did not answer within 10 s".to_owned()),
+                    },
+                );
+            }
             if let Ok(held) = held_back(&db).await {
                 found("vacuum", held);
             }
@@ -108,8 +121,10 @@ async fn hooks(broker: &queue::BrokerConfig) -> Result<String, String> {
 }
 
 /// Whether a transaction, prepared transaction or replication slot has held back vacuum for long.
-async fn held_back(db: &store::Db) -> Result<Result<String, String>, sqlx::Error> {
-    let holders = queue::horizon::holders(&mut *db.pool().acquire().await?).await?;
+async fn held_back(db: &store::Db) -> store::Result<Result<String, String>> {
+    let mut tx = db.begin_system().await?;
+    let holders = queue::horizon::holders(&mut tx).await?;
+    tx.rollback().await?;
     let long = EngineConfig::default().xmin_alarm.as_secs_f64();
     Ok(match holders.first() {
         Some(oldest) if oldest.seconds.map_or(oldest.transactions > MANY, |seconds| seconds > long) => {

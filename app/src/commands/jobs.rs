@@ -9,9 +9,8 @@ use domain::{Actor, OrganizationId};
 use queue::JobId;
 use queue::admin::{self, Bulk, Cancelled, Cursor, Filter, JobDetail, JobState, JobView, Note, Verb};
 use serde_json::Value;
-use sqlx::PgConnection;
 use std::collections::BTreeMap;
-use store::Db;
+use store::{Db, Tx};
 use uuid::Uuid;
 
 const LABEL: &str = "relaydesk jobs";
@@ -19,19 +18,20 @@ const LABEL: &str = "relaydesk jobs";
 pub async fn run(command: &JobsCommand, db: &Db) -> anyhow::Result<()> {
     match command {
         JobsCommand::List { filter, limit, output } => {
-            let mut connection = db.pool().acquire().await?;
-            let (filter, organization) = read(filter, db, &mut connection).await?;
+            let mut tx = db.begin_system().await?;
+            let (filter, organization) = read(filter, &mut tx).await?;
             let (mut items, mut cursor) = (Vec::new(), None);
             // More than a page has.
             while items.len() < usize::from(*limit) {
                 let rest = i64::from(*limit) - items.len() as i64;
-                let page = admin::list(&mut connection, &filter, organization, cursor, rest).await?;
+                let page = admin::list(&mut tx, &filter, organization, cursor, rest).await?;
                 items.extend(page.items);
                 cursor = page.next;
                 if cursor.is_none() {
                     break;
                 }
             }
+            tx.commit().await?;
             if output.json {
                 say!("{}", serde_json::to_string_pretty(&items)?);
             } else {
@@ -40,8 +40,7 @@ pub async fn run(command: &JobsCommand, db: &Db) -> anyhow::Result<()> {
             }
         }
         JobsCommand::Show { id, output } => {
-            let mut connection = db.pool().acquire().await?;
-            let job = admin::show(&mut connection, JobId(*id), None).await?;
+            let job = admin::show(&mut *db.begin_system().await?, JobId(*id), None).await?;
             if output.json {
                 say!("{}", serde_json::to_string_pretty(&job)?);
             } else {
@@ -56,12 +55,8 @@ pub async fn run(command: &JobsCommand, db: &Db) -> anyhow::Result<()> {
 }
 
 /// The filter as the engine takes it, and the organization.
-async fn read(
-    given: &JobFilter,
-    db: &Db,
-    connection: &mut PgConnection,
-) -> anyhow::Result<(Filter, Option<Uuid>)> {
-    let now = admin::now(connection).await?;
+async fn read(given: &JobFilter, tx: &mut Tx) -> anyhow::Result<(Filter, Option<Uuid>)> {
+    let now = admin::now(tx).await?;
     let filter = Filter {
         lane: given.lane.clone(),
         kind: given.kind.clone(),
@@ -74,11 +69,11 @@ async fn read(
         finished_until: given.until.map(|when| when.before(now)),
     };
     let organization = match &given.organization {
-        Some(slug) => Some(super::admin::in_organization(db, slug).await?.organization().0),
+        Some(slug) => Some(super::admin::organization(tx, slug).await?.0),
         None => None,
     };
     if organization.is_some() {
-        admin::know_lanes(connection, &actions::jobs::lane::ALL).await?;
+        admin::know_lanes(tx, &actions::jobs::lane::ALL).await?;
     }
     Ok((filter, organization))
 }
@@ -97,12 +92,11 @@ async fn one(
     args: Option<&Value>,
     db: &Db,
 ) -> anyhow::Result<()> {
-    let mut connection = db.pool().acquire().await?;
-    let cancelled = match admin::show(&mut connection, id, None).await?.job.organization {
+    let mut tx = db.begin_system().await?;
+    let cancelled = match admin::show(&mut tx, id, None).await?.job.organization {
         Some(organization) => {
-            drop(connection);
             let actor = Actor::system(OrganizationId(organization), LABEL);
-            let mut tx = db.begin(actor.organization).await?;
+            tx.enter(actor.organization).await?;
             let cancelled = match verb {
                 Verb::Retry => {
                     operations::retry(&mut tx, &actor, id, args, because).await.map(|()| Cancelled::Now)
@@ -112,29 +106,26 @@ async fn one(
                     operations::discard(&mut tx, &actor, id, because).await.map(|()| Cancelled::Now)
                 }
             };
-            let cancelled = cancelled.map_err(super::admin::words)?;
-            tx.commit().await?;
-            cancelled
+            cancelled.map_err(super::admin::words)?
         }
         None => {
             let note = Note::by(LABEL).because(because.map(str::to_owned));
             match (verb, args) {
                 (Verb::Retry, Some(args)) => {
                     let kinds = actions::jobs::catalogue();
-                    admin::edit(&mut connection, &kinds, id, None, args, &note)
-                        .await
-                        .map(|()| Cancelled::Now)?
+                    admin::edit(&mut tx, &kinds, id, None, args, &note).await.map(|()| Cancelled::Now)?
                 }
                 (Verb::Retry, None) => {
-                    admin::retry(&mut connection, id, None, &note).await.map(|()| Cancelled::Now)?
+                    admin::retry(&mut tx, id, None, &note).await.map(|()| Cancelled::Now)?
                 }
-                (Verb::Cancel, _) => admin::cancel(&mut connection, id, None, &note).await?,
+                (Verb::Cancel, _) => admin::cancel(&mut tx, id, None, &note).await?,
                 (Verb::Discard, _) => {
-                    admin::discard(&mut connection, id, None, &note).await.map(|()| Cancelled::Now)?
+                    admin::discard(&mut tx, id, None, &note).await.map(|()| Cancelled::Now)?
                 }
             }
         }
     };
+    tx.commit().await?;
     match (verb, cancelled) {
         (Verb::Retry, _) => say!("{id} is ready again"),
         (Verb::Cancel, Cancelled::Now) => say!("{id} is cancelled"),
@@ -145,26 +136,29 @@ async fn one(
 }
 
 async fn many(verb: Verb, which: &Which, db: &Db) -> anyhow::Result<()> {
-    let mut connection = db.pool().acquire().await?;
-    let (filter, organization) = read(&which.filter, db, &mut connection).await?;
+    let mut tx = db.begin_system().await?;
+    let (filter, organization) = read(&which.filter, &mut tx).await?;
     let note = Note::by(LABEL).because(which.because.clone());
-    let bulk = Bulk::new(&mut connection, verb, filter, note).await?;
+    let bulk = Bulk::new(&mut tx, verb, filter, note).await?;
     if which.dry_run {
-        let found = bulk.count(&mut connection, organization).await?;
+        let found = bulk.count(&mut tx, organization).await?;
+        tx.commit().await?;
         let more = if found.more { " or more" } else { "" };
         say!("{}{more} jobs would be {}", found.jobs, verb.done());
         return Ok(());
     }
     let (mut cursor, mut jobs) = (Cursor::default(), 0);
     let mut of: BTreeMap<Uuid, i64> = BTreeMap::new();
+    tx.commit().await?;
     while !cursor.is_over {
-        let step = bulk.step(&mut connection, organization, &mut cursor).await?;
+        let mut tx = db.begin_system().await?;
+        let step = bulk.step(&mut tx, organization, &mut cursor).await?;
+        tx.commit().await?;
         jobs += step.jobs;
         if let Some(organization) = step.organization.filter(|_| step.jobs > 0) {
             *of.entry(organization).or_default() += step.jobs;
         }
     }
-    drop(connection);
     for (organization, jobs) in of {
         let actor = Actor::system(OrganizationId(organization), LABEL);
         let mut tx = db.begin(actor.organization).await?;

@@ -10,8 +10,8 @@ use store::Db;
 const DAY: u64 = 86_400;
 
 pub async fn run(command: &KindsCommand, db: &Db, keep: &Keep) -> anyhow::Result<()> {
-    let mut connection = db.pool().acquire().await?;
-    let kinds = admin::kinds(&mut connection).await?;
+    let mut tx = db.begin_system().await?;
+    let kinds = admin::kinds(&mut tx).await?;
     match command {
         KindsCommand::List(output) if output.json => say!("{}", serde_json::to_string_pretty(&kinds)?),
         KindsCommand::List(_) => {
@@ -27,7 +27,7 @@ pub async fn run(command: &KindsCommand, db: &Db, keep: &Keep) -> anyhow::Result
             }
         }
         KindsCommand::Keep { kind, retention } => {
-            if !admin::set_retention(&mut connection, kind, retention.0).await? {
+            if !admin::set_retention(&mut tx, kind, retention.0).await? {
                 let names: Vec<_> = kinds.iter().map(|kind| kind.name.as_str()).collect();
                 bail!(
                     "{kind:?} is no kind that a worker has made known: expected one of {}",
@@ -40,5 +40,6 @@ pub async fn run(command: &KindsCommand, db: &Db, keep: &Keep) -> anyhow::Result
             }
         }
     }
+    tx.commit().await?;
     Ok(())
 }

@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 use store::Db;
 
 pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
-    let mut connection = db.pool().acquire().await?;
-    admin::know_lanes(&mut connection, &lane::ALL).await?;
+    let mut tx = db.begin_system().await?;
+    admin::know_lanes(&mut tx, &lane::ALL).await?;
     match command {
         LanesCommand::List(output) => {
-            let lanes = admin::lanes(&mut connection, None).await?;
+            let lanes = admin::lanes(&mut tx, None).await?;
             match output.json {
                 true => say!("{}", serde_json::to_string_pretty(&lanes)?),
                 false => table(&lanes),
             }
         }
         LanesCommand::Show { lane, output } => {
-            let lanes = admin::lanes(&mut connection, None).await?;
+            let lanes = admin::lanes(&mut tx, None).await?;
             let lane = lanes.into_iter().find(|view| view.name == *lane).with_context(|| unknown(lane))?;
             match output.json {
                 true => say!("{}", serde_json::to_string_pretty(&lane)?),
@@ -29,46 +29,52 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
         }
         LanesCommand::Pause { lane } => {
             known(lane)?;
-            admin::pause(&mut connection, lane).await?;
+            admin::pause(&mut tx, lane).await?;
             say!("{lane} is paused: running jobs end, no new ones are claimed");
         }
         LanesCommand::Drain { lane, within } => {
             known(lane)?;
-            admin::drain(&mut connection, lane).await?;
+            admin::drain(&mut tx, lane).await?;
+            tx.commit().await?;
             let started = Instant::now();
-            while admin::lanes(&mut connection, None)
-                .await?
-                .iter()
-                .any(|view| view.name == *lane && view.draining)
-            {
+            while is_draining(db, lane).await? {
                 if started.elapsed() >= within.0 {
                     bail!("{lane} still works off what was there; it is paused when that is done");
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
             say!("{lane} has worked off what was there, and is paused");
+            return Ok(());
         }
         LanesCommand::Resume { lane } => {
             known(lane)?;
-            admin::resume(&mut connection, lane).await?;
+            admin::resume(&mut tx, lane).await?;
             say!("{lane} goes on");
         }
         LanesCommand::Set { lane, at_once, aging } => {
             known(lane)?;
             if let Some(Setting(jobs)) = at_once {
-                admin::limit_lane(&mut connection, lane, *jobs).await?;
+                admin::limit_lane(&mut tx, lane, *jobs).await?;
                 match jobs {
                     Some(jobs) => say!("{lane}: {jobs} jobs at once in all processes"),
                     None => say!("{lane}: as many jobs at once as the program says"),
                 }
             }
             if let Some(aging) = aging {
-                admin::set_aging(&mut connection, lane, aging.0).await?;
+                admin::set_aging(&mut tx, lane, aging.0).await?;
                 say!("{lane}: a point of priority is worth {} s", aging.0.as_secs().min(86_400));
             }
         }
     }
+    tx.commit().await?;
     Ok(())
+}
+
+async fn is_draining(db: &Db, lane: &str) -> anyhow::Result<bool> {
+    let mut tx = db.begin_system().await?;
+    let lanes = admin::lanes(&mut tx, None).await?;
+    tx.rollback().await?;
+    Ok(lanes.iter().any(|view| view.name == lane && view.draining))
 }
 
 fn table(lanes: &[LaneView]) {

@@ -7,8 +7,8 @@ use queue::admin::{self, LimitChange, LimitView};
 use store::Db;
 
 pub async fn run(command: &LimitsCommand, db: &Db) -> anyhow::Result<()> {
-    let mut connection = db.pool().acquire().await?;
-    let limits = admin::limits(&mut connection, None).await?;
+    let mut tx = db.begin_system().await?;
+    let limits = admin::limits(&mut tx, None).await?;
     match command {
         LimitsCommand::List(output) if output.json => say!("{}", serde_json::to_string_pretty(&limits)?),
         LimitsCommand::List(_) => {
@@ -32,12 +32,14 @@ pub async fn run(command: &LimitsCommand, db: &Db) -> anyhow::Result<()> {
             );
             ensure!(!is_rate || per_second.is_some(), "{name} is a rate: set it with --rate");
             let change = LimitChange { at_once: bound.at_once, per_second, burst: bound.burst };
-            admin::set_limit(&mut connection, name, change).await?;
+            admin::set_limit(&mut tx, name, change).await?;
+            tx.commit().await?;
             say!("{name} is set; what waits is called within a second or two");
         }
         LimitsCommand::Clear { name } => {
             find(&limits, name)?;
-            admin::set_limit(&mut connection, name, LimitChange::default()).await?;
+            admin::set_limit(&mut tx, name, LimitChange::default()).await?;
+            tx.commit().await?;
             say!("{name} is what the program declares");
         }
     }
@@ -64,7 +66,7 @@ fn words(at_once: Option<i32>, per_second: Option<f64>, burst: i32) -> String {
 pub async fn tenants(command: &TenantsCommand, db: &Db) -> anyhow::Result<()> {
     match command {
         TenantsCommand::List(output) => {
-            let weights = admin::weights(&mut *db.pool().acquire().await?).await?;
+            let weights = admin::weights(&mut *db.begin_system().await?).await?;
             if output.json {
                 say!("{}", serde_json::to_string_pretty(&weights)?);
                 return Ok(());

@@ -8,7 +8,7 @@ use sqlx::Connection;
 use sqlx::postgres::PgConnection;
 
 pub async fn run(config: &Config) -> anyhow::Result<()> {
-    let applied = migrate(config.require_database()?.expose_secret()).await?;
+    let applied = migrate(config.require_direct_database()?.expose_secret()).await?;
     say!("the schema is up to date ({applied} migrations)");
     Ok(())
 }

@@ -96,19 +96,21 @@ pub async fn run(
     for name in super::config::unknown_names() {
         warn!(name, "set in the environment, but no setting of Relaydesk");
     }
-    let (db, bell) = wiring::ringing(wiring::database(config)?);
+    let db = wiring::database(config)?;
+    let direct = wiring::direct(config, &db)?;
+    let (db, bell) = wiring::ringing(db, &direct);
     let end = CancellationToken::new();
     let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
     let (http, smtp) = (parts.http.then_some(config.http_listen), config.smtp_listen.filter(|_| parts.mail));
     let Listeners { http: listener, smtp: mail_listener } = parts.listeners.complete(http, smtp).await?;
-    wiring::fit_database(&db).await?;
+    wiring::fit_databases(&db, &direct).await?;
 
     let mut shared = wiring::shared(config, &db)?;
     shared.remote = wiring::remote(config, &parts.lanes)?;
     let engine = (!parts.lanes.is_empty()).then(|| {
         info!(lanes = ?parts.lanes, "working");
         Engine::start(
-            db.pool(),
+            direct.pool(),
             workers::registry(),
             shared.clone(),
             wiring::engine_config(config, &parts.lanes, &bell),
@@ -176,6 +178,7 @@ pub async fn run(
         door.close().await;
     }
     db.pool().close().await;
+    direct.pool().close().await;
     info!("stopped");
     outcome
 }

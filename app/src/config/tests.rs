@@ -57,6 +57,7 @@ fn an_address_leads_somewhere() {
         ("RELAYDESK_MAIL_URL", "file:///"),
         ("RELAYDESK_MAIL_URL", "file://folder/below"),
         ("DATABASE_URL", "mysql://x"),
+        ("RELAYDESK_DATABASE_DIRECT_URL", "pgbouncer"),
         ("AMQP_URL", "http://user:secret@broker"),
         ("AMQP_URL", "amqp:"),
     ] {

@@ -1,6 +1,7 @@
 //! A handler by itself.
 
 use crate::keys::KeyRing;
+use crate::news::Voice;
 use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::running::Running;
@@ -104,6 +105,7 @@ impl<J> Inline<'_, J> {
             secrets: OnceLock::new(),
             completed: AtomicBool::new(false),
             went_along: AtomicU64::new(0),
+            voice: Voice::default(),
         };
         let registry = Registry::new().job::<J>();
         let kind = registry.get(J::KIND).expect("it was put in");

@@ -13,6 +13,7 @@ mod later;
 mod lease;
 mod limits;
 mod messages;
+mod news;
 mod open_transactions;
 mod operator;
 mod outage;

@@ -51,11 +51,15 @@ async fn make(
     let range = Range { from: execution.from, to: execution.to };
     let summary = reports::incidents_and_sla(&mut tx, range).await?;
     let mut file = CsvFile::new()?;
-    let mut shown: Vec<Line> = Vec::new();
+    let (mut shown, mut read) = (Vec::<Line>::new(), 0_u64);
     {
         let mut lines = pin!(reports::lines(&mut tx, range));
         while let Some(line) = lines.try_next().await? {
             file.add(&line)?;
+            read += 1;
+            if read.is_multiple_of(500) {
+                job.report(&json!({"incidents": read}));
+            }
             if shown.len() < SHOWN {
                 shown.push(line);
             }

@@ -169,6 +169,7 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     objects.put("/api/v1/organizations/{id}", &json!(organization.id));
     objects.put("/api/v1/users/{id}", &json!(agent));
     objects.put("/api/v1/lanes/{name}", &json!("outbound"));
+    objects.put("/api/v1/tenants/{slug}", &json!(word));
     let department = made("/api/v1/departments", json!({"name": text("IT")})).await;
     objects.put("/api/v1/departments/{id}", &department["id"]);
     let team = made("/api/v1/teams", json!({"name": text("Network")})).await;
