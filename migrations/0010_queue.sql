@@ -286,18 +286,19 @@ begin
 end
 $$;
 
--- The application role owns nothing, so it makes and drops partitions through these two. Nobody who works is held up by them: they wait a moment
--- for their locks, and are called again another time.
+-- The application role owns nothing, so it makes and drops partitions through these two. They wait a moment at most for their locks, and are
+-- called again another time.
 
--- Partitions from now until `days` from now (UTC): of a day, of what is kept long and of attempts of a month. Answers how many were made.
-create function queue.make_partitions(days integer) returns integer
+-- The next partition that is missing from now until `days` from now (UTC): of a day, of what is kept long and of attempts of a month. Answers its
+-- name, null when all are there that can be made. One at a time and by itself: it looks through the rest for rows of its time, and meanwhile
+-- those who end jobs into the rest wait.
+create function queue.make_partition(days integer) returns text
     language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '200ms' as $$
 declare
     shelf text;
     unit text;
     name text;
     starts timestamp;
-    made integer := 0;
 begin
     foreach shelf in array array['history_short', 'history_normal', 'history_long', 'attempts_normal', 'attempts_long'] loop
         unit := case when shelf in ('history_short', 'history_normal') then 'day' else 'month' end;
@@ -312,14 +313,15 @@ begin
                     execute format('create table queue.%I (like queue.%I including defaults including storage)', name, shelf);
                     execute format('alter table queue.%I attach partition queue.%I for values from (%L) to (%L)', shelf, name,
                         to_char(starts, 'YYYY-MM-DD 00:00:00+00'), to_char(starts + ('1 ' || unit)::interval, 'YYYY-MM-DD 00:00:00+00'));
-                    made := made + 1;
+                    return name;
                 exception when check_violation or duplicate_table or unique_violation or lock_not_available then
-                    null; -- the rest holds rows of its time already and goes on doing so, somebody else makes it, or somebody reads the rest
+                    -- The rest holds rows of its time already and goes on doing so, somebody else makes it, or somebody reads the rest.
+                    raise log 'partition % was not made: %', name, sqlerrm;
                 end;
             end if;
         end loop;
     end loop;
-    return made;
+    return null;
 end
 $$;
 
@@ -348,13 +350,20 @@ begin
     old := shelf || '_rest';
     execute format('select max(finished_at) from queue.%I', old) into newest;
     if newest < now() - keep then
-        execute format('truncate queue.%I', old);
-        return old;
+        -- Once more, when nobody can be in the middle of writing to it.
+        execute format('lock table queue.%I in access exclusive mode', old);
+        execute format('select max(finished_at) from queue.%I', old) into newest;
+        if newest < now() - keep then
+            execute format('truncate queue.%I', old);
+            return old;
+        end if;
     end if;
     return null;
 end
 $$;
 
-revoke all on function queue.make_partitions(integer), queue.drop_partition(text, interval) from public;
-grant execute on function queue.make_partitions(integer), queue.drop_partition(text, interval) to relaydesk_app;
-select queue.make_partitions(7);
+revoke all on function queue.make_partition(integer), queue.drop_partition(text, interval) from public;
+grant execute on function queue.make_partition(integer), queue.drop_partition(text, interval) to relaydesk_app;
+do $$ begin
+    while queue.make_partition(7) is not null loop end loop;
+end $$;

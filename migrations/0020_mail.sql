@@ -28,7 +28,8 @@ create index inbox_received_idx on inbox (organization_id, received_at desc, id 
 create index inbox_ticket_idx on inbox (ticket_id) where ticket_id is not null;
 create index inbox_pending_idx on inbox (received_at) where status = 'pending';
 -- What may be pruned when it was kept long enough.
-create index inbox_over_idx on inbox (organization_id, (source = 'mail'), processed_at) where status in ('processed', 'ignored');
+create index inbox_mail_over_idx on inbox (organization_id, processed_at) where source = 'mail' and status in ('processed', 'ignored');
+create index inbox_payload_over_idx on inbox (organization_id, processed_at) where source <> 'mail' and status in ('processed', 'ignored');
 create index inbox_failed_idx on inbox (organization_id, received_at desc) where status = 'failed';
 
 -- An address belongs to one organization in the whole installation: that is how a mail finds its tenant.

@@ -284,8 +284,9 @@ pub(crate) async fn forget(
     const PIECE: i64 = 500;
     let gone = sqlx::query(
         "delete from queue.batches where id = any(array( \
-           select b.id from queue.batches b where b.ended_at < clock_timestamp() - $1 \
-             and not exists (select from queue.jobs j where j.id = b.next_job) limit $2 for update skip locked))",
+           select b.id from queue.batches b where b.ended_at < (select clock_timestamp() - $1) \
+             and not exists (select from queue.jobs j where j.id = b.next_job) \
+           order by b.ended_at limit $2 for update skip locked))",
     )
     .bind(age)
     .bind(PIECE)

@@ -4,12 +4,12 @@ mod write;
 
 pub(crate) use write::{Settled, call, write};
 
-use crate::held::Held;
+use crate::held::{Claim, Held};
 use crate::new_job::NewJob;
 use crate::plumbing::{Patience, Plumbing, is_about_the_data};
 use crate::retention::Retention;
 use chrono::{DateTime, Utc};
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -118,6 +118,13 @@ pub(crate) struct Completion {
     pub end: End,
 }
 
+impl Completion {
+    /// The run that it ends.
+    pub fn claim(&self) -> Claim {
+        (self.id, self.run)
+    }
+}
+
 pub(crate) enum Command {
     Complete(Box<Completion>),
     /// Answered when everything sent before is written.
@@ -222,7 +229,7 @@ impl Completer {
             };
             match self.write_one(dead, hurry, settled).await {
                 Err(error) if is_about_the_data(&error) => {
-                    settled.add([completion.id]);
+                    settled.add([completion]);
                     tracing::error!(job.id = %completion.id, %error, "nor as a dead letter; it stays claimed until this process ends");
                 }
                 written => late.extend(written?),
@@ -288,9 +295,9 @@ impl Completer {
             match written {
                 Ok(waiting) => {
                     patience.reset();
-                    let ids: BTreeSet<Uuid> = waiting.iter().map(|completion| completion.id).collect();
-                    let written = batch.iter().filter(|completion| !ids.contains(&completion.id));
-                    self.held.remove(written.map(|completion| (completion.id, completion.run)));
+                    let waits: HashSet<Claim> = waiting.iter().map(Completion::claim).collect();
+                    let written = batch.iter().filter(|completion| !waits.contains(&completion.claim()));
+                    self.held.remove(written.map(Completion::claim));
                     self.call(&batch).await;
                     late.extend(waiting);
                     break;

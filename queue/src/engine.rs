@@ -157,7 +157,10 @@ impl Engine {
             config.poll,
             stop_claiming.clone(),
         );
+        let retentions = Retentions::of(&registry);
+        let follow = retentions.clone().follow(plumbing.clone(), config.beat, stop.clone());
         let mut background = vec![
+            watch.spawn("the follower of retentions", follow),
             watch.spawn("the completer", completer.run()),
             watch.spawn("the listener", listener::listen(options, wakers.clone(), stop.clone())),
             watch.spawn("the poll", poll),
@@ -182,7 +185,7 @@ impl Engine {
             name: config.name.clone(),
             lanes: config.lanes.clone(),
             limits: limits.declared().into(),
-            retentions: Retentions::of(&registry),
+            retentions: retentions.clone(),
             broker: broker.as_ref().map(|(broker, _)| broker.clone()),
             lease: config.lease,
             beat: config.beat,

@@ -168,7 +168,7 @@ impl Heart {
     }
 
     async fn beat(&self) -> Result<Beat, sqlx::Error> {
-        let (id, broker, retentions) = (self.incarnation.current(), self.sight(), self.retentions.clone());
+        let (id, broker) = (self.incarnation.current(), self.sight());
         let running: Vec<i32> =
             self.lanes.iter().map(|lane| self.held.running_in(&lane.name) as i32).collect();
         self.plumbing
@@ -194,7 +194,6 @@ impl Heart {
                         .iter()
                         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
                         .collect::<Result<_, sqlx::Error>>()?;
-                    retentions.refresh(connection).await?;
                     Ok(Beat::Alive { cancel })
                 })
             })

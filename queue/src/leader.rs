@@ -271,7 +271,9 @@ async fn prune(
     config: Arc<EngineConfig>,
     round: Arc<Mutex<Round>>,
 ) -> Result<Duration, sqlx::Error> {
-    let step = round.lock().unwrap_or_else(PoisonError::into_inner).begin();
+    let Some(step) = round.lock().unwrap_or_else(PoisonError::into_inner).begin() else {
+        return Ok(prune::rest());
+    };
     let more = prune::piece(connection, step, config.keep).await?;
     Ok(round.lock().unwrap_or_else(PoisonError::into_inner).done(more))
 }

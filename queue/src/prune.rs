@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use sqlx::postgres::types::PgInterval;
 use sqlx::{PgConnection, Row};
 use std::time::Duration;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 /// Partitions are made so many days ahead: a leader that is missing for less leaves nothing to the rest.
 const AHEAD: i32 = 7;
@@ -25,7 +25,7 @@ const FAILURES: u32 = 3;
 type Step = for<'c> fn(&'c mut PgConnection, Keep) -> BoxFuture<'c, Result<bool, sqlx::Error>>;
 
 const STEPS: &[Step] = &[
-    |c, _| Box::pin(make_partitions(c)),
+    |c, _| Box::pin(make_partition(c)),
     |c, keep| Box::pin(drop_partitions(c, keep)),
     |c, _| Box::pin(async move { sweep::adopt(c).await.map(|()| false) }),
     |c, _| Box::pin(async move { admit::forget_idle(c).await.map(|_| false) }),
@@ -45,15 +45,18 @@ pub(crate) struct Round {
 }
 
 impl Round {
-    /// The next piece; the work answers [`Round::done`].
-    pub fn begin(&mut self) -> usize {
+    /// The next piece; the work answers [`Round::done`]. `None`: the last of the round was given up.
+    pub fn begin(&mut self) -> Option<usize> {
         self.tries += 1;
         if self.tries > FAILURES {
-            debug!(step = self.step, "a step of pruning failed repeatedly; the next ones go on without it");
+            warn!(step = self.step, "a step of pruning failed repeatedly and is left to the next hour");
             self.step = (self.step + 1) % STEPS.len();
-            self.tries = 1;
+            self.tries = u32::from(self.step > 0);
+            if self.step == 0 {
+                return None;
+            }
         }
-        self.step
+        Some(self.step)
     }
 
     /// How long until the next piece.
@@ -63,8 +66,13 @@ impl Round {
             return Duration::ZERO;
         }
         self.step = (self.step + 1) % STEPS.len();
-        if self.step == 0 { jittered(PRUNE) } else { Duration::ZERO }
+        if self.step == 0 { rest() } else { Duration::ZERO }
     }
+}
+
+/// From one round to the next.
+pub(crate) fn rest() -> Duration {
+    jittered(PRUNE)
 }
 
 pub(crate) async fn piece(
@@ -79,9 +87,11 @@ fn interval(duration: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
-async fn make_partitions(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    sqlx::query("select queue.make_partitions($1)").bind(AHEAD).execute(connection).await?;
-    Ok(false)
+/// One at a time: while it is attached, the rest is looked through, and whoever ends a job into it waits.
+async fn make_partition(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let made: Option<String> =
+        sqlx::query_scalar("select queue.make_partition($1)").bind(AHEAD).fetch_one(connection).await?;
+    Ok(made.is_some())
 }
 
 /// One after the other, each by itself: whoever ends a job waits while one is being dropped. When somebody reads the history for long, that is
@@ -124,7 +134,7 @@ async fn drop_partitions(connection: &mut PgConnection, keep: Keep) -> Result<bo
 async fn put_away_dead(connection: &mut PgConnection, dead: Duration) -> Result<bool, sqlx::Error> {
     let gone = sqlx::query(
         "select count(*) from queue.put_away(array( \
-           select id from queue.jobs where state = 'dead' and due_at < clock_timestamp() - $1 limit $2 for update skip locked), \
+           select id from queue.jobs where state = 'dead' and due_at < (select clock_timestamp() - $1) limit $2 for update skip locked), \
            array['dead'], 'discarded', null)",
     )
     .bind(interval(dead))
@@ -136,4 +146,28 @@ async fn put_away_dead(connection: &mut PgConnection, dead: Duration) -> Result<
         warn!(jobs = gone, "dead letters were put away: their time was over");
     }
     Ok(gone == DEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The steps that were begun until the round rested, of which `bad` always fails.
+    fn round(bad: usize) -> Vec<usize> {
+        let (mut round, mut begun) = (Round::default(), Vec::new());
+        while let Some(step) = round.begin() {
+            begun.push(step);
+            if step != bad && round.done(false) > Duration::ZERO {
+                break;
+            }
+        }
+        begun
+    }
+
+    #[test]
+    fn a_step_that_always_fails_is_left_to_the_next_round() {
+        assert_eq!(round(2), [0, 1, 2, 2, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(round(STEPS.len() - 1), [0, 1, 2, 3, 4, 5, 6, 7, 7, 7]);
+        assert_eq!(round(STEPS.len()), (0..STEPS.len()).collect::<Vec<_>>());
+    }
 }

@@ -1,6 +1,7 @@
 //! How long the history of a kind is kept. Few classes, because each is a set of partitions: what is over its time goes by
 //! dropping tables, never by deleting rows.
 
+use crate::plumbing::{Plumbing, jittered};
 use crate::registry::Registry;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -9,6 +10,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI16, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 /// The class of a kind ([`Job::RETENTION`](crate::Job::RETENTION)); [`Keep`] says how long each is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -124,7 +127,7 @@ impl InForce {
     }
 }
 
-/// Those of all kinds of a process, kept up to date by its heartbeat.
+/// Those of all kinds of a process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Retentions(Arc<[(&'static str, Arc<InForce>)]>);
 
@@ -147,7 +150,24 @@ impl Retentions {
         self.refresh(connection).await
     }
 
-    pub async fn refresh(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    /// Takes over what operators set, about so often. Apart from the heartbeat: no lease hangs on it.
+    pub async fn follow(self, plumbing: Plumbing, every: Duration, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(jittered(every)) => {}
+            }
+            let retentions = self.clone();
+            let read = plumbing
+                .run(move |connection| Box::pin(async move { retentions.refresh(connection).await }))
+                .await;
+            if let Err(error) = read {
+                debug!(%error, "how long history is kept was not read; it stays as it was");
+            }
+        }
+    }
+
+    async fn refresh(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let set: Vec<(String, i16)> =
             sqlx::query_as("select name, set_retention from queue.kinds where set_retention is not null")
                 .fetch_all(connection)

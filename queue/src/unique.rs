@@ -149,7 +149,8 @@ const OVER: i64 = 20_000;
 pub(crate) async fn forget(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let gone = sqlx::query(
         "delete from queue.unique_windows where ctid = any(array( \
-           select ctid from queue.unique_windows where ends_at < clock_timestamp() limit $1 for update skip locked)) \
+           select ctid from queue.unique_windows where ends_at < (select clock_timestamp()) \
+           order by ends_at limit $1 for update skip locked)) \
          and ends_at < clock_timestamp()",
     )
     .bind(OVER)

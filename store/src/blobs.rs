@@ -106,6 +106,10 @@ impl Blobs {
                 name = put_aside.to_owned();
                 put_back(&folder, &name).await?;
             }
+            // The folder may have guests: what a file system or a backup leaves there is none of ours.
+            if !is_hash(&name) {
+                continue;
+            }
             let Ok(about) = fs::metadata(folder.join(&name)).await else { continue };
             if is_older(&about, age)? {
                 older.insert(name);
@@ -134,25 +138,32 @@ impl Blobs {
     }
 
     fn path(&self, organization: OrganizationId, sha256: &str) -> Result<PathBuf> {
-        let is_hash = sha256.len() == 64 && sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if !is_hash {
+        if !is_hash(sha256) {
             return Err(Error::Corrupt(format!("not a SHA-256: {sha256:?}")));
         }
         Ok(self.dir.join(organization.to_string()).join(&sha256[..2]).join(sha256))
     }
 }
 
+fn is_hash(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// The ending of a file that is being removed; no hash has it.
 const ASIDE: &str = ".aside";
 
 async fn put_back(folder: &Path, sha256: &str) -> Result<()> {
-    // Over an equal file, if it was put again meanwhile.
-    match fs::rename(folder.join(format!("{sha256}{ASIDE}")), folder.join(sha256)).await {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => {
-            other?;
-            Ok(sync_folder(folder).await?)
-        }
+    let aside = folder.join(format!("{sha256}{ASIDE}"));
+    // Never over one that was put again meanwhile: the bytes are equal, but that one is young, and who put it is about to name it.
+    match fs::hard_link(&aside, folder.join(sha256)).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        linked => linked?,
+    }
+    sync_folder(folder).await?;
+    match fs::remove_file(&aside).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
     }
 }
 
@@ -303,6 +314,19 @@ mod tests {
         blobs.put(org, b"abc").await.unwrap();
         assert!(!blobs.remove(org, hash, day).await.unwrap());
         assert_eq!(blobs.read(org, hash).await.unwrap(), b"abc");
+        // Killed in the middle of a removal, and put again since: the young one stays.
+        age(&path);
+        std::fs::rename(&path, path.with_extension("aside")).unwrap();
+        blobs.put(org, b"abc").await.unwrap();
+        assert!(blobs.older(org, 0xba, day).await.unwrap().is_empty());
+        assert_eq!(names(path.parent().unwrap()), [hash.as_str()]);
+        assert!(!blobs.remove(org, hash, day).await.unwrap());
+        // Names that are no hashes are others' files.
+        let guest = path.with_file_name(".nfs0000000001");
+        std::fs::write(&guest, "").unwrap();
+        age(&guest);
+        assert!(blobs.older(org, 0xba, day).await.unwrap().is_empty());
+        std::fs::remove_file(guest).unwrap();
         // Killed in the middle of a removal.
         age(&path);
         std::fs::rename(&path, path.with_extension("aside")).unwrap();

@@ -40,22 +40,37 @@ impl fmt::Display for Prunable {
 /// time.
 pub async fn prune(tx: &mut Tx, what: Prunable, before: DateTime<Utc>, most: i64) -> Result<u64> {
     match what {
-        Prunable::Mail => inbox(tx, true, before, most).await,
-        Prunable::Payloads => inbox(tx, false, before, most).await,
+        Prunable::Mail => mail(tx, before, most).await,
+        Prunable::Payloads => payloads(tx, before, most).await,
         Prunable::Deliveries => deliveries(tx, before, most).await,
         Prunable::Reports => reports(tx, before, most).await,
     }
 }
 
-async fn inbox(tx: &mut Tx, is_mail: bool, before: DateTime<Utc>, most: i64) -> Result<u64> {
+async fn mail(tx: &mut Tx, before: DateTime<Utc>, most: i64) -> Result<u64> {
     let organization = tx.organization();
     let gone = sqlx::query!(
         "delete from inbox where id = any(array(
            select id from inbox
-            where organization_id = $1 and (source = 'mail') = $2 and processed_at < $3 and status in ('processed', 'ignored')
-            order by processed_at limit $4 for update skip locked))",
+            where organization_id = $1 and source = 'mail' and processed_at < $2 and status in ('processed', 'ignored')
+            order by processed_at limit $3 for update skip locked))",
         organization.0,
-        is_mail,
+        before,
+        most,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+async fn payloads(tx: &mut Tx, before: DateTime<Utc>, most: i64) -> Result<u64> {
+    let organization = tx.organization();
+    let gone = sqlx::query!(
+        "delete from inbox where id = any(array(
+           select id from inbox
+            where organization_id = $1 and source <> 'mail' and processed_at < $2 and status in ('processed', 'ignored')
+            order by processed_at limit $3 for update skip locked))",
+        organization.0,
         before,
         most,
     )

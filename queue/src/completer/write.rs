@@ -4,6 +4,7 @@ use super::{Completion, End, Failure, SHORTER};
 use crate::admit;
 use crate::batch::{Joined, Member};
 use crate::enqueue::{EnqueueError, enqueue_joined};
+use crate::held::Claim;
 use crate::metrics;
 use crate::new_job::NewJob;
 use crate::plumbing::is_locked;
@@ -11,7 +12,7 @@ use crate::release::{Release, release_all};
 use crate::retention::Retention;
 use crate::running::{DONE, DONE_KEPT, FINISH, FINISH_LIMITED, FINISH_MEMBERS};
 use sqlx::{Connection, PgConnection};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -23,18 +24,19 @@ const ALIKE: usize = 4;
 
 /// Runs whose end is written, or was refused: nothing is left to do for them.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Settled(Arc<Mutex<Vec<Uuid>>>);
+pub(crate) struct Settled(Arc<Mutex<Vec<Claim>>>);
 
 impl Settled {
-    pub fn add(&self, ids: impl IntoIterator<Item = Uuid>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(ids);
+    pub fn add<'a>(&self, runs: impl IntoIterator<Item = &'a Completion>) {
+        let runs = runs.into_iter().map(Completion::claim);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(runs);
     }
 
     /// Those that are still to be written.
     pub fn rest_of(&self, batch: &[Completion]) -> Vec<Completion> {
         let settled = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let settled: BTreeSet<&Uuid> = settled.iter().collect();
-        batch.iter().filter(|completion| !settled.contains(&completion.id)).cloned().collect()
+        let settled: HashSet<&Claim> = settled.iter().collect();
+        batch.iter().filter(|completion| !settled.contains(&completion.claim())).cloned().collect()
     }
 }
 
@@ -114,13 +116,13 @@ pub(crate) async fn write(
         };
         let written = statement.execute(&mut *connection).await?;
         missed.add(ids.len().saturating_sub(written.rows_affected() as usize));
-        settled.add(ids);
+        settled.add(done);
     }
     let limited = finish.iter().any(|f| !f.0.slots.is_empty());
     let statement = if limited { FINISH_LIMITED } else { FINISH };
     if !finish.is_empty() {
         missed.add(finish.len() - self::finish(connection, statement, &finish).await?);
-        settled.add(finish.iter().map(|over| over.0.id));
+        settled.add(finish.iter().map(|over| over.0));
     }
     if !members.is_empty() {
         match finish_members(connection, &members, hurry).await {
@@ -134,14 +136,14 @@ pub(crate) async fn write(
                         Err(error) if is_locked(&error) => late.push(member.0.clone()),
                         finished => {
                             missed.add(1 - finished?);
-                            settled.add([member.0.id]);
+                            settled.add([member.0]);
                         }
                     }
                 }
             }
             finished => {
                 missed.add(members.len() - finished?);
-                settled.add(members.iter().map(|over| over.0.id));
+                settled.add(members.iter().map(|over| over.0));
             }
         }
     }
@@ -154,7 +156,7 @@ pub(crate) async fn write(
             Err(error) if is_locked(&error) => late.push(completion.clone()),
             finished => {
                 missed.add(usize::from(!finished?));
-                settled.add([completion.id]);
+                settled.add([completion]);
             }
         }
     }
@@ -162,7 +164,7 @@ pub(crate) async fn write(
         let expected = release.iter().filter(|r| !r.already_done).count();
         let released = release_all(connection, &release).await?;
         missed.add(expected.saturating_sub(released));
-        settled.add(release.iter().map(|release| release.completion.id));
+        settled.add(release.iter().map(|release| release.completion));
     }
     // Those that were not tried come first.
     late.reverse();
