@@ -78,3 +78,19 @@ async fn an_admin_watches_a_long_job_and_comes_back_after_a_lost_connection() {
     let silence = tokio::time::timeout(Duration::from_millis(600), globex.next()).await;
     assert!(silence.is_err(), "{silence:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_are_told_also_while_it_is_unknown_how_far_jobs_are() {
+    let app = App::start().await;
+    let mut admin = app.client.follow(None).await;
+    let rename =
+        |from: &str, to: &str| sqlx::AssertSqlSafe(format!("alter table queue.{from} rename to {to}"));
+    sqlx::query(rename("news", "away")).execute(&mut app.db.owner().await).await.unwrap();
+    for name in ["one", "two"] {
+        app.client.post("/api/v1/teams", json!({"name": name})).await.expect(201);
+        admin.until(|message| message.event == "team.created").await;
+    }
+    sqlx::query(rename("away", "news")).execute(&mut app.db.owner().await).await.unwrap();
+    app.client.post("/api/v1/teams", json!({"name": "three"})).await.expect(201);
+    admin.until(|message| message.event == "team.created").await;
+}

@@ -79,6 +79,8 @@ impl Live {
             match self.step(&mut sequencer, &mut jobs).await {
                 Ok(()) => failing = false,
                 Err(error) => {
+                    // What was read and not told is read again.
+                    sequencer.last = self.position.load(Ordering::SeqCst);
                     if !failing {
                         tracing::warn!(%error, "the live stream cannot read events; it goes on when the database answers");
                     }
@@ -103,13 +105,14 @@ impl Live {
             let writers = store::events::writers(&mut tx).await?;
             sequencer.waiting = Some(Waiting { up_to: *newest, writers });
         }
-        let news = admin::news(&mut tx, None, None).await?;
-        tx.rollback().await?;
         // An error says that nobody listens any more.
         for row in rows.into_iter().take(ready) {
             self.position.store(row.event.seq, Ordering::SeqCst);
             let _ = self.sender.send(Arc::new(Told::Event(row)));
         }
+        // After the events: they do not wait for it, whatever is wrong with it.
+        let news = admin::news(&mut tx, None, None).await?;
+        tx.rollback().await?;
         for news in jobs.unsaid(news) {
             let _ = self.sender.send(Arc::new(Told::Job(news)));
         }

@@ -396,11 +396,6 @@ impl Config {
         self.database_url.as_ref().ok_or_else(|| missing("DATABASE_URL"))
     }
 
-    /// The server itself, whatever lies between it and `database_url`.
-    pub fn require_direct_database(&self) -> Result<&SecretString, ConfigError> {
-        self.database_direct_url.as_ref().map_or_else(|| self.require_database(), Ok)
-    }
-
     pub fn require_jwt_secret(&self) -> Result<&SecretString, ConfigError> {
         self.jwt_secret.as_ref().ok_or_else(|| missing("RELAYDESK_JWT_SECRET"))
     }

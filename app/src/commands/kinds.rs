@@ -34,12 +34,12 @@ pub async fn run(command: &KindsCommand, db: &Db, keep: &Keep) -> anyhow::Result
                     names.join(", ")
                 );
             }
+            tx.commit().await?;
             match retention.0 {
                 Some(retention) => say!("what {kind} jobs leave is kept {retention} from now on"),
                 None => say!("what {kind} jobs leave is kept as the program declares from now on"),
             }
         }
     }
-    tx.commit().await?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use store::Db;
 pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
     let mut tx = db.begin_system().await?;
     admin::know_lanes(&mut tx, &lane::ALL).await?;
+    let mut done: Vec<String> = Vec::new();
     match command {
         LanesCommand::List(output) => {
             let lanes = admin::lanes(&mut tx, None).await?;
@@ -30,7 +31,7 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
         LanesCommand::Pause { lane } => {
             known(lane)?;
             admin::pause(&mut tx, lane).await?;
-            say!("{lane} is paused: running jobs end, no new ones are claimed");
+            done.push(format!("{lane} is paused: running jobs end, no new ones are claimed"));
         }
         LanesCommand::Drain { lane, within } => {
             known(lane)?;
@@ -49,24 +50,28 @@ pub async fn run(command: &LanesCommand, db: &Db) -> anyhow::Result<()> {
         LanesCommand::Resume { lane } => {
             known(lane)?;
             admin::resume(&mut tx, lane).await?;
-            say!("{lane} goes on");
+            done.push(format!("{lane} goes on"));
         }
         LanesCommand::Set { lane, at_once, aging } => {
             known(lane)?;
             if let Some(Setting(jobs)) = at_once {
                 admin::limit_lane(&mut tx, lane, *jobs).await?;
-                match jobs {
-                    Some(jobs) => say!("{lane}: {jobs} jobs at once in all processes"),
-                    None => say!("{lane}: as many jobs at once as the program says"),
-                }
+                done.push(match jobs {
+                    Some(jobs) => format!("{lane}: {jobs} jobs at once in all processes"),
+                    None => format!("{lane}: as many jobs at once as the program says"),
+                });
             }
             if let Some(aging) = aging {
                 admin::set_aging(&mut tx, lane, aging.0).await?;
-                say!("{lane}: a point of priority is worth {} s", aging.0.as_secs().min(86_400));
+                done.push(format!(
+                    "{lane}: a point of priority is worth {} s",
+                    aging.0.as_secs().min(86_400)
+                ));
             }
         }
     }
     tx.commit().await?;
+    done.iter().for_each(|line| say!("{line}"));
     Ok(())
 }
 
