@@ -50,6 +50,8 @@ pub struct BrokerConfig {
     /// A message that was published so long before one that has arrived is taken for lost, and published again. Longer than a batch
     /// may take to be confirmed (5 s).
     pub republish_after: Duration,
+    /// Of the connections, unless the URL says something else. Half-open ones are noticed after twice this time.
+    pub heartbeat: Duration,
 }
 
 impl BrokerConfig {
@@ -58,6 +60,7 @@ impl BrokerConfig {
             url: url.into(),
             prefix: "relaydesk".to_owned(),
             republish_after: Duration::from_secs(15),
+            heartbeat: Duration::from_secs(10),
         }
     }
 }

@@ -17,12 +17,13 @@ mod performers;
 mod platform;
 mod seal;
 mod station;
+mod wait;
 
 pub use performers::{Performers, Request};
 pub use platform::{NotPerformed, Remote};
 pub use station::Station;
 
-use crate::messages::{Holder, MESSAGES, QueueSpec};
+use crate::messages::{Holder, MESSAGES, Message, QueueSpec};
 use std::time::Duration;
 
 /// A request that no station has taken after so long is void.
@@ -33,10 +34,16 @@ const ASK: Duration = Duration::from_secs(1);
 const BEAT: Duration = Duration::from_secs(4);
 /// A station that was not heard of for so long, while the broker was there, is lost.
 const LOST: Duration = Duration::from_secs(15);
+/// Half-open connections are noticed after twice this time: before the silence on them is taken for the loss of a station.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Of a request and of an answer, in clear. RabbitMQ 4 takes messages of 16 MiB.
 const LARGEST: usize = 12 << 20;
-/// So many answers at a time; all but one in thousands are small.
-const ANSWERS: u16 = 50;
+/// What sealing adds to it, and more.
+const OVERHEAD: usize = 4 << 10;
+/// So many answers at a time, each of which may be as large as the broker lets it.
+const ANSWERS: u16 = 8;
+/// So many words at a time.
+const HEARD: u16 = 50;
 
 /// Of stations, the platform's processes, and the words of these for one station. Exchanges of their own: a station may be given the right
 /// to answer without that to write anything else.
@@ -79,5 +86,17 @@ fn answers(process: &str) -> QueueSpec {
 }
 
 fn words(station: &str) -> QueueSpec {
-    QueueSpec::new(format!("{WORDS}/{station}"), ANSWERS).by(WORDS, Holder::Connection)
+    QueueSpec::new(format!("{WORDS}/{station}"), HEARD).by(WORDS, Holder::Connection)
+}
+
+/// Whether a message came from where such messages come from. Answers go there, so it must be a name that the broker takes, and no other queue.
+fn is_of(family: &str, queue: &str) -> bool {
+    let name = queue.strip_prefix(family).and_then(|rest| rest.strip_prefix('/'));
+    name.is_some_and(|name| {
+        (1..=40).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
+}
+
+fn is_too_large(message: &Message) -> bool {
+    message.body.len() > LARGEST + OVERHEAD || message.about.len() > OVERHEAD
 }

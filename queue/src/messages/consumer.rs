@@ -4,13 +4,14 @@ use super::{Dead, Message, QueueSpec, layout, publisher};
 use crate::BrokerConfig;
 use crate::metrics;
 use crate::plumbing::jittered;
-use crate::transport::link::{self, BrokerError, Link, rest};
+use crate::transport::link::{self, BrokerError, Link, Sight, rest};
 use futures::{FutureExt, StreamExt};
 use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, BasicRejectOptions};
 use lapin::types::FieldTable;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -61,6 +62,7 @@ pub struct Subscriber {
     prefix: String,
     patience: Duration,
     hold: Duration,
+    consuming: AtomicBool,
 }
 
 enum End {
@@ -86,7 +88,13 @@ impl Subscriber {
     /// `name` is shown by the broker's tools, `purpose` is the value of a metric.
     pub fn new(config: &BrokerConfig, name: &str, purpose: &'static str) -> Subscriber {
         let link = Link::new(config, name, purpose, &Arc::default());
-        Subscriber { link, prefix: config.prefix.clone(), patience: PATIENCE, hold: HOLD }
+        Subscriber {
+            link,
+            prefix: config.prefix.clone(),
+            patience: PATIENCE,
+            hold: HOLD,
+            consuming: AtomicBool::new(false),
+        }
     }
 
     /// For tests: how long one try to take a batch may last, and for how long it is tried before the batch is given back.
@@ -94,6 +102,11 @@ impl Subscriber {
     pub fn patience(mut self, patience: Duration, hold: Duration) -> Self {
         (self.patience, self.hold) = (patience, hold);
         self
+    }
+
+    /// Whether messages come from its queue, as far as is known.
+    pub(crate) fn is_open(&self) -> bool {
+        self.consuming.load(Ordering::Acquire) && self.link.sight() != Sight::Away
     }
 
     /// Until `stop`; reconnects by itself.
@@ -113,7 +126,9 @@ impl Subscriber {
             };
             let end = match opened {
                 Ok((channel, deliveries)) => {
+                    self.consuming.store(true, Ordering::Release);
                     let end = self.consume(queue, &channel, deliveries, receiver, stop, &mut failures).await;
+                    self.consuming.store(false, Ordering::Release);
                     if let End::Held(_) = end {
                         let _ = link::reply(channel.close(200, "cannot be taken for now".into())).await;
                     }
@@ -151,7 +166,7 @@ impl Subscriber {
         layout::declare(&channel, &self.prefix, std::slice::from_ref(queue)).await?;
         link::reply(channel.basic_qos(queue.prefetch, BasicQosOptions::default())).await?;
         let consume = channel.basic_consume(
-            layout::queue(&self.prefix, &queue.name),
+            layout::named(&self.prefix, &queue.name),
             Uuid::now_v7().to_string().into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),

@@ -15,17 +15,21 @@ const DELIVERY_LIMIT: i32 = 50;
 /// Of dead letters that are kept for a while only: messages, bytes, and how long.
 const NEWEST: (i64, i64, Duration) = (1_000, 64 << 20, Duration::from_secs(7 * 86_400));
 
-pub(super) fn exchange(prefix: &str, name: &str) -> ShortString {
+/// Of an exchange or a queue.
+///
+/// # Panics
+/// With more than 255 bytes, which the protocol does not know; [`fits`] tells before.
+pub(super) fn named(prefix: &str, name: &str) -> ShortString {
     format!("{prefix}.{name}").into()
 }
 
-pub(super) fn queue(prefix: &str, name: &str) -> ShortString {
-    format!("{prefix}.{name}").into()
+pub(super) fn fits(prefix: &str, name: &str) -> bool {
+    prefix.len() + 1 + name.len() <= 255
 }
 
 pub(super) async fn declare_exchange(channel: &Channel, prefix: &str, name: &str) -> Result<(), BrokerError> {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let name = exchange(prefix, name);
+    let name = named(prefix, name);
     reply(channel.exchange_declare(name, ExchangeKind::Direct, durable, FieldTable::default())).await
 }
 
@@ -36,10 +40,10 @@ pub(super) async fn declare(channel: &Channel, prefix: &str, specs: &[QueueSpec]
     }
     for spec in specs.iter().filter(|spec| spec.holder != Holder::Others) {
         if let Some(dead) = &spec.dead {
-            let (name, dead) = (queue(prefix, dead.queue()), dead_arguments(dead));
-            declare_queue(channel, name, exchange(prefix, MESSAGES), Holder::All, dead).await?;
+            let (name, dead) = (named(prefix, dead.queue()), dead_arguments(dead));
+            declare_queue(channel, name, named(prefix, MESSAGES), Holder::All, dead).await?;
         }
-        let (name, by) = (queue(prefix, &spec.name), exchange(prefix, spec.exchange));
+        let (name, by) = (named(prefix, &spec.name), named(prefix, spec.exchange));
         declare_queue(channel, name, by, spec.holder, arguments(prefix, spec)).await?;
     }
     Ok(())
@@ -100,8 +104,8 @@ fn arguments(prefix: &str, spec: &QueueSpec) -> FieldTable {
         if let Dead::Kept(_) = dead {
             set("x-dead-letter-strategy", text("at-least-once"));
         }
-        set("x-dead-letter-exchange", text(exchange(prefix, MESSAGES).as_str()));
-        set("x-dead-letter-routing-key", text(queue(prefix, dead.queue()).as_str()));
+        set("x-dead-letter-exchange", text(named(prefix, MESSAGES).as_str()));
+        set("x-dead-letter-routing-key", text(named(prefix, dead.queue()).as_str()));
     }
     if let Some(expires) = spec.expires {
         set("x-expires", AMQPValue::LongLongInt(expires.as_millis() as i64));
@@ -116,7 +120,7 @@ fn text(value: &str) -> AMQPValue {
 /// How many messages wait, those at consumers not counted.
 pub(super) async fn depth(channel: &Channel, prefix: &str, name: &str) -> Result<u32, BrokerError> {
     let look = QueueDeclareOptions { passive: true, durable: true, ..QueueDeclareOptions::default() };
-    let found = reply(channel.queue_declare(queue(prefix, name), look, FieldTable::default())).await?;
+    let found = reply(channel.queue_declare(named(prefix, name), look, FieldTable::default())).await?;
     Ok(found.message_count())
 }
 
@@ -155,6 +159,13 @@ fn is_missing(error: &lapin::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_as_long_as_the_protocol_knows() {
+        let longest = "x".repeat(250);
+        assert!(fits("desk", &longest) && !fits("desks", &longest));
+        assert_eq!(named("desk", &longest).as_str().len(), 255);
+    }
 
     #[test]
     fn a_queue_is_declared_with_what_its_messages_need() {

@@ -17,6 +17,8 @@ use tracing::{debug, warn};
 const CONFIRM: Duration = Duration::from_secs(3);
 /// And so much longer for each of these.
 const BYTES_A_SECOND: usize = 4 << 20;
+/// On a line that may be slow.
+const SLOW_BYTES_A_SECOND: usize = 128 << 10;
 /// Larger bodies go on a channel of their own: one that the broker finds too large costs its channel.
 const SMALL: usize = 256 << 10;
 /// How often it is looked whether the channel is still there.
@@ -37,6 +39,9 @@ struct Inner {
     /// Those without a queue of ours.
     exchanges: &'static [&'static str],
     channel: Mutex<Option<Channel>>,
+    /// Connected when there is something large: nothing small waits behind it on a slow line.
+    large: Option<Link>,
+    bytes_a_second: usize,
     /// The channel is of no use any more.
     lost: Notify,
     opened: Notify,
@@ -64,6 +69,17 @@ impl Publisher {
         Publisher::declaring(config, name, purpose, queues, &[])
     }
 
+    /// Over a line that may be slow. Declares nothing.
+    pub(crate) fn slow(
+        config: &BrokerConfig,
+        name: &str,
+        purpose: &'static str,
+        large: &'static str,
+    ) -> Publisher {
+        let large = Link::new(config, name, large, &Arc::default());
+        Publisher::new(config, name, purpose, Vec::new(), &[], Some(large))
+    }
+
     /// Also exchanges, for queues that others declare.
     pub(crate) fn declaring(
         config: &BrokerConfig,
@@ -72,12 +88,25 @@ impl Publisher {
         queues: Vec<QueueSpec>,
         exchanges: &'static [&'static str],
     ) -> Publisher {
+        Publisher::new(config, name, purpose, queues, exchanges, None)
+    }
+
+    fn new(
+        config: &BrokerConfig,
+        name: &str,
+        purpose: &'static str,
+        queues: Vec<QueueSpec>,
+        exchanges: &'static [&'static str],
+        large: Option<Link>,
+    ) -> Publisher {
         let inner = Arc::new(Inner {
             link: Link::new(config, name, purpose, &Arc::default()),
             prefix: config.prefix.clone(),
             queues,
             exchanges,
             channel: Mutex::default(),
+            bytes_a_second: if large.is_some() { SLOW_BYTES_A_SECOND } else { BYTES_A_SECOND },
+            large,
             lost: Notify::new(),
             opened: Notify::new(),
             stop: CancellationToken::new(),
@@ -132,6 +161,9 @@ impl Publisher {
     pub async fn close(&self) {
         self.inner.stop.cancel();
         *self.inner.lock() = None;
+        if let Some(large) = &self.inner.large {
+            large.close().await;
+        }
         self.inner.link.close().await;
     }
 }
@@ -151,26 +183,29 @@ impl Inner {
     }
 
     async fn publish(&self, exchange: &str, queue: &str, message: &Message) -> Result<(), NotPublished> {
+        if !layout::fits(&self.prefix, queue) {
+            return Err(NotPublished::NoQueue);
+        }
         let shared = self.current().ok_or(NotPublished::Away)?;
         if self.link.sight() == Sight::Blocked {
             return Err(NotPublished::Blocked);
         }
         let is_small = message.body.len() <= SMALL;
-        let patience = CONFIRM + Duration::from_secs((message.body.len() / BYTES_A_SECOND) as u64);
+        let patience = CONFIRM + Duration::from_secs((message.body.len() / self.bytes_a_second) as u64);
         let publish = async {
             let own;
             let channel = if is_small {
                 &shared
             } else {
-                own = self.link.channel().await?;
+                own = self.large.as_ref().unwrap_or(&self.link).channel().await?;
                 reply(own.confirm_select(ConfirmSelectOptions::default())).await?;
                 &own
             };
             let mandatory = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
             let sent = channel
                 .basic_publish(
-                    layout::exchange(&self.prefix, exchange),
-                    layout::queue(&self.prefix, queue),
+                    layout::named(&self.prefix, exchange),
+                    layout::named(&self.prefix, queue),
                     mandatory,
                     &message.body,
                     message.properties(),

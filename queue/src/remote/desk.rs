@@ -1,7 +1,7 @@
 //! Who waits for which answer. Decides which station may begin a request, and which answers count.
 
-use super::answer;
 use super::seal::{About, opened};
+use super::{WORDS, answer, is_of, is_too_large};
 use crate::messages::{Fate, Message, NotNow, Receive};
 use crate::{KeyRing, metrics};
 use std::collections::HashMap;
@@ -87,6 +87,14 @@ impl Desk {
 
     /// Answers what became of it, as the value of a metric.
     fn take(&self, message: &Message) -> &'static str {
+        if is_too_large(message) {
+            tracing::warn!(
+                kind = message.kind,
+                bytes = message.body.len(),
+                "a message of a remote worker is too large"
+            );
+            return "oversized";
+        }
         let mut message = message.clone();
         let (about, body) = match opened(&self.keys, &self.queue, &mut message) {
             Ok(opened) => opened,
@@ -95,6 +103,13 @@ impl Desk {
                 return "unopened";
             }
         };
+        if !is_of(WORDS, &about.from) {
+            tracing::warn!(
+                kind = message.kind,
+                "a message of a remote worker without a queue of its own was refused"
+            );
+            return "unopened";
+        }
         let kind = message.kind.as_str();
         let is_last = match kind {
             answer::TAKEN | answer::BEAT => false,
@@ -131,6 +146,7 @@ impl Desk {
         } else {
             "beat"
         };
+        let body = if is_last { body } else { Vec::new() };
         match tell.send(Said { kind: message.kind, about, body }) {
             Ok(()) => outcome,
             Err(_) => "stale",
@@ -150,7 +166,7 @@ impl Receive for Desk {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::answer::*;
     use super::super::seal::sealed;
     use super::*;
@@ -161,30 +177,77 @@ mod tests {
         format!("a:{key}").parse().unwrap()
     }
 
-    struct World {
+    pub(in super::super) struct World {
         desk: Desk,
         stops: mpsc::UnboundedReceiver<(Uuid, About)>,
         job: Uuid,
     }
 
+    fn words(station: &str) -> String {
+        format!("{WORDS}/{station}")
+    }
+
     impl World {
-        fn new() -> World {
+        pub fn new() -> World {
             let (tell, stops) = mpsc::unbounded_channel();
             World { desk: Desk::new(keys(1), "here".into(), tell), stops, job: Uuid::now_v7() }
         }
 
-        fn says(&self, station: &str, id: Uuid, run: i64, kind: &str) -> &'static str {
-            let about = About {
-                from: station.into(),
-                to: "here".into(),
-                ..self.desk.about((self.job, run), String::new())
-            };
-            self.desk.take(&sealed(&keys(1), id, kind, &about, b"42").unwrap())
+        /// Of a request of the first run.
+        pub fn place(&self, id: Uuid) -> Place {
+            self.desk.place(id, (self.job, 1))
+        }
+
+        pub fn says(&self, station: &str, id: Uuid, kind: &str) -> &'static str {
+            self.says_of(station, id, 1, kind)
+        }
+
+        fn says_of(&self, station: &str, id: Uuid, run: i64, kind: &str) -> &'static str {
+            self.desk.take(&self.message(&words(station), id, run, kind))
+        }
+
+        fn message(&self, from: &str, id: Uuid, run: i64, kind: &str) -> Message {
+            let about = self.desk.about((self.job, run), String::new());
+            let about = About { from: from.into(), to: "here".into(), ..about };
+            sealed(&keys(1), id, kind, &about, b"42").unwrap()
         }
 
         fn stopped(&mut self) -> Option<String> {
-            self.stops.try_recv().ok().map(|(_, about)| about.to)
+            let (_, about) = self.stops.try_recv().ok()?;
+            Some(about.to.strip_prefix(&words("")).unwrap().to_owned())
         }
+    }
+
+    #[test]
+    fn who_has_no_queue_of_its_own_is_neither_told_nor_believed() {
+        let mut world = World::new();
+        let id = Uuid::now_v7();
+        let _place = world.place(id);
+        let long = words(&"x".repeat(300));
+        for from in ["", "a", "remote.words/", "remote.wordsa", "remote.lane", "remote.words/a b", &long] {
+            for kind in [TAKEN, BEAT, DONE] {
+                assert_eq!(world.desk.take(&world.message(from, id, 1, kind)), "unopened", "{from}");
+                let over = world.message(from, Uuid::now_v7(), 1, kind);
+                assert_eq!(world.desk.take(&over), "unopened", "{from}");
+            }
+        }
+        assert!(world.stops.try_recv().is_err());
+        assert_eq!(world.says("a", id, TAKEN), "taken");
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_looked_at() {
+        let world = World::new();
+        let id = Uuid::now_v7();
+        let mut place = world.place(id);
+        let mut large = world.message(&words("a"), id, 1, TAKEN);
+        large.body.resize(super::super::LARGEST + super::super::OVERHEAD + 1, 0);
+        assert_eq!(world.desk.take(&large), "oversized");
+        let mut long = world.message(&words("a"), id, 1, TAKEN);
+        long.about.push_str(&" ".repeat(super::super::OVERHEAD));
+        assert_eq!(world.desk.take(&long), "oversized");
+        assert_eq!(world.says("a", id, TAKEN), "taken");
+        assert!(place.told.try_recv().unwrap().body.is_empty(), "it has nothing to say");
     }
 
     #[test]
@@ -192,19 +255,19 @@ mod tests {
         let mut world = World::new();
         let id = Uuid::now_v7();
         let mut place = world.desk.place(id, (world.job, 3));
-        assert_eq!(world.says("a", id, 3, DONE), "stale", "who has not asked");
-        assert_eq!(world.says("a", id, 2, TAKEN), "late", "an earlier run");
+        assert_eq!(world.says_of("a", id, 3, DONE), "stale", "who has not asked");
+        assert_eq!(world.says_of("a", id, 2, TAKEN), "late", "an earlier run");
         assert_eq!(world.stopped().as_deref(), Some("a"));
-        assert_eq!(world.says("a", id, 3, TAKEN), "taken");
-        assert_eq!(world.says("b", id, 3, TAKEN), "second");
-        assert_eq!(world.says("b", id, 3, REFUSED), "stale");
-        assert_eq!(world.says("b", id, 3, BEAT), "second");
-        assert_eq!(world.says("a", id, 3, TAKEN), "taken", "it has not heard that it may");
-        assert_eq!(world.says("a", id, 3, BEAT), "beat");
-        assert_eq!(world.says("a", id, 3, "news"), "unknown", "of a later version");
-        assert_eq!(world.says("a", id, 3, DONE), "answer");
-        assert_eq!(world.says("a", id, 3, DONE), "stale", "doubled");
-        assert_eq!(world.says("a", Uuid::now_v7(), 3, DONE), "stale", "another request");
+        assert_eq!(world.says_of("a", id, 3, TAKEN), "taken");
+        assert_eq!(world.says_of("b", id, 3, TAKEN), "second");
+        assert_eq!(world.says_of("b", id, 3, REFUSED), "stale");
+        assert_eq!(world.says_of("b", id, 3, BEAT), "second");
+        assert_eq!(world.says_of("a", id, 3, TAKEN), "taken", "it has not heard that it may");
+        assert_eq!(world.says_of("a", id, 3, BEAT), "beat");
+        assert_eq!(world.says_of("a", id, 3, "news"), "unknown", "of a later version");
+        assert_eq!(world.says_of("a", id, 3, DONE), "answer");
+        assert_eq!(world.says_of("a", id, 3, DONE), "stale", "doubled");
+        assert_eq!(world.says_of("a", Uuid::now_v7(), 3, DONE), "stale", "another request");
         let told: Vec<_> = std::iter::from_fn(|| place.told.try_recv().ok().map(|said| said.kind)).collect();
         assert_eq!(told, [TAKEN, TAKEN, BEAT, DONE]);
         drop(place);
@@ -216,13 +279,13 @@ mod tests {
         let mut world = World::new();
         let (taken, untaken) = (Uuid::now_v7(), Uuid::now_v7());
         let places = [taken, untaken].map(|id| world.desk.place(id, (world.job, 1)));
-        assert_eq!(world.says("a", taken, 1, TAKEN), "taken");
+        assert_eq!(world.says_of("a", taken, 1, TAKEN), "taken");
         drop(places);
         assert_eq!(world.stopped().as_deref(), Some("a"));
         assert_eq!(world.stopped(), None);
-        assert_eq!(world.says("b", untaken, 1, TAKEN), "late", "it may not begin");
+        assert_eq!(world.says_of("b", untaken, 1, TAKEN), "late", "it may not begin");
         assert_eq!(world.stopped().as_deref(), Some("b"));
-        assert_eq!(world.says("a", taken, 1, DONE), "stale");
+        assert_eq!(world.says_of("a", taken, 1, DONE), "stale");
     }
 
     #[test]
@@ -230,10 +293,10 @@ mod tests {
         let world = World::new();
         let id = Uuid::now_v7();
         let place = world.desk.place(id, (world.job, 1));
-        assert_eq!(world.says("a", id, 1, TAKEN), "taken");
+        assert_eq!(world.says_of("a", id, 1, TAKEN), "taken");
         place.open_again();
-        assert_eq!(world.says("b", id, 1, TAKEN), "taken");
-        assert_eq!(world.says("a", id, 1, DONE), "stale");
+        assert_eq!(world.says_of("b", id, 1, TAKEN), "taken");
+        assert_eq!(world.says_of("a", id, 1, DONE), "stale");
     }
 
     #[test]
@@ -241,8 +304,8 @@ mod tests {
         let world = World::new();
         let id = Uuid::now_v7();
         let _place = world.desk.place(id, (world.job, 1));
-        let about =
-            About { from: "a".into(), to: "here".into(), ..world.desk.about((world.job, 1), String::new()) };
+        let about = world.desk.about((world.job, 1), String::new());
+        let about = About { from: words("a"), to: "here".into(), ..about };
         let mut forged = sealed(&keys(2), id, TAKEN, &about, b"").unwrap();
         assert_eq!(world.desk.take(&forged), "unopened", "another key");
         forged.about = "{}".into();

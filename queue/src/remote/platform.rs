@@ -1,31 +1,33 @@
 //! The platform's side: sends requests, tells stations to go and to stop, waits for answers.
 
-use super::desk::{Desk, Place, Said};
+use super::desk::Desk;
 use super::performers::{Request, too_large};
 use super::seal::{About, sealed};
-use super::{ANSWERS, LARGEST, LOST, PICK, WORDS, answer, answers, requests, word};
+use super::wait::{Line, wait};
+use super::{HEARTBEAT, LARGEST, PICK, WORDS, answers, requests, word};
 use crate::messages::{NotPublished, Publisher, Subscriber};
 use crate::running::Running;
 use crate::{BrokerConfig, KeyRing};
+use futures::FutureExt;
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 use uuid::Uuid;
 
-/// How often it is looked whether a silence has an end.
-const LOOK: Duration = Duration::from_secs(1);
 /// For the last words at the end of the process.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Of what a station says to people.
-const LONGEST_TEXT: usize = 500;
+/// Words at a time.
+const WORDS_AT_A_TIME: usize = 50;
 
 /// Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Remote {
     publisher: Publisher,
+    subscriber: Arc<Subscriber>,
     keys: KeyRing,
     lanes: Arc<BTreeSet<String>>,
     desk: Desk,
@@ -53,6 +55,7 @@ pub enum NotPerformed {
 impl Remote {
     /// The work of `lanes` is done by remote workers, until [`Remote::close`]. Returns at once, also while the broker is away.
     pub fn start(broker: &BrokerConfig, name: &str, keys: KeyRing, lanes: BTreeSet<String>) -> Remote {
+        let broker = &BrokerConfig { heartbeat: HEARTBEAT, ..broker.clone() };
         let stop = CancellationToken::new();
         let queue = answers(&Uuid::now_v7().simple().to_string());
         let mut queues: Vec<_> = lanes.iter().map(|lane| requests(lane, 1)).collect();
@@ -61,10 +64,17 @@ impl Remote {
         let (stops, to_stop) = mpsc::unbounded_channel();
         let (flush, flushes) = mpsc::unbounded_channel();
         let desk = Desk::new(keys.clone(), queue.name.clone(), stops);
-        let remote =
-            Remote { publisher, keys, lanes: Arc::new(lanes), desk: desk.clone(), flush, stop: stop.clone() };
+        let subscriber = Arc::new(Subscriber::new(broker, name, "answers"));
+        let remote = Remote {
+            publisher,
+            subscriber: subscriber.clone(),
+            keys,
+            lanes: Arc::new(lanes),
+            desk: desk.clone(),
+            flush,
+            stop: stop.clone(),
+        };
         tokio::spawn(remote.clone().tell_to_stop(to_stop, flushes));
-        let subscriber = Subscriber::new(broker, name, "answers");
         tokio::spawn(async move {
             subscriber.run(&queue, &desk, &stop).await;
             subscriber.close().await;
@@ -107,66 +117,7 @@ impl Remote {
         drop(message);
         // Should it be there all the same, nobody is told to go.
         published.map_err(|why| NotPerformed::NotBegun(format!("no remote worker can be asked: {why}")))?;
-        self.wait(&mut place, id, whose, &job.lane).await
-    }
-
-    async fn wait(
-        &self,
-        place: &mut Place,
-        id: Uuid,
-        whose: (Uuid, i64),
-        lane: &str,
-    ) -> Result<Vec<u8>, NotPerformed> {
-        let (mut is_taken, mut silence) = (false, Duration::ZERO);
-        loop {
-            let said = match tokio::time::timeout(LOOK, place.told.recv()).await {
-                Ok(Some(said)) => said,
-                Ok(None) => return Err(NotPerformed::Stopped),
-                Err(_) => {
-                    // Nobody is heard while the broker is away from here. The job's own time limit holds all the same.
-                    if !is_taken || self.publisher.is_open() {
-                        silence += LOOK;
-                    }
-                    if is_taken && silence >= LOST {
-                        let why = format!("the remote worker that had it was not heard of for {LOST:?}");
-                        return Err(NotPerformed::Failed(why));
-                    }
-                    if !is_taken && silence >= PICK {
-                        let why = format!(
-                            "no remote worker took it within {PICK:?}: is there one for the lane {lane}?"
-                        );
-                        return Err(NotPerformed::NotBegun(why));
-                    }
-                    continue;
-                }
-            };
-            silence = Duration::ZERO;
-            match said.kind.as_str() {
-                answer::TAKEN => {
-                    is_taken = self.tell_to_go(id, whose, &said.about.from).await;
-                    if !is_taken {
-                        place.open_again();
-                    }
-                }
-                answer::BEAT => is_taken = true,
-                answer::DONE => return Ok(said.body),
-                answer::REFUSED => return Err(NotPerformed::NotBegun(text(&said))),
-                answer::TOO_LARGE => return Err(NotPerformed::Impossible(text(&said))),
-                _ => return Err(NotPerformed::Failed(text(&said))),
-            }
-        }
-    }
-
-    /// False: it has certainly not been told.
-    async fn tell_to_go(&self, id: Uuid, whose: (Uuid, i64), station: &str) -> bool {
-        let told = self.tell(id, word::GO, &self.desk.about(whose, station.to_owned())).await;
-        match told {
-            Ok(()) | Err(NotPublished::Unconfirmed(_)) => true,
-            Err(why) => {
-                debug!(%why, station, "a remote worker cannot be told to begin");
-                false
-            }
-        }
+        wait(&mut place, &Asking { remote: self, id, whose }, &job.lane).await
     }
 
     async fn tell(&self, id: Uuid, kind: &str, about: &About) -> Result<(), NotPublished> {
@@ -185,13 +136,18 @@ impl Remote {
         loop {
             tokio::select! {
                 biased;
-                _ = stops.recv_many(&mut batch, usize::from(ANSWERS)) => {
+                _ = stops.recv_many(&mut batch, WORDS_AT_A_TIME) => {
                     let told = batch.drain(..).map(|(id, about)| {
                         let remote = &self;
                         async move {
                             // One that does not hear it, or is gone, is refused when it answers.
-                            if let Err(why) = remote.tell(id, word::STOP, &about).await {
-                                debug!(%why, station = about.to, "a remote worker cannot be told to stop");
+                            match AssertUnwindSafe(remote.tell(id, word::STOP, &about)).catch_unwind().await {
+                                Ok(Ok(())) => {}
+                                Ok(Err(why)) => {
+                                    debug!(%why, station = about.to, "a remote worker cannot be told to stop");
+                                }
+                                // The others are to hear it all the same.
+                                Err(_) => error!(station = about.to, "telling a remote worker to stop failed"),
                             }
                         }
                     });
@@ -216,9 +172,26 @@ impl Remote {
     }
 }
 
-/// Somebody else's words, for the ledger and the log.
-fn text(said: &Said) -> String {
-    let text = String::from_utf8_lossy(&said.body[..said.body.len().min(4 * LONGEST_TEXT)]);
-    let line = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_TEXT);
-    line.collect()
+/// One request that is waited for.
+struct Asking<'a> {
+    remote: &'a Remote,
+    id: Uuid,
+    whose: (Uuid, i64),
+}
+
+impl Line for Asking<'_> {
+    fn is_open(&self) -> bool {
+        self.remote.publisher.is_open() && self.remote.subscriber.is_open()
+    }
+
+    async fn tell_to_go(&self, station: &str) -> bool {
+        let about = self.remote.desk.about(self.whose, station.to_owned());
+        match self.remote.tell(self.id, word::GO, &about).await {
+            Ok(()) | Err(NotPublished::Unconfirmed(_)) => true,
+            Err(why) => {
+                debug!(%why, station, "a remote worker cannot be told to begin");
+                false
+            }
+        }
+    }
 }

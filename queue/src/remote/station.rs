@@ -2,7 +2,9 @@
 
 use super::performers::{NoReply, Performers};
 use super::seal::{About, Unopened, opened, sealed};
-use super::{ANSWERING, ASK, BEAT, PICK, answer, foreign_requests, word, words};
+use super::{
+    ANSWERING, ASK, BEAT, HEARTBEAT, PICK, answer, foreign_requests, is_of, is_too_large, word, words,
+};
 use crate::messages::{Fate, Message, NotNow, NotPublished, Publisher, QueueSpec, Receive, Subscriber};
 use crate::transport::link::{self, rest};
 use crate::{BrokerConfig, KeyRing, metrics};
@@ -12,6 +14,7 @@ use lapin::Channel;
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicCancelOptions, BasicRejectOptions};
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -81,12 +84,13 @@ impl<T: Send + Sync + 'static> Station<T> {
         lanes: Vec<(String, u16)>,
         (performers, tools): (Performers<T>, T),
     ) -> Station<T> {
+        let broker = BrokerConfig { heartbeat: HEARTBEAT, ..broker.clone() };
         Station(Arc::new(Inner {
-            broker: broker.clone(),
+            publisher: Publisher::slow(&broker, name, "remote", "remote_large"),
+            broker,
             name: name.to_owned(),
             keys,
             lanes,
-            publisher: Publisher::open(broker, name, "remote", Vec::new()),
             performers,
             tools: Arc::new(tools),
             words: words(&Uuid::now_v7().simple().to_string()),
@@ -202,6 +206,14 @@ async fn settle(channel: &Channel, tag: u64, end: End) {
 impl<T: Send + Sync + 'static> Inner<T> {
     async fn handle(&self, queue: &str, mut delivery: Delivery, channel: &Channel) {
         let end = match Message::read(&mut delivery) {
+            Some(request) if is_too_large(&request) => {
+                warn!(
+                    queue,
+                    bytes = request.body.len(),
+                    "a request that is too large was put to the dead letters"
+                );
+                count("oversized", End::Dead)
+            }
             Some(request) => self.deal_with(queue, request).await,
             None => {
                 warn!(queue, "a message that is no request was put to the dead letters");
@@ -214,7 +226,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
     async fn deal_with(&self, queue: &str, mut request: Message) -> End {
         let (id, kind) = (request.id, request.kind.clone());
         let (about, body) = match opened(&self.keys, queue, &mut request) {
-            Ok((about, body)) => (about.answer(), body),
+            Ok((about, body)) if is_of(ANSWERING, &about.from) => (about.answer(), body),
+            Ok(_) => {
+                error!(kind, "a request that wants its answer elsewhere was put to the dead letters");
+                return count("unopened", End::Dead);
+            }
             Err(why @ Unopened::UnknownKey(_)) => {
                 error!(%why, kind, "a request cannot be opened and is left to other workers; compare RELAYDESK_REMOTE_KEYS");
                 // Until it is void, another may have the key.
@@ -257,10 +273,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
         end
     }
 
-    /// `None`: go.
+    /// `None`: go. Once it has asked the request is its own, so others get it only when it says that it will not.
     async fn ask(&self, id: Uuid, about: &About, signs: &Signs) -> Option<End> {
+        if self.closing.is_cancelled() {
+            return Some(count("given_back", End::GiveBack));
+        }
         let asked = Instant::now();
-        while asked.elapsed() < PICK {
+        let (why, outcome) = loop {
+            if asked.elapsed() >= PICK {
+                break ("was not told to begin", "void");
+            }
             if let Err(why) = self.publish(id, answer::TAKEN, about, b"").await {
                 debug!(%why, "it cannot be asked whether a request may be begun");
             }
@@ -268,11 +290,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 biased;
                 () = signs.stop.cancelled() => return Some(count("stopped", End::Forget)),
                 () = signs.go.cancelled() => return None,
-                () = self.closing.cancelled() => return Some(count("given_back", End::GiveBack)),
+                () = self.closing.cancelled() => break ("stops", "given_back"),
                 () = tokio::time::sleep(ASK) => {}
             }
-        }
-        Some(count("void", End::Forget))
+        };
+        let why = format!("the remote worker {} {why}", self.name);
+        self.say(id, answer::REFUSED, about, why.as_bytes(), &signs.stop).await;
+        Some(count(outcome, End::Forget))
     }
 
     async fn perform(
@@ -284,7 +308,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
     ) -> End {
         // In a task of its own: a panic stays there.
         let mut work = tokio::spawn(work);
-        let beat = async {
+        // Also while its answer is on the way: a large one takes long on a slow line.
+        let mut beat = pin!(async {
             let mut beats = tokio::time::interval(BEAT);
             loop {
                 beats.tick().await;
@@ -292,7 +317,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     debug!(%why, "a heartbeat was not taken");
                 }
             }
-        };
+        });
         let done = tokio::select! {
             biased;
             () = signs.stop.cancelled() => {
@@ -301,7 +326,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 return count("stopped", End::Forget);
             }
             done = &mut work => done,
-            () = beat => unreachable!("it has no end"),
+            () = &mut beat => unreachable!("it has no end"),
         };
         let (kind, body) = match done {
             Ok(Ok(body)) => (answer::DONE, body),
@@ -312,7 +337,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 (answer::FAILED, why.into_bytes())
             }
         };
-        self.say(id, kind, about, &body, &signs.stop).await;
+        tokio::select! {
+            () = self.say(id, kind, about, &body, &signs.stop) => {}
+            () = &mut beat => unreachable!("it has no end"),
+        }
         count(kind, End::Forget)
     }
 

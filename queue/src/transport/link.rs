@@ -18,8 +18,6 @@ use tracing::{debug, info, warn};
 /// Nothing in the protocol takes longer on a broker that is well.
 const REPLY: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(10);
-/// Half-open connections are noticed after twice this time.
-const HEARTBEAT_SECONDS: u16 = 10;
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Debug, thiserror::Error)]
@@ -93,6 +91,8 @@ impl Broker {
 
 pub(crate) struct Link {
     url: String,
+    /// Seconds.
+    heartbeat: u16,
     /// Shown by the broker's tools.
     name: String,
     purpose: &'static str,
@@ -135,6 +135,7 @@ impl Link {
     pub fn new(config: &BrokerConfig, name: &str, purpose: &'static str, changed: &Arc<Notify>) -> Link {
         Link {
             url: config.url.clone(),
+            heartbeat: u16::try_from(config.heartbeat.as_secs()).unwrap_or(u16::MAX),
             name: format!("{name} {purpose}"),
             purpose,
             changed: changed.clone(),
@@ -182,7 +183,7 @@ impl Link {
 
     async fn connect(&self) -> Result<Connection, BrokerError> {
         let mut uri: AMQPUri = self.url.parse().map_err(BrokerError::Url)?;
-        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.heartbeat.get_or_insert(self.heartbeat);
         uri.query.connection_timeout.get_or_insert(REPLY.as_millis() as u64);
         let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
         match tokio::time::timeout(CONNECT, Connection::connect_uri(uri, properties)).await {
