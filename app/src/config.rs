@@ -250,6 +250,10 @@ pub enum ConfigError {
     Missing { name: &'static str, expects: &'static str },
     #[error("{path}: {reason}")]
     File { path: String, reason: String },
+    #[error(
+        "key {job} of RELAYDESK_JOB_KEYS and key {remote} of RELAYDESK_REMOTE_KEYS are the same: with it a remote worker could open encrypted arguments; make a new one for RELAYDESK_REMOTE_KEYS"
+    )]
+    SameKey { job: String, remote: String },
 }
 
 /// Values by environment name, before they are understood.
@@ -386,6 +390,9 @@ impl Values {
         }
         if !config.remote_lanes.is_empty() {
             config.require_remote()?;
+        }
+        if let Some((job, remote)) = config.job_keys.shared_with(&config.remote_keys) {
+            return Err(ConfigError::SameKey { job: job.to_owned(), remote: remote.to_owned() });
         }
         Ok(config)
     }

@@ -1,8 +1,9 @@
 //! Keys for what must not lie in clear text in the database (arguments of jobs) or in the broker (requests to remote workers).
 //!
-//! AES-256-GCM, with a key of its own for each use and id: HKDF-SHA256 of the ring's key, the use and the id of the job or message. So a nonce
-//! never meets the same key twice, and there is no number of jobs after which a key is used up. Kind and id are authenticated: what was
-//! sealed for one job is nothing for another.
+//! AES-256-GCM, with a key of its own for each use and id: HKDF-SHA256 of the ring's key, the use and the id of the job or message. Nonces are
+//! random, and one derived key seals a handful of texts (a job's arguments, the messages about one request), so that a nonce does not meet
+//! its key twice and there is no number of jobs after which a ring's key is used up. Kind and id are authenticated: what was sealed for one
+//! job is nothing for another.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -100,6 +101,12 @@ impl KeyRing {
         self.0.is_empty()
     }
 
+    /// The names of a key that both have. Who has one ring must not be able to open what the other one sealed.
+    pub fn shared_with<'a>(&'a self, other: &'a KeyRing) -> Option<(&'a str, &'a str)> {
+        let mut both = self.0.iter().flat_map(|ours| other.0.iter().map(move |theirs| (ours, theirs)));
+        both.find(|(ours, theirs)| ours.1 == theirs.1).map(|(ours, theirs)| (&*ours.0, &*theirs.0))
+    }
+
     /// The name of the key, and what opens with it again for the same kind and job only.
     pub(crate) fn seal(&self, kind: &str, job: Uuid, clear: &str) -> Result<(String, String), SealError> {
         let sealed = self.seal_bytes(Use::Arguments, job, &bound(kind, job), clear.as_bytes());
@@ -157,7 +164,8 @@ impl KeyRing {
     }
 }
 
-/// What is sealed. One key may serve all of these: what was sealed for one use does not open for another.
+/// What is sealed: what was sealed for one use does not open for another. Each has a ring of its own all the same, because not everybody
+/// who has the one may have the other ([`KeyRing::shared_with`]).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Use {
     Arguments,
@@ -216,6 +224,16 @@ mod tests {
         fn opening_never_panics(sealed in "\\PC{0,60}") {
             let _ = ring(&["old"]).open("old", "kind", Uuid::nil(), &sealed);
         }
+    }
+
+    #[test]
+    fn a_key_in_two_rings_is_seen_under_any_name() {
+        let (one, other) = (ring(&["a", "b"]), ring(&["c"]));
+        assert_eq!(one.shared_with(&other), None);
+        assert_eq!(one.shared_with(&KeyRing::default()), None);
+        let same: KeyRing =
+            format!("c:{0},z:{1}", BASE64.encode([1; 32]), BASE64.encode([b'b'; 32])).parse().unwrap();
+        assert_eq!(one.shared_with(&same), Some(("b", "z")));
     }
 
     #[test]

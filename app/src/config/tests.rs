@@ -134,3 +134,16 @@ fn remote_lanes_need_a_broker_and_keys() {
     assert_eq!(config.remote_lanes.len(), 2);
     assert!(with(&[("RELAYDESK_REMOTE_LANES", "ingest"), url, ("RELAYDESK_REMOTE_KEYS", key)]).is_err());
 }
+
+#[test]
+fn no_key_serves_jobs_and_remote_workers() {
+    let (one, other) =
+        ("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=", "ICECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=");
+    let rings = |jobs: &str, remote: &str| {
+        with(&[("RELAYDESK_JOB_KEYS", jobs), ("RELAYDESK_REMOTE_KEYS", remote)]).map(|_| ())
+    };
+    rings(&format!("a:{one}"), &format!("a:{other}")).unwrap();
+    let error = rings(&format!("a:{other},old:{one}"), &format!("far:{one}")).unwrap_err().to_string();
+    assert!(error.contains("key old of RELAYDESK_JOB_KEYS and key far of RELAYDESK_REMOTE_KEYS"), "{error}");
+    assert!(!error.contains(one), "{error}");
+}
