@@ -2,6 +2,7 @@
 //! (record the answer). In between nothing is held, and a crash repeats the call under the same key.
 
 use crate::Shared;
+use crate::outward::NO_WORKER;
 use chrono::{DateTime, TimeDelta, Utc};
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::gate::{self, Entry};
@@ -161,9 +162,6 @@ pub fn unless_passing<T>(result: anyhow::Result<T>) -> anyhow::Result<Result<T, 
         Err(error) => Ok(Err(format!("the message cannot be made: {error:#}"))),
     }
 }
-
-/// Between asking a remote worker for something, and asking again because nobody took it.
-const NO_WORKER: Duration = Duration::from_secs(10);
 
 /// Ends the run of a delivery for which a remote worker gave no answer.
 pub async fn not_performed(

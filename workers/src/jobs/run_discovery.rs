@@ -3,7 +3,7 @@
 //! `start → read → parse → look → plan → carry out and record`; reading, parsing and planning hold no transaction, and the
 //! latter two no thread of the runtime. Whatever changes between the look and the end is looked at again.
 
-use crate::outward::{NotRead, ReadInventory};
+use crate::outward::{NO_WORKER, NotRead, ReadInventory};
 use crate::{Shared, organization_of};
 use actions::discovery::{Listing, Planned};
 use actions::jobs::RunDiscovery;
@@ -16,7 +16,6 @@ use queue::{JobError, JobResult, Outcome, Run, Running};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use store::discovery_runs::{DiscoveryRun, Found, RunCounts};
 use store::discovery_sources::DiscoverySource;
 
@@ -24,8 +23,6 @@ use store::discovery_sources::DiscoverySource;
 const LOOKS: usize = 5;
 /// Items shown with their differences, and errors of rows, at most.
 const SAMPLE: usize = 100;
-/// Until a remote worker is asked for again.
-const NO_WORKER: Duration = Duration::from_secs(10);
 const GIVEN_UP: &str = "the run was given up meanwhile: nothing was changed";
 
 impl Run<Shared> for RunDiscovery {
