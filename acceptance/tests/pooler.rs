@@ -143,6 +143,10 @@ async fn everything_works_through_a_pooler_with_two_sessions() {
         "{doctor}"
     );
 
+    let migrate = app.run(&["migrate"]).await;
+    let why = String::from_utf8_lossy(&migrate.stderr).into_owned();
+    assert!(!migrate.status.success() && why.contains("leads to a pooler"), "{why}");
+
     is_over.store(true, Ordering::Relaxed);
     let (looks, sessions) = leftovers.await.unwrap();
     // One that a client has left in the middle of a transaction is ended and another made.

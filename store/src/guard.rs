@@ -2,7 +2,7 @@
 //! the schema is the one this program was built for.
 
 use crate::{Db, MIGRATOR, Result, Route, Tx};
-use sqlx::{Executor, Row};
+use sqlx::{Executor, PgConnection, Row};
 
 /// Why this database connection cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -61,6 +61,15 @@ pub async fn unfit(db: &Db) -> Result<Option<Unfit>> {
 /// PgBouncer refuses what it does not know when somebody connects, unless it was told to ignore it. Whether an error says that.
 pub fn says_pooler(error: &str) -> bool {
     error.contains("unsupported startup parameter")
+}
+
+/// A setting for a session to begin with. A pooler refuses it, or drops it.
+pub const MARK: (&str, &str) = ("relaydesk.direct", "yes");
+
+/// Whether the session began with [`MARK`].
+pub async fn is_marked(connection: &mut PgConnection) -> Result<bool> {
+    let row = connection.fetch_one(sqlx::raw_sql("select current_setting('relaydesk.direct', true)")).await?;
+    Ok(row.try_get::<Option<String>, _>(0)?.as_deref() == Some(MARK.1))
 }
 
 /// Whether the session has the bounds that it was asked for when it began. Not prepared: behind a pooler that would fail.

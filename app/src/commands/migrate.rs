@@ -4,8 +4,8 @@ use crate::config::Config;
 use crate::say;
 use anyhow::{Context, bail, ensure};
 use secrecy::ExposeSecret;
+use sqlx::Connection;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{Connection, Executor, Row};
 use std::str::FromStr;
 
 const THROUGH_A_POOLER: &str = "DATABASE_URL leads to a pooler (PgBouncer): migrations need the server itself, so give this command \
@@ -19,16 +19,12 @@ pub async fn run(config: &Config) -> anyhow::Result<()> {
 
 /// Brings the schema up to date and answers how many migrations it consists of. Two at once wait for each other.
 pub async fn migrate(owner_url: &str) -> anyhow::Result<usize> {
-    // A pooler refuses the setting, or drops it.
-    let options = PgConnectOptions::from_str(owner_url)?.options([("relaydesk.direct", "yes")]);
+    let options = PgConnectOptions::from_str(owner_url)?.options([store::guard::MARK]);
     let mut connection = match PgConnection::connect_with(&options).await {
         Err(error) if store::guard::says_pooler(&error.to_string()) => bail!(THROUGH_A_POOLER),
         connected => connected.context("cannot connect to the database as its owner")?,
     };
-    let direct = connection
-        .fetch_one(sqlx::raw_sql("select current_setting('relaydesk.direct', true) = 'yes'"))
-        .await?;
-    ensure!(direct.try_get::<Option<bool>, _>(0)?.unwrap_or_default(), THROUGH_A_POOLER);
+    ensure!(store::guard::is_marked(&mut connection).await?, THROUGH_A_POOLER);
     store::MIGRATOR.run(&mut connection).await.context("a migration failed; nothing of it was kept")?;
     connection.close().await?;
     Ok(store::MIGRATOR.iter().count())
