@@ -116,6 +116,21 @@ async fn the_board_shows_a_new_mail_by_itself() {
     page.clone().close().await.unwrap();
 }
 
+/// What stands there; looked for again when the page has drawn it anew between the look and the answer.
+async fn text(page: &Client, what: Locator<'_>) -> String {
+    for _ in 0..100 {
+        let found = page.wait().at_most(Duration::from_secs(20)).for_element(what).await.unwrap();
+        match found.text().await {
+            Ok(text) => return text,
+            Err(error) if error.is_stale_element_reference() => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it never stands still: {what:?}");
+}
+
 /// The panel of one ticket: its facts, public comments and history, as text, and by keyboard.
 async fn a_link_opens_its_ticket(demo: &Demo, browser: &Browser, title: &str) {
     let page = &browser.client;
@@ -134,16 +149,15 @@ async fn a_link_opens_its_ticket(demo: &Demo, browser: &Browser, title: &str) {
     browser.sees(&format!("{number}: {title}")).await;
     browser.sees("<b>We are on our way</b><script>document.title = 2</script>").await;
     browser.sees("The page must show this as text.").await;
-    let panel = page.find(Locator::Id("ticket")).await.unwrap();
-    let text = panel.text().await.unwrap();
+    let text = text(page, Locator::Id("ticket")).await;
     for part in ["Status", "Priority", "medium", "ada", "History", "commented"] {
         assert!(text.contains(part), "{part:?} is not in the panel: {text}");
     }
-    let comments = page.find(Locator::Id("ticket-comments")).await.unwrap().text().await.unwrap();
+    let comments = self::text(page, Locator::Id("ticket-comments")).await;
     assert!(!comments.contains("between ourselves"), "public comments only: {comments}");
     assert_eq!(page.title().await.unwrap(), format!("{number} – Relaydesk"), "text is never markup");
     let row = Locator::Css("#tickets tr[aria-current] a");
-    assert_eq!(page.wait().for_element(row).await.unwrap().text().await.unwrap(), number);
+    assert_eq!(self::text(page, row).await, number);
     if let Some(file) = std::env::var_os("RELAYDESK_SCREENSHOT") {
         std::fs::write(file, page.screenshot().await.unwrap()).unwrap();
     }
