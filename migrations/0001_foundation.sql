@@ -68,6 +68,10 @@ create table organizations (
     name        text        not null,
     time_zone   text        not null default 'UTC',
     settings    jsonb       not null default '{}',
+    mfa_required_roles text[] not null default '{}', -- who must have a second factor
+    -- Where a login ends, in hours since it began and since it was last refreshed: docs/authentication.md.
+    login_hours      integer not null default 720 constraint organizations_login_hours_check check (login_hours between 1 and 8760),
+    login_idle_hours integer not null default 168 constraint organizations_login_idle_hours_check check (login_idle_hours between 1 and 8760),
     created_at  timestamptz not null default now(),
     updated_at  timestamptz not null default now(),
     constraint organizations_slug_check check (slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),

@@ -187,7 +187,7 @@ create table queue.lanes (
 -- Tenants whose share of a busy lane is not the usual one.
 create table queue.tenants (
     organization_id  uuid        not null constraint tenants_pkey primary key,
-    weight           real        not null default 1 constraint tenants_weight_check check (weight between 0.01 and 1000),
+    weight           real        not null default 1 constraint tenants_weight_check check (weight between 0.01::real and 1000),
     changed_at       timestamptz not null default now()
 );
 

@@ -63,7 +63,7 @@ create table configuration_items (
         references discovery_sources (organization_id, id) on delete set null (discovery_source_id)
 );
 create index configuration_items_list_idx on configuration_items (organization_id, id desc);
-create index configuration_items_name_idx on configuration_items (organization_id, lower(name));
+create index configuration_items_name_idx on configuration_items (organization_id, lower(name), id);
 create index configuration_items_source_idx on configuration_items (discovery_source_id) where discovery_source_id is not null;
 create index configuration_items_search_idx on configuration_items using gin (search);
 

@@ -21,10 +21,11 @@ const FREE: [&str; 4] = ["app", "testkit", "acceptance", "bench"];
 
 /// Libraries that stay in the rooms that own them, so that a change of one is a change of one room. In the order: the
 /// library, its rooms. The harness and the benchmarks stand outside.
-const OWNED: [(&str, &[&str]); 11] = [
+const OWNED: [(&str, &[&str]); 12] = [
     ("axum", &["api", "console", "app"]),
     ("utoipa", &["api"]),
     ("reqwest", &["connectors"]),
+    ("openidconnect", &["connectors"]),
     ("lettre", &["connectors"]),
     ("mail-parser", &["connectors"]),
     ("handlebars", &["templates"]),
@@ -246,6 +247,25 @@ fn every_job_has_a_file_of_its_kind_and_is_registered() {
     none("jobs that nobody would run", wrong);
 }
 
+/// Else nobody can wait for it by name.
+#[test]
+fn every_event_that_is_recorded_has_its_type_in_the_catalogue() {
+    let known = domain::event_type::all();
+    let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let mut unknown = Vec::new();
+    for file in ["actions/src", "workers/src"].iter().flat_map(|folder| files(folder, ".rs")) {
+        for call in read(&file).split("record(").skip(1) {
+            let call: String = call.chars().take(120).collect();
+            let Some(kind) = call.split('"').nth(1) else { continue };
+            let is_type = kind.split_once('.').is_some_and(|(noun, verb)| is_word(noun) && is_word(verb));
+            if is_type && !known.iter().any(|type_| type_ == kind) {
+                unknown.push(format!("{}: {kind}", file.display()));
+            }
+        }
+    }
+    none("events that domain/src/event_type.rs does not know", unknown);
+}
+
 #[test]
 fn exceptions_from_lints_say_why() {
     let mut wrong = Vec::new();
@@ -390,6 +410,43 @@ async fn the_application_owns_nothing_and_bypasses_nothing() {
         "functions that run with their owner's rights (security definer) step around row level security",
         elevated,
     );
+}
+
+/// Forgotten, a table would be changed without a trace; a column too.
+#[tokio::test]
+async fn every_tenant_table_is_in_the_audit_log_or_says_why_not() {
+    let database = testkit::database().await;
+    let mut owner = database.owner().await;
+    let untold: Vec<String> = sqlx::query_scalar(
+        "select c.relname::text from pg_class c left join audit.tables t on t.name = c.relname
+          where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p') and not c.relispartition
+            and (c.relname = 'organizations' or exists (select from pg_attribute a
+                   where a.attrelid = c.oid and a.attname = 'organization_id' and not a.attisdropped))
+            and (t.name is null
+                 or t.reason is null and 2 <> (select count(*) from pg_trigger g
+                      where g.tgrelid = c.oid and g.tgname in ('audit_rows', 'audit_updates') and g.tgenabled = 'O'))
+          order by 1",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    none("tables that the audit log does not know: call audited('…') or not_audited('…', 'why')", untold);
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select t.name || '.' || a.attname from audit.tables t join pg_attribute a on a.attrelid = t.name::regclass
+          where t.reason is null and a.attnum > 0 and not a.attisdropped and a.attname <> all(t.recorded || t.left_out) order by 1",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    none("columns that came after their table was recorded: call audited('…') again", columns);
+    let open: Vec<String> = sqlx::query_scalar(
+        "select t.name || '.' || c from audit.tables t, unnest(t.recorded) c
+          where c ~ '(hash|secret|password|sealed|auth_header_value)' and c <> all(t.redacted) order by 1",
+    )
+    .fetch_all(&mut owner)
+    .await
+    .unwrap();
+    none("columns whose secrets would be told", open);
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! One binary; a module per user story. Each drives the built `relaydesk` from outside.
 
 mod alerts_to_incidents;
+mod audit_log;
 mod cluster_crash;
 mod console;
+mod contract;
 mod database_away;
 mod dead_letters;
 mod demo;
@@ -13,16 +15,21 @@ mod failed_payloads;
 mod gauges;
 mod hooks_by_broker;
 mod house;
+mod idempotency;
 mod incidents;
+mod integrators;
 mod killed_in_a_chain;
 mod live_progress;
 mod mail_to_ticket;
 mod notifications;
+mod people_by_table;
 mod pooler;
 mod power_cut;
 mod rabbitmq_lanes;
 mod remote_workers;
 mod reports;
 mod schema_floor;
+mod secrets;
+mod single_sign_on;
 mod sla_and_escalation;
 mod two_versions;

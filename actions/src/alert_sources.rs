@@ -85,6 +85,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewAlertSource) -> Result<W
         updated_at: tx.now(),
     };
     checked(&mut source)?;
+    check::living_team(tx, "/team", source.team).await?;
     store::alert_sources::insert(tx, &source, &hash_token(&token)).await.map_err(words)?;
     events::record(
         tx,
@@ -113,7 +114,10 @@ pub async fn update(
     if let Some(name) = patch.name {
         source.name = name;
     }
-    source.team = patch.team.unwrap_or(source.team);
+    if let Some(team) = patch.team {
+        check::living_team(tx, "/team", team).await?;
+        source.team = team;
+    }
     source.severity_map = patch.severity_map.unwrap_or(source.severity_map);
     source.grouping = patch.grouping.unwrap_or(source.grouping);
     source.auto_resolve = patch.auto_resolve.unwrap_or(source.auto_resolve);

@@ -1,8 +1,9 @@
 //! Checks of input that several verbs share. Each answers the cleaned value or says what is wrong, with a pointer.
 
 use crate::{Error, FieldError, Result};
-use domain::ticket::text::is_visible;
-use domain::{EmailAddress, TeamId, UserId};
+use chrono::{DateTime, Utc};
+use domain::ticket::text::{is_visible, turns_direction};
+use domain::{DepartmentId, EmailAddress, TeamId, UserId};
 use std::collections::HashMap;
 use store::Tx;
 
@@ -35,7 +36,7 @@ fn line(value: &str, longest: usize) -> std::result::Result<String, String> {
     if value.chars().count() > longest {
         return Err(format!("must be at most {longest} characters long"));
     }
-    if value.chars().any(char::is_control) {
+    if value.chars().any(|c| c.is_control() || turns_direction(c)) {
         return Err("must not contain control characters".into());
     }
     Ok(value.to_owned())
@@ -50,12 +51,63 @@ pub(crate) fn email(pointer: &str, value: &str) -> Result<EmailAddress> {
     EmailAddress::parse(value).map_err(|error| Error::invalid(pointer, error.to_string()))
 }
 
+/// A language by its tag, by its shape; empty means "none".
+pub(crate) fn locale(pointer: &str, value: Option<&str>) -> Result<Option<String>> {
+    let wrong = || Error::invalid(pointer, "must be a language tag, for example de or de-DE");
+    value
+        .filter(|value| !value.trim().is_empty())
+        .map(|value| domain::language_tag(value).ok_or_else(wrong))
+        .transpose()
+}
+
 /// The name of an IANA time zone.
 pub(crate) fn time_zone(pointer: &str, value: &str) -> Result<String> {
     value
         .parse::<chrono_tz::Tz>()
         .map(|zone| zone.name().to_owned())
         .map_err(|_| Error::invalid(pointer, "must be an IANA time zone, for example Europe/Berlin"))
+}
+
+/// What is deleted is there for those that name it already, and cannot be named anew: to whoever tries there is no such thing.
+pub(crate) async fn living_team(tx: &mut Tx, pointer: &str, team: Option<TeamId>) -> Result<()> {
+    match team {
+        Some(team) if !store::removals::has_team(tx, team).await? => {
+            Err(Error::invalid(pointer, "there is no such team"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As [`living_team`].
+pub(crate) async fn living_user(tx: &mut Tx, pointer: &str, user: Option<UserId>) -> Result<()> {
+    match user {
+        Some(user) if !store::removals::has_user(tx, user).await? => {
+            Err(Error::invalid(pointer, "there is no such user"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// As [`living_team`].
+pub(crate) async fn living_department(
+    tx: &mut Tx,
+    pointer: &str,
+    department: Option<DepartmentId>,
+) -> Result<()> {
+    match department {
+        Some(department) if !store::removals::has_department(tx, department).await? => {
+            Err(Error::invalid(pointer, "there is no such department"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Only what is there can be changed.
+pub(crate) fn not_deleted(deleted_at: Option<DateTime<Utc>>) -> Result<()> {
+    match deleted_at {
+        Some(_) => Err(Error::conflict("it is deleted: restore it first")),
+        None => Ok(()),
+    }
 }
 
 /// Documents hold ids for which there is no foreign key: each must be of the organization. What is not is added to

@@ -15,6 +15,9 @@ pub enum Error {
     /// Too much at once: worth another try in a moment.
     #[error("{0}")]
     Busy(String),
+    /// Too often by the same caller: not before so many seconds are over.
+    #[error("{detail}")]
+    TooMany { detail: String, seconds: u32 },
     /// The request contradicts the state of things: a move that the status does not allow, a name that is taken.
     #[error("{0}")]
     Conflict(String),

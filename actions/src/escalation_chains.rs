@@ -83,7 +83,7 @@ async fn checked(tx: &mut Tx, mut new: NewChain) -> Result<NewChain> {
     }
     for (index, step) in new.steps.iter().enumerate() {
         match step.action {
-            Action::AssignTeam { team } if !store::escalation_chains::team_exists(tx, team).await? => {
+            Action::AssignTeam { team } if !store::removals::has_team(tx, team).await? => {
                 field(format!("/steps/{index}/team"), "there is no such team".into());
             }
             Action::NotifyChannel { channel } if !store::channels::hold(tx, channel).await? => {

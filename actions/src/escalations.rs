@@ -197,6 +197,10 @@ async fn act(
         Trigger::Breach => "sla.breached",
     };
     match action {
+        // Its members would see it.
+        Action::AssignTeam { .. } if ticket.is_confidential => {
+            Ok((StepOutcome::Skipped, "the ticket is confidential: people assign it".to_owned()))
+        }
         Action::AssignTeam { team } => {
             let wanted = tickets::Escalation {
                 reason: reason(escalation, index),
@@ -224,9 +228,22 @@ async fn act(
                 let detail = "neither the ticket's team nor its assignee has a manager";
                 return Ok((StepOutcome::Failed, detail.to_owned()));
             };
+            let (manager, told) = match store::absences::stand_in(tx, manager.id).await? {
+                Some(substitute) => {
+                    let substitute = store::escalations::person(tx, substitute).await?;
+                    let told =
+                        format!("{}, who stands in for {} (out of office)", substitute.name, manager.name);
+                    (substitute, told)
+                }
+                None => (manager.clone(), manager.name),
+            };
+            if !tickets::is_seen_by(tx, manager.id, ticket).await? {
+                let detail = format!("{told} may not see the ticket");
+                return Ok((StepOutcome::Skipped, detail));
+            }
             let mail = NewMail {
                 key,
-                to: manager.email.to_string(),
+                to: store::contact_ways::mail_address(tx, manager.id, manager.email.as_str()).await?,
                 message_kind: message_kind.to_owned(),
                 event: escalation.event,
                 ticket: Some(ticket.id),
@@ -238,7 +255,11 @@ async fn act(
                 ..NewMail::default()
             };
             deliveries::queue_mail(tx, actor.organization, mail).await?;
-            Ok((StepOutcome::Done, format!("mail to {}", manager.name)))
+            Ok((StepOutcome::Done, format!("mail to {told}")))
+        }
+        Action::NotifyChannel { .. } if ticket.is_confidential => {
+            let detail = "the ticket is confidential: nothing of it goes to channels";
+            Ok((StepOutcome::Skipped, detail.to_owned()))
         }
         Action::NotifyChannel { channel } => {
             let name = store::channels::get(tx, channel).await?.name;

@@ -4,10 +4,12 @@
 //! of the row that holds the facts. A field is only ever added with a default, so that old jobs stay readable. What people may ask about
 //! months later (mail, alerts, messages) keeps its history long, what only ticks keeps it short.
 
+use crate::tickets::bulk::TicketChange;
 use chrono::{DateTime, Utc};
 use domain::{
-    DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId, ReportExecutionId,
-    ReportScheduleId, SlaClockId, TicketId,
+    ApiTokenId, DeliveryId, DiscoveryRunId, DiscoverySourceId, EscalationId, EventId, InboxId,
+    ReportExecutionId, ReportScheduleId, SlaClockId, TicketId, UserId, UserImportId, WebhookDeliveryId,
+    WebhookId,
 };
 use queue::admin::{Bulk, Cursor};
 use queue::{Catalogue, Job, Limit, Retention};
@@ -134,6 +136,43 @@ impl Job for NotifyChannel {
     const LIMITS: &'static [Limit] = &[Limit::at_once(4).per_key()];
 }
 
+/// One event to one webhook, as its delivery row describes it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct DeliverWebhook {
+    pub delivery: WebhookDeliveryId,
+}
+impl Job for DeliverWebhook {
+    const KIND: &'static str = "deliver_webhook";
+    const LANE: &'static str = lane::OUTBOUND;
+    const MAX_ATTEMPTS: i16 = domain::webhook::MOST_ATTEMPTS;
+    /// A slow receiver must hold neither the places of the lane nor those of its organization. The key is the webhook.
+    const LIMITS: &'static [Limit] = &[Limit::at_once(2).per_key(), Limit::at_once(6).per_tenant()];
+}
+
+/// What happened in a time is told to a webhook once more, a piece after the other.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReplayWebhook {
+    pub webhook: WebhookId,
+    pub since: DateTime<Utc>,
+    pub until: DateTime<Utc>,
+    /// What was replayed since then is not replayed again.
+    pub asked_at: DateTime<Utc>,
+    /// Also what was delivered.
+    #[serde(default)]
+    pub even_delivered: bool,
+    /// Goes on after this event, by its time and position.
+    #[serde(default)]
+    pub after: Option<(DateTime<Utc>, i64)>,
+    /// How many so far.
+    #[serde(default)]
+    pub replayed: u64,
+}
+impl Job for ReplayWebhook {
+    const KIND: &'static str = "replay_webhook";
+    const LANE: &'static str = lane::MAINTENANCE;
+    const TIMEOUT: Duration = Duration::from_secs(600);
+}
+
 /// One e-mail, as its delivery row describes it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SendMail {
@@ -145,6 +184,24 @@ impl Job for SendMail {
     const RETENTION: Retention = Retention::Long;
 }
 
+/// Somebody has typed this address and says that they forgot their password: if it is somebody's, they get a mail. A job, so that who asks
+/// cannot tell.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct OfferPasswordReset {
+    pub email: String,
+    /// The slug; absent: every organization in which the address is known.
+    #[serde(default)]
+    pub organization: Option<String>,
+    /// From where it was asked for.
+    #[serde(default)]
+    pub address: Option<String>,
+}
+impl Job for OfferPasswordReset {
+    const KIND: &'static str = "offer_password_reset";
+    const LANE: &'static str = lane::MAIL;
+    const RETENTION: Retention = Retention::Short;
+}
+
 /// A report schedule is due: make an execution of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StartScheduledReport {
@@ -154,6 +211,20 @@ impl Job for StartScheduledReport {
     const KIND: &'static str = "start_scheduled_report";
     const LANE: &'static str = lane::REPORTS;
     const RETENTION: Retention = Retention::Short;
+}
+
+/// Take the people of a table in, or say what is wrong with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ImportUsers {
+    pub import: UserImportId,
+}
+impl Job for ImportUsers {
+    const KIND: &'static str = "import_users";
+    const LANE: &'static str = lane::REPORTS;
+    /// It holds many rows.
+    const LIMITS: &'static [Limit] = &[Limit::at_once(1).per_tenant()];
+    const TIMEOUT: Duration = Duration::from_secs(1800);
+    const MAX_ATTEMPTS: i16 = 5;
 }
 
 /// Generate one report and hand it to its recipients.
@@ -212,6 +283,22 @@ pub struct Managed {
     pub cursor: Cursor,
 }
 
+/// Somebody wants the same done to many tickets: one after the other.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ChangeTickets {
+    pub by: UserId,
+    /// What they came with: its scopes hold here too.
+    pub token: Option<ApiTokenId>,
+    pub change: TicketChange,
+    pub tickets: Vec<TicketId>,
+}
+impl Job for ChangeTickets {
+    const KIND: &'static str = "change_tickets";
+    const LANE: &'static str = lane::MAINTENANCE;
+    const RETENTION: Retention = Retention::Long;
+    const TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
 /// What was kept long enough goes: of the inbox, the ledger, reports, and files that no attachment names.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Prune {}
@@ -220,6 +307,17 @@ impl Job for Prune {
     const LANE: &'static str = lane::MAINTENANCE;
     const MAX_ATTEMPTS: i16 = 3;
     const TIMEOUT: Duration = Duration::from_secs(3600);
+}
+
+/// Seals what was written to the audit logs since the last time.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct SealAudit {}
+impl Job for SealAudit {
+    const KIND: &'static str = "seal_audit";
+    const LANE: &'static str = lane::MAINTENANCE;
+    const MAX_ATTEMPTS: i16 = 3;
+    const TIMEOUT: Duration = Duration::from_secs(600);
+    const RETENTION: Retention = Retention::Short;
 }
 
 /// Safety net: finds deadlines that no timer judged, deliveries and kept messages or payloads without a job. Events have none:
@@ -235,17 +333,23 @@ impl Job for Sweep {
 /// All of them, to check arguments by that somebody has edited. A test holds it against what the workers know.
 pub fn catalogue() -> Catalogue {
     Catalogue::new()
+        .kind::<ChangeTickets>()
         .kind::<CheckSla>()
+        .kind::<DeliverWebhook>()
         .kind::<Escalate>()
+        .kind::<ImportUsers>()
         .kind::<IngestAlert>()
         .kind::<IngestMail>()
         .kind::<ManageJobs>()
         .kind::<NotifyChannel>()
+        .kind::<OfferPasswordReset>()
         .kind::<Prune>()
         .kind::<React>()
         .kind::<RecomputeSla>()
+        .kind::<ReplayWebhook>()
         .kind::<RunDiscovery>()
         .kind::<RunReport>()
+        .kind::<SealAudit>()
         .kind::<SendMail>()
         .kind::<StartDiscovery>()
         .kind::<StartScheduledReport>()

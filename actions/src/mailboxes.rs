@@ -27,6 +27,7 @@ pub struct MailboxPatch {
 /// The mailbox, and the token of its hook: shown once, kept as a hash.
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewMailbox) -> Result<(Mailbox, String)> {
     permission::check(actor, Permission::MailboxesManage)?;
+    check::living_team(tx, "/team", new.team).await?;
     let token = hook_token();
     let now = tx.now();
     let mailbox = Mailbox {
@@ -55,6 +56,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: MailboxId, patch: MailboxPat
         mailbox.name = check::name(&text)?;
     }
     if let Some(team) = patch.team {
+        check::living_team(tx, "/team", team).await?;
         mailbox.team = team;
     }
     if let Some(is_active) = patch.is_active {

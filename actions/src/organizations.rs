@@ -1,10 +1,15 @@
-//! Tenants: made by administration (never through the API), changed by their admins.
+//! Tenants: made by administration (the command line, or [`crate::tenants`]), changed by their admins.
 
 use crate::{Error, Result, check, events};
-use domain::{Actor, OrganizationId, Permission, permission};
+use domain::mail::{SenderPolicy, senders};
+use domain::{Actor, OrganizationId, Permission, Role, permission};
 use serde_json::json;
+use std::collections::BTreeSet;
 use store::Tx;
 use store::organizations::{Changes, NewOrganization, Organization};
+
+/// A year at most.
+const LOGIN_HOURS: std::ops::RangeInclusive<i32> = 1..=8760;
 
 #[derive(Clone, Debug)]
 pub struct NewTenant {
@@ -39,6 +44,14 @@ pub async fn create(tx: &mut Tx, new: &NewTenant) -> Result<OrganizationId> {
 pub struct TenantChanges {
     pub name: Option<String>,
     pub time_zone: Option<String>,
+    /// Whose people must have a second factor.
+    pub mfa_required_roles: Option<Vec<Role>>,
+    /// How long a login lasts at most, and how long unless it is refreshed.
+    pub login_hours: Option<i32>,
+    pub login_idle_hours: Option<i32>,
+    /// Who becomes an end user by writing a mail.
+    pub sender_policy: Option<SenderPolicy>,
+    pub sender_domains: Option<Vec<String>>,
 }
 
 /// Changes the actor's own organization.
@@ -47,10 +60,67 @@ pub async fn update(tx: &mut Tx, actor: &Actor, changes: &TenantChanges) -> Resu
     let name = changes.name.as_deref().map(check::name).transpose()?;
     let time_zone =
         changes.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
-    let row = Changes { name: name.as_deref(), time_zone: time_zone.as_deref() };
+    let roles = changes.mfa_required_roles.as_ref().map(|roles| {
+        let distinct: BTreeSet<String> = roles.iter().map(|role| role.as_str().to_owned()).collect();
+        distinct.into_iter().collect::<Vec<_>>()
+    });
+    let domains = changes.sender_domains.as_deref().map(sender_domains).transpose()?;
+    for (pointer, hours) in
+        [("/login_hours", changes.login_hours), ("/login_idle_hours", changes.login_idle_hours)]
+    {
+        if hours.is_some_and(|hours| !LOGIN_HOURS.contains(&hours)) {
+            return Err(Error::invalid(pointer, "must be a number of hours from 1 to 8760"));
+        }
+    }
+    let row = Changes {
+        name: name.as_deref(),
+        time_zone: time_zone.as_deref(),
+        mfa_required_roles: roles.as_deref(),
+        login_hours: changes.login_hours,
+        login_idle_hours: changes.login_idle_hours,
+        sender_policy: changes.sender_policy,
+        sender_domains: domains.as_deref(),
+    };
     store::organizations::update(tx, &row).await?;
-    events::record(tx, actor, "organization.updated", None, json!({})).await?;
-    Ok(store::organizations::current(tx).await?)
+    let after = store::organizations::current(tx).await?;
+    if after.sender_policy == SenderPolicy::KnownDomains && after.sender_domains.is_empty() {
+        return Err(Error::invalid("/sender_domains", "name the domains, or close it for everybody"));
+    }
+    let payload = json!({"mfa_required_roles": roles, "login_hours": changes.login_hours, "login_idle_hours": changes.login_idle_hours,
+                         "sender_policy": changes.sender_policy, "sender_domains": domains});
+    events::record(tx, actor, "organization.updated", None, payload).await?;
+    Ok(after)
+}
+
+/// Each once, as they are compared.
+fn sender_domains(given: &[String]) -> Result<Vec<String>> {
+    if given.len() > senders::MOST_DOMAINS {
+        let detail = format!("at most {} domains", senders::MOST_DOMAINS);
+        return Err(Error::invalid("/sender_domains", detail));
+    }
+    let mut domains = BTreeSet::new();
+    for (index, text) in given.iter().enumerate() {
+        let domain = senders::domain(text).ok_or_else(|| {
+            let detail =
+                "must be a domain, for example example.org, or *.example.org for all that is below it";
+            Error::invalid(format!("/sender_domains/{index}"), detail)
+        })?;
+        domains.insert(domain);
+    }
+    Ok(domains.into_iter().collect())
+}
+
+/// What everybody of a suspended organization is told.
+pub fn suspended(reason: &str) -> Error {
+    Error::forbidden(format!("this organization is suspended by those who run this installation: {reason}"))
+}
+
+/// Refuses when the organization of the transaction is suspended.
+pub async fn must_go_on(tx: &mut Tx) -> Result<()> {
+    match store::organizations::suspended_for(tx).await? {
+        Some(reason) => Err(suspended(&reason)),
+        None => Ok(()),
+    }
 }
 
 /// Lanes, workers and other things that all tenants share are touched by the operator's organization only.

@@ -17,6 +17,11 @@ pub async fn requester_for_email(
     if let Some(user) = store::users::find_by_email(tx, &email).await? {
         return Ok(user.id);
     }
+    if store::users::is_deleted_address(tx, &email).await? {
+        let detail =
+            "somebody with this address was deleted: restore them, or make a new account for the address";
+        return Err(Error::conflict(detail));
+    }
     let name = display_name(name, &email);
     let new = store::users::NewUser {
         email: &email,
@@ -28,6 +33,7 @@ pub async fn requester_for_email(
         time_zone: None,
         locale: None,
         phone: None,
+        owner: None,
     };
     if let Some(id) = store::users::insert(tx, &new).await? {
         events::record(tx, actor, "user.created", None, json!({"user": id, "role": Role::EndUser})).await?;

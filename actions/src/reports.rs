@@ -15,7 +15,7 @@ use queue::{JobId, NewJob, Rhythm, Schedule, Unique};
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::Tx;
-use store::report_executions::{NewExecution, Status};
+use store::report_executions::{Execution, NewExecution, Status};
 use store::report_schedules::ReportSchedule;
 
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ pub struct Started {
 }
 
 pub async fn request(tx: &mut Tx, actor: &Actor, request: ReportRequest) -> Result<Started> {
-    permission::check(actor, Permission::ReportsRun)?;
+    permission::check_wide(actor, Permission::ReportsRun)?;
     if request.from >= request.to {
         return Err(Error::invalid("/to", "must be after from"));
     }
@@ -106,6 +106,20 @@ pub async fn end_if_stopped(
     Ok(true)
 }
 
+/// Who of the recipients is to get a report that is ready. Whoever was deleted or switched off since they were named is left out, and an event
+/// says so; they get the next one if they are back by then. Addresses that are nobody's get theirs.
+pub async fn recipients(tx: &mut Tx, actor: &Actor, execution: &Execution) -> Result<Vec<String>> {
+    let gone = store::removals::addresses_of_the_gone(tx, &execution.recipients).await?;
+    if !gone.is_empty() {
+        let users: Vec<_> = gone.iter().map(|(_, user)| user).collect();
+        let payload = json!({"report_execution": execution.id, "report_schedule": execution.schedule, "users": users,
+                             "why": "not_active"});
+        events::record(tx, actor, "report.recipients_left_out", None, payload).await?;
+    }
+    let is_gone = |address: &String| gone.iter().any(|(known, _)| known == address);
+    Ok(execution.recipients.iter().filter(|address| !is_gone(address)).cloned().collect())
+}
+
 async fn enqueue(tx: &mut Tx, actor: &Actor, execution: ReportExecutionId) -> Result<JobId> {
     let job = NewJob::of(&RunReport { execution })
         .organization(actor.organization)
@@ -154,7 +168,7 @@ pub struct ScheduleChange {
 }
 
 pub async fn create_schedule(tx: &mut Tx, actor: &Actor, new: NewSchedule) -> Result<ReportSchedule> {
-    permission::check(actor, Permission::ReportsManage)?;
+    permission::check_wide(actor, Permission::ReportsManage)?;
     let now = tx.now();
     let schedule = ReportSchedule {
         id: ReportScheduleId::new(),
@@ -192,7 +206,7 @@ pub async fn update_schedule(
     version: Option<i64>,
     change: ScheduleChange,
 ) -> Result<ReportSchedule> {
-    permission::check(actor, Permission::ReportsManage)?;
+    permission::check_wide(actor, Permission::ReportsManage)?;
     let mut schedule = store::report_schedules::get(tx, id).await?;
     schedule.version = version.unwrap_or(schedule.version);
     if let Some(new) = change.name {
@@ -227,7 +241,7 @@ pub async fn update_schedule(
 
 /// Its executions stay.
 pub async fn delete_schedule(tx: &mut Tx, actor: &Actor, id: ReportScheduleId) -> Result<()> {
-    permission::check(actor, Permission::ReportsManage)?;
+    permission::check_wide(actor, Permission::ReportsManage)?;
     store::report_schedules::delete(tx, id).await?;
     events::record(tx, actor, "report_schedule.deleted", None, json!({"report_schedule": id})).await?;
     schedules::remove(tx, &key(id), Some(actor.organization.0)).await.map_err(store::Error::from)?;

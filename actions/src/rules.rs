@@ -8,6 +8,8 @@ use domain::{Actor, ChannelId, Conditions, RuleId, TeamId, UserId, check_event};
 use serde_json::{Value, json};
 use store::Tx;
 use store::rules::Rule;
+use store::teams::Team;
+use store::users::User;
 
 #[derive(Clone, Debug)]
 pub struct NewRule {
@@ -137,14 +139,15 @@ fn equal(a: &str, b: &str) -> bool {
 
 /// By id or name, as rules compare them.
 async fn is_team(tx: &mut Tx, wanted: &str) -> Result<bool> {
-    let mut after = None;
+    let mut page = store::teams::LIST.all(PAGE);
     loop {
-        let teams = store::teams::list(tx, None, after, PAGE).await?;
-        if teams.iter().any(|team| equal(&team.name, wanted) || equal(&team.id.to_string(), wanted)) {
+        let teams = store::teams::list(tx, &page).await?;
+        let is_meant = |team: &Team| equal(&team.name, wanted) || equal(&team.id.to_string(), wanted);
+        if teams.iter().any(|team| is_meant(&team.item)) {
             return Ok(true);
         }
         match teams.last() {
-            Some(last) if teams.len() as i64 == PAGE => after = Some((last.name.clone(), last.id.0)),
+            Some(last) if teams.len() as i64 == PAGE => page.go_on(last),
             _ => return Ok(false),
         }
     }
@@ -157,15 +160,16 @@ async fn is_user(tx: &mut Tx, wanted: &str) -> Result<bool> {
     {
         return Ok(true);
     }
-    let filter = store::users::Filter { q: Some(wanted.to_owned()), ..Default::default() };
-    let mut after = None;
+    let mut page = store::users::LIST.all(PAGE);
+    page.q = Some(wanted.to_owned());
     loop {
-        let users = store::users::list(tx, &filter, after, PAGE).await?;
-        if users.iter().any(|user| equal(&user.name, wanted) || equal(user.email.as_ref(), wanted)) {
+        let users = store::users::list(tx, &page).await?;
+        let is_meant = |user: &User| equal(&user.name, wanted) || equal(&user.email, wanted);
+        if users.iter().any(|user| is_meant(&user.item)) {
             return Ok(true);
         }
         match users.last() {
-            Some(last) if users.len() as i64 == PAGE => after = Some((last.created_at, last.id.0)),
+            Some(last) if users.len() as i64 == PAGE => page.go_on(last),
             _ => return Ok(false),
         }
     }

@@ -1,10 +1,11 @@
-//! Teams: made, changed, dissolved; members come and go.
+//! Teams: made, changed, dissolved and brought back; members come and go.
 
-use crate::{Error, Result, check, events};
+use crate::{Error, Result, check, events, roles};
 use domain::{Actor, DepartmentId, Permission, TeamId, UserId, permission};
 use serde_json::json;
+use std::collections::BTreeMap;
 use store::Tx;
-use store::teams::Team;
+use store::teams::{Member, Team};
 
 #[derive(Clone, Debug)]
 pub struct TeamFields {
@@ -36,7 +37,10 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: TeamFields) -> Result<Te
         department: fields.department,
         created_at: now,
         updated_at: now,
+        deleted_at: None,
     };
+    check::living_user(tx, "/manager", team.manager).await?;
+    check::living_department(tx, "/department", team.department).await?;
     check::constraints(store::teams::insert(tx, &team).await, &WORDS)?;
     events::record(tx, actor, "team.created", None, json!({"team": team.id})).await?;
     Ok(team)
@@ -45,6 +49,14 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: TeamFields) -> Result<Te
 /// Writes all fields; `before` is the locked row.
 pub async fn update(tx: &mut Tx, actor: &Actor, before: Team, fields: TeamFields) -> Result<Team> {
     permission::check(actor, Permission::TeamsManage)?;
+    check::not_deleted(before.deleted_at)?;
+    if fields.department != before.department {
+        roles::may_restructure(actor)?;
+        check::living_department(tx, "/department", fields.department).await?;
+    }
+    if fields.manager != before.manager {
+        check::living_user(tx, "/manager", fields.manager).await?;
+    }
     let team = Team {
         name: check::name(&fields.name)?,
         email: checked_email(fields.email.as_deref())?,
@@ -57,35 +69,117 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: Team, fields: TeamFields
     Ok(store::teams::get(tx, team.id).await?)
 }
 
-pub async fn delete(tx: &mut Tx, actor: &Actor, id: TeamId) -> Result<()> {
+/// Its members lose the roles that it gave them, and what arrives goes to nobody; tickets that are over keep its name. Refused while it has
+/// open tickets or an escalation chain would give it some. `before` is the
+/// locked row.
+pub async fn delete(tx: &mut Tx, actor: &Actor, before: Team) -> Result<()> {
     permission::check(actor, Permission::TeamsManage)?;
-    store::teams::delete(tx, id).await.map_err(|error| match error.constraint() {
-        Some(_) => Error::conflict("tickets, policies or escalation steps name this team: change them first"),
-        None => error.into(),
-    })?;
-    events::record(tx, actor, "team.deleted", None, json!({"team": id})).await?;
+    check::not_deleted(before.deleted_at)?;
+    if store::teams::has_open_tickets(tx, before.id).await? {
+        return Err(Error::conflict(
+            "the team has tickets that are not closed: give them to another team first",
+        ));
+    }
+    let chains = store::escalation_chains::naming_team(tx, before.id).await?;
+    if !chains.is_empty() {
+        return Err(Error::conflict(format!(
+            "escalation chains give tickets to the team: {}; name another team there first",
+            chains.join(", ")
+        )));
+    }
+    store::teams::let_go(tx, before.id).await?;
+    store::teams::delete(tx, before.id).await?;
+    events::record(tx, actor, "team.deleted", None, json!({"team": before.id})).await?;
     Ok(())
 }
 
-/// Agents and above; being a member already is fine.
+/// With its members and the roles that it gives them, so only by who has what these grant.
+pub async fn restore(tx: &mut Tx, actor: &Actor, before: Team) -> Result<Team> {
+    permission::check(actor, Permission::TeamsManage)?;
+    roles::may_restructure(actor)?;
+    if before.deleted_at.is_none() {
+        return Err(Error::conflict("it is not deleted"));
+    }
+    for role in store::roles::of_team(tx, before.id).await? {
+        permission::covers(actor, &role.permissions)?;
+    }
+    if let Some(department) = before.department
+        && !store::removals::has_department(tx, department).await?
+    {
+        return Err(Error::conflict("the department that it belongs to is deleted: restore that one first"));
+    }
+    check::constraints(store::teams::restore(tx, before.id).await, &WORDS)?;
+    events::record(tx, actor, "team.restored", None, json!({"team": before.id})).await?;
+    Ok(store::teams::get(tx, before.id).await?)
+}
+
+/// Staff; being a member already is fine. On a refusal the caller rolls back.
 pub async fn add_member(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserId) -> Result<()> {
     permission::check(actor, Permission::TeamsManage)?;
-    store::teams::lock(tx, team).await?;
-    let person = store::users::find(tx, user)
-        .await?
-        .ok_or_else(|| Error::invalid("/user", "there is no such user"))?;
-    if !person.role.is_staff() {
-        return Err(Error::invalid("/user", "an end user cannot be a member of a team"));
-    }
+    check::not_deleted(store::teams::lock(tx, team).await?.deleted_at)?;
+    check::living_user(tx, "/user", Some(user)).await?;
     if store::teams::add_member(tx, team, user).await? {
+        roles::may_join(tx, actor, team, user).await?;
+        // Asked as a member: the team's roles may be what makes them staff.
+        if !store::ticket_people::standing(tx, user).await?.is_some_and(|person| person.is_staff) {
+            return Err(Error::invalid("/user", "an end user cannot be a member of a team"));
+        }
         events::record(tx, actor, "team.member_added", None, json!({"team": team, "user": user})).await?;
     }
     Ok(())
 }
 
+/// Most skills of one member, and the longest name of one, in characters.
+const MOST_SKILLS: usize = 50;
+const LONGEST_SKILL: usize = 50;
+
+#[derive(Clone, Debug, Default)]
+pub struct MemberChanges {
+    pub is_lead: Option<bool>,
+    /// All of them: what is not named is gone.
+    pub skills: Option<BTreeMap<String, u8>>,
+}
+
+/// What somebody is in a team, and what they can do there. It grants nothing. `before` was read under the lock of the team.
+pub async fn update_member(
+    tx: &mut Tx,
+    actor: &Actor,
+    team: &Team,
+    before: &Member,
+    changes: MemberChanges,
+) -> Result<()> {
+    permission::check(actor, Permission::TeamsManage)?;
+    check::not_deleted(team.deleted_at)?;
+    let skills = match changes.skills {
+        Some(skills) => checked_skills(skills)?,
+        None => before.skills.clone(),
+    };
+    let is_lead = changes.is_lead.unwrap_or(before.is_lead);
+    store::teams::update_member(tx, team.id, before.user, is_lead, &skills).await?;
+    let payload = json!({"team": team.id, "user": before.user, "is_lead": is_lead, "skills": skills});
+    events::record(tx, actor, "team.member_updated", None, payload).await?;
+    Ok(())
+}
+
+fn checked_skills(given: BTreeMap<String, u8>) -> Result<BTreeMap<String, u8>> {
+    if given.len() > MOST_SKILLS {
+        return Err(Error::invalid("/skills", format!("at most {MOST_SKILLS}")));
+    }
+    let mut skills = BTreeMap::new();
+    for (name, level) in given {
+        let pointer = format!("/skills/{}", name.replace('~', "~0").replace('/', "~1"));
+        let skill = check::text(&pointer, &name, LONGEST_SKILL)?.to_lowercase();
+        if !(1..=5).contains(&level) {
+            return Err(Error::invalid(pointer, "must be a level from 1 to 5"));
+        }
+        skills.insert(skill, level);
+    }
+    Ok(skills)
+}
+
 pub async fn remove_member(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserId) -> Result<()> {
     permission::check(actor, Permission::TeamsManage)?;
-    store::teams::lock(tx, team).await?;
+    check::not_deleted(store::teams::lock(tx, team).await?.deleted_at)?;
     if !store::teams::remove_member(tx, team, user).await? {
         return Err(Error::NotFound);
     }

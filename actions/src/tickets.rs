@@ -6,6 +6,7 @@
 
 mod assign;
 mod attach;
+pub mod bulk;
 mod change;
 mod comment;
 mod configuration_items;
@@ -20,6 +21,7 @@ mod tags;
 mod update;
 mod watchers;
 
+pub(crate) use assign::release;
 pub use assign::{Assignment, assign};
 pub use attach::{StoredAttachment, attach_stored};
 pub use comment::{NewComment, comment};
@@ -28,7 +30,7 @@ pub use escalate::{Escalation, escalate};
 pub use history::history;
 pub use links::{link, unlink};
 pub use open::{NewTicket, open, open_all};
-pub use see::{expect_version, find, scope, see, sees_internal};
+pub use see::{decision, expect_version, find, is_seen_by, require, see, sees_internal};
 pub use status::{cancel, close, reopen, resolve, set_status};
 pub use tags::{add_tag, remove_tag, set_tags};
 pub use update::{TicketPatch, update};

@@ -1,8 +1,7 @@
-//! People: invited, changed, deactivated. Nobody is deleted: tickets and history name them.
+//! People: invited, changed, deactivated. What becomes of them when they are deleted stands in [`crate::removals`].
 
-use crate::{Error, Result, check, credentials, events};
-use domain::{Actor, DepartmentId, Permission, Role, UserId, permission};
-use secrecy::SecretString;
+use crate::{Error, Result, check, events, passwords, roles};
+use domain::{Absence, Actor, DepartmentId, Permission, Role, UserId, permission};
 use serde_json::json;
 use store::Tx;
 use store::users::User;
@@ -12,7 +11,8 @@ pub struct NewPerson {
     pub email: String,
     pub name: String,
     pub role: Role,
-    /// PHC string from [`credentials::hash_password`]; hashing takes long, so it happens before the transaction.
+    /// PHC string from [`passwords::first`]; hashing takes long, so it happens before the transaction. Whoever chose it knows it, so the first
+    /// login changes it.
     pub password_hash: Option<String>,
     pub department: Option<DepartmentId>,
     pub manager: Option<UserId>,
@@ -21,18 +21,22 @@ pub struct NewPerson {
     pub phone: Option<String>,
 }
 
-const WORDS: [(&str, &str, &str); 2] = [
+pub(crate) const WORDS: [(&str, &str, &str); 3] = [
+    ("users_email_key", check::CONFLICT, "there is a user with this e-mail address already"),
     ("users_department_fkey", "/department", "there is no such department"),
     ("users_manager_fkey", "/manager", "there is no such user"),
 ];
 
 pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> {
     permission::check(actor, Permission::PeopleManage)?;
+    permission::covers(actor, &new.role.permissions())?;
     let email = check::email("/email", &new.email)?;
     let name = check::name(&new.name)?;
     let time_zone = new.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
-    let locale = check::optional_text("/locale", new.locale.as_deref(), 35)?;
+    let locale = check::locale("/locale", new.locale.as_deref())?;
     let phone = check::optional_text("/phone", new.phone.as_deref(), 50)?;
+    check::living_department(tx, "/department", new.department).await?;
+    check::living_user(tx, "/manager", new.manager).await?;
     let row = store::users::NewUser {
         email: &email,
         name: &name,
@@ -43,9 +47,13 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> 
         time_zone: time_zone.as_deref(),
         locale: locale.as_deref(),
         phone: phone.as_deref(),
+        owner: None,
     };
     let id = check::constraints(store::users::insert(tx, &row).await, &WORDS)?
         .ok_or_else(|| Error::conflict("there is a user with this e-mail address already"))?;
+    if new.password_hash.is_some() {
+        store::users::set_must_change_password(tx, id, true).await?;
+    }
     events::record(tx, actor, "user.created", None, json!({"user": id, "role": new.role})).await?;
     Ok(store::users::get(tx, id).await?)
 }
@@ -61,9 +69,23 @@ pub struct PersonChanges {
     pub time_zone: Option<Option<String>>,
     pub locale: Option<Option<String>>,
     pub phone: Option<Option<String>>,
+    /// Out of office.
+    pub away: Option<Option<Absence>>,
 }
 
 impl PersonChanges {
+    pub fn is_empty(&self) -> bool {
+        let PersonChanges { name, role, is_active, department, manager, time_zone, locale, phone, away } =
+            self;
+        let texts = name.is_none() && time_zone.is_none() && locale.is_none() && phone.is_none();
+        texts
+            && role.is_none()
+            && is_active.is_none()
+            && department.is_none()
+            && manager.is_none()
+            && away.is_none()
+    }
+
     /// What people may change about themselves.
     fn is_personal(&self) -> bool {
         !self.concerns_admins() && self.department.is_none() && self.manager.is_none()
@@ -87,11 +109,26 @@ pub async fn lock(tx: &mut Tx, id: UserId, changes: &PersonChanges) -> Result<Us
 /// and API tokens at once and for good, and the last active admin stays one.
 pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonChanges) -> Result<User> {
     let themselves = actor.user_id() == Some(before.id);
-    if !(themselves && changes.is_personal()) {
+    let is_limited = actor.rights().is_some_and(|rights| rights.limits.is_some());
+    if !(themselves && changes.is_personal() && !is_limited) {
         permission::check(actor, Permission::PeopleManage)?;
     }
     let id = before.id;
-    let was_admin = before.role == Role::Admin && before.is_active;
+    check::not_deleted(before.deleted_at)?;
+    if changes.concerns_admins() {
+        roles::may_govern(tx, actor, id).await?;
+    }
+    if let Some(role) = changes.role.filter(|role| *role != before.role) {
+        permission::covers(actor, &role.permissions())?;
+    }
+    if let Some(department) = changes.department.filter(|department| *department != before.department) {
+        roles::may_move(tx, actor, id, department).await?;
+        check::living_department(tx, "/department", department).await?;
+    }
+    if let Some(manager) = changes.manager.filter(|manager| *manager != before.manager) {
+        check::living_user(tx, "/manager", manager).await?;
+    }
+    let was_admin = before.role == Role::Admin && before.may_enter();
     let mut user = before;
     if let Some(name) = changes.name {
         user.name = check::name(&name)?;
@@ -104,42 +141,110 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
         user.time_zone = zone.map(|zone| check::time_zone("/time_zone", &zone)).transpose()?;
     }
     if let Some(locale) = changes.locale {
-        user.locale = check::optional_text("/locale", locale.as_deref(), 35)?;
+        user.locale = check::locale("/locale", locale.as_deref())?;
     }
     if let Some(phone) = changes.phone {
         user.phone = check::optional_text("/phone", phone.as_deref(), 50)?;
     }
+    let absence = changes.away.filter(|away| *away != user.away);
+    if let Some(away) = absence.clone() {
+        user.away = match away {
+            Some(away) => Some(checked_absence(tx, id, away).await?),
+            None => None,
+        };
+    }
     if user.manager == Some(id) {
         return Err(Error::invalid("/manager", "nobody is their own manager"));
     }
-    let stays_admin = user.role == Role::Admin && user.is_active;
+    let stays_admin = user.role == Role::Admin && user.may_enter();
     if was_admin && !stays_admin && !store::users::has_other_active_admin(tx, id).await? {
         return Err(Error::conflict("this is the last active admin: make somebody else admin first"));
     }
     check::constraints(store::users::update(tx, &user).await, &WORDS)?;
     if !user.is_active {
-        store::sessions::revoke_user(tx, id, None).await?;
-        store::api_tokens::revoke_user(tx, id).await?;
+        end_logins(tx, id).await?;
+    }
+    if absence.is_some() {
+        let away = user.away.as_ref();
+        let payload = json!({"user": id, "from": away.map(|away| away.from), "until": away.map(|away| away.until),
+                             "substitute": away.and_then(|away| away.substitute)});
+        events::record(tx, actor, "user.out_of_office", None, payload).await?;
     }
     let payload = json!({"user": id, "role": user.role, "is_active": user.is_active});
     events::record(tx, actor, "user.updated", None, payload).await?;
     Ok(store::users::get(tx, id).await?)
 }
 
-/// Sets somebody else's password (administration); ends all their logins.
-pub async fn set_password(tx: &mut Tx, actor: &Actor, user: UserId, hash: &str) -> Result<()> {
+/// Times in order, and a substitute who can do their work. Whether that one is away too is looked at when there is something to do.
+async fn checked_absence(tx: &mut Tx, id: UserId, away: Absence) -> Result<Absence> {
+    let at = |field: &str| format!("/out_of_office/{field}");
+    if let Some((field, detail)) = away.wrong_times(tx.now()) {
+        return Err(Error::invalid(at(field), detail));
+    }
+    if let Some(substitute) = away.substitute {
+        let wrong = match store::ticket_people::standing(tx, substitute).await? {
+            None => Some("there is no such user"),
+            Some(_) if substitute == id => Some("nobody is their own substitute"),
+            Some(person) if !person.is_active => Some("this user is not active"),
+            Some(person) if !person.is_staff => {
+                Some("an end user cannot stand in: name an agent, manager or admin")
+            }
+            Some(_) => None,
+        };
+        if let Some(detail) = wrong {
+            return Err(Error::invalid(at("substitute"), detail));
+        }
+    }
+    let note = check::optional_text(&at("note"), away.note.as_deref(), 500)?;
+    Ok(Absence { note, ..away })
+}
+
+/// Logins, half logins, links to a new password and API tokens, for good.
+pub(crate) async fn end_logins(tx: &mut Tx, id: UserId) -> Result<()> {
+    store::sessions::revoke_user(tx, id, None).await?;
+    store::login_challenges::withdraw(tx, id).await?;
+    store::password_resets::withdraw(tx, id).await?;
+    store::api_tokens::revoke_user(tx, id).await?;
+    Ok(())
+}
+
+/// Sets somebody's password (administration); ends all their logins. They change it when they log in with it: two know it now.
+pub(crate) async fn set_password(tx: &mut Tx, actor: &Actor, user: UserId, hash: &str) -> Result<()> {
     permission::check(actor, Permission::PeopleManage)?;
-    store::users::lock(tx, user).await?;
-    store::users::set_password_hash(tx, user, hash).await?;
-    store::sessions::revoke_user(tx, user, None).await?;
+    if actor.user_id() == Some(user) {
+        return Err(Error::conflict(
+            "your own password goes with auth/change-password, which asks for the current one",
+        ));
+    }
+    let person = store::users::lock(tx, user).await?;
+    check::not_deleted(person.deleted_at)?;
+    if person.owner.is_some() {
+        return Err(Error::conflict("a service account has no password: make it an API token"));
+    }
+    roles::may_govern(tx, actor, user).await?;
+    passwords::replace(tx, user, hash, None).await?;
+    store::users::set_must_change_password(tx, user, true).await?;
     events::record(tx, actor, "user.password_set", None, json!({"user": user})).await?;
     Ok(())
 }
 
-/// For callers that have a clear-text password: hashes it (before any transaction is open).
-pub async fn hashed(password: Option<&SecretString>) -> Result<Option<String>> {
-    match password {
-        Some(password) => Ok(Some(credentials::hash_password(password, "/password").await?)),
-        None => Ok(None),
+/// Locks somebody out, or lets them in again. A lock ends all logins and rests API tokens; nothing of it is lost, unlike with a deactivation.
+pub async fn set_locked(tx: &mut Tx, actor: &Actor, id: UserId, locked: bool) -> Result<User> {
+    permission::check(actor, Permission::PeopleManage)?;
+    let user = store::users::lock_with_admins(tx, id).await?;
+    check::not_deleted(user.deleted_at)?;
+    roles::may_govern(tx, actor, id).await?;
+    if locked && user.role == Role::Admin && !store::users::has_other_active_admin(tx, id).await? {
+        return Err(Error::conflict("this is the last active admin: make somebody else admin first"));
     }
+    if store::users::set_locked(tx, id, locked).await? {
+        if locked {
+            store::sessions::revoke_user(tx, id, None).await?;
+            store::login_challenges::withdraw(tx, id).await?;
+            store::password_resets::withdraw(tx, id).await?;
+        }
+        let kind = if locked { "user.locked" } else { "user.unlocked" };
+        events::record(tx, actor, kind, None, json!({"user": id})).await?;
+    }
+    Ok(store::users::get(tx, id).await?)
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
+use tower_http::timeout::TimeoutError;
 
 /// The body of a request. Broken JSON is 400, a wrong, missing or unknown field 422, another media type 415.
 #[derive(Clone, Copy, Debug)]
@@ -40,13 +41,30 @@ impl<T: DeserializeOwned, S: Send + Sync> OptionalFromRequest<S> for ApiJson<T> 
     }
 }
 
-async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    Bytes::from_request(request, state)
-        .await
-        .map_err(|error| Problem::of_status(error.status(), &error.body_text()))
+/// All of it, within the limit of the route.
+pub(crate) async fn read<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    Bytes::from_request(request, state).await.map_err(|error| {
+        if paused(&error) {
+            return Problem::request_timeout();
+        }
+        Problem::of_status(error.status(), &error.body_text())
+    })
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+/// Whether the body broke off because nothing came of it for too long.
+pub(crate) fn paused(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.is::<TimeoutError>())
+}
+
+/// Of a hook: who pauses for too long is asked to come again, for senders of alerts do so after 503 and not after 4xx.
+pub(crate) fn incomplete(error: &axum::Error) -> Problem {
+    if paused(error) {
+        return Problem::unavailable("the body paused for too long: send it again", 1);
+    }
+    Problem::bad_request("the body did not arrive completely")
+}
+
+pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     let media_type =
         headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

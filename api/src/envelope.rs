@@ -1,32 +1,39 @@
 //! What happens around every handler: the trace, the log line, the duration, the time limit, panics, and the promise that every
 //! error is a problem document.
 
+use crate::client::ClientAddress;
 use crate::{AppState, Problem, metrics};
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use queue::trace::{self, TraceContext};
+use std::net::SocketAddr;
 use std::time::Instant;
+use tower_http::timeout::TimeoutBody;
 use tracing::Instrument;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The outermost layer.
-pub async fn wrap(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn wrap(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let context = trace_context(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().map_or("unmatched", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", trace_id = %context.trace_id_hex(), http.method = %method, http.route = %route);
+    let id = request_id(request.headers());
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let client = peer.map(|peer| state.settings.proxies.client(peer.0.ip(), request.headers()));
+    request.extensions_mut().insert(ClientAddress(client));
+    let address = client.map(|address| address.to_string()).unwrap_or_default();
+    let span = tracing::info_span!("request", trace_id = %context.trace_id_hex(), request_id = id, client.address = address,
+        user.id = tracing::field::Empty, http.method = %method, http.route = %route);
+    let known = store::context::Context::request(client, &id, context.trace_id_hex());
 
     // In a task of its own: a handler runs to its end (and to its commit) although the client hangs up.
-    let limit = state.settings.request_timeout;
-    let work = async move {
-        match tokio::time::timeout(limit, next.run(request)).await {
-            Ok(response) => with_problem_body(response).await,
-            Err(_) => Problem::unavailable("this took too long: try again in a moment", 5).into_response(),
-        }
-    };
+    let work = store::context::scope(known, next.run(request));
     let task = tokio::spawn(trace::scope(context, work).instrument(span.clone()));
     let mut response = match task.await {
         Ok(response) => response,
@@ -40,8 +47,36 @@ pub async fn wrap(State(state): State<AppState>, request: Request, next: Next) -
     let seconds = started.elapsed().as_secs_f64();
     metrics::observe_request(&route, &method, response.status(), seconds);
     span.in_scope(|| log(&route, response.status(), seconds));
-    finish_headers(response.headers_mut(), context);
+    finish_headers(response.headers_mut(), context, id);
+    if state.settings.base_url.starts_with("https:") {
+        let year = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+        response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+    }
     response
+}
+
+/// Inside of [`wrap`] and of what allows other origins: the time that a request may take, how its body comes, and that errors
+/// are problem documents.
+pub async fn bound(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Problem::unsupported_encoding().into_response();
+    }
+    let pause = state.settings.body_pause;
+    let request = request.map(|body| Body::new(TimeoutBody::new(pause, body)));
+    match tokio::time::timeout(state.settings.request_timeout, next.run(request)).await {
+        Ok(response) => with_problem_body(response).await,
+        Err(_) => Problem::unavailable("this took too long: try again in a moment", 5).into_response(),
+    }
+}
+
+/// The name that the caller gave the request, if it can be one, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let is_name = |id: &&str| {
+        (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    given.filter(is_name).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
 fn log(route: &str, status: StatusCode, seconds: f64) {
@@ -81,7 +116,7 @@ async fn with_problem_body(response: Response) -> Response {
     problem
 }
 
-fn finish_headers(headers: &mut HeaderMap, context: TraceContext) {
+fn finish_headers(headers: &mut HeaderMap, context: TraceContext, request_id: String) {
     let mut set = |name: HeaderName, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             headers.insert(name, value);
@@ -89,12 +124,13 @@ fn finish_headers(headers: &mut HeaderMap, context: TraceContext) {
     };
     set(HeaderName::from_static("traceparent"), context.to_string());
     set(HeaderName::from_static("x-trace-id"), context.trace_id_hex());
+    set(REQUEST_ID, request_id);
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         (header::REFERRER_POLICY, "no-referrer"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; base-uri 'none'; frame-ancestors 'none'"),
         (header::CACHE_CONTROL, "no-store"),
     ] {
         // Pages and assets know better.

@@ -1,6 +1,7 @@
 //! `Idempotency-Key`: a write that is repeated with the same key gets the first answer again (see
 //! `store::idempotency` and `docs/adr/0070-idempotency-keys.md`).
 
+use crate::problem::Kind;
 use crate::{AppState, Caller, Problem};
 use axum::body::{Body, to_bytes};
 use axum::extract::{FromRequestParts, Request, State};
@@ -41,9 +42,12 @@ async fn guarded(state: &AppState, request: Request, next: Next) -> Result<Respo
         return Ok(next.run(Request::from_parts(parts, body)).await);
     }
     let caller = Caller::from_request_parts(&mut parts, state).await?;
-    let bytes = to_bytes(body, state.settings.upload_limit)
-        .await
-        .map_err(|_| Problem::payload_too_large("the body is too large, or broke off"))?;
+    let json = crate::body::is_json(&parts.headers);
+    let limit = if json { state.settings.body_limit } else { state.settings.upload_limit };
+    let bytes = to_bytes(body, limit).await.map_err(|error| match crate::body::paused(&error) {
+        true => Problem::request_timeout(),
+        false => Problem::payload_too_large("the body is too large, or broke off"),
+    })?;
 
     let key = Key {
         organization: caller.organization(),
@@ -103,6 +107,8 @@ fn repeat(answer: Answer) -> Result<Response, Problem> {
 /// committed by now, so its answer goes out even if it cannot be kept: then a repetition finds it "lost".
 async fn keep(state: &AppState, key: &Key, response: Response) -> Result<Response, Problem> {
     let secret = response.extensions().get::<HoldsSecret>().is_some();
+    // Whoever shows again who they are repeats the request, and has it done.
+    let later = response.extensions().get() == Some(&Kind::REAUTHENTICATION_REQUIRED);
     let (parts, body) = response.into_parts();
     // Answers to writes are made in memory, so this copies what is there already.
     let bytes = to_bytes(body, usize::MAX).await.map_err(|error| Problem::internal(&error))?;
@@ -111,7 +117,7 @@ async fn keep(state: &AppState, key: &Key, response: Response) -> Result<Respons
         headers: kept_headers(&parts.headers),
         body: (!secret && bytes.len() <= LARGEST_ANSWER).then(|| bytes.to_vec()),
     };
-    if let Err(error) = remember(state, key, &answer, parts.status.is_server_error()).await {
+    if let Err(error) = remember(state, key, &answer, later || parts.status.is_server_error()).await {
         tracing::warn!(%error, "the answer to an Idempotency-Key could not be kept");
     }
     Ok(Response::from_parts(parts, Body::from(bytes)))

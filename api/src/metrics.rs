@@ -8,6 +8,7 @@ use prometheus::{
     Encoder, HistogramVec, IntGaugeVec, TextEncoder, register_histogram_vec, register_int_gauge_vec,
 };
 use std::sync::LazyLock;
+use store::Db;
 
 static REQUESTS: LazyLock<HistogramVec> = LazyLock::new(|| {
     register_histogram_vec!(
@@ -49,14 +50,21 @@ pub fn observe_request(route: &str, method: &Method, status: StatusCode, seconds
 }
 
 pub async fn show(State(state): State<AppState>) -> Response {
-    let (size, idle) = (i64::from(state.db.pool().size()), state.db.pool().num_idle() as i64);
+    if state.settings.metrics_elsewhere { Problem::not_found().into_response() } else { gathered(&state.db) }
+}
+
+pub fn gathered(db: &Db) -> Response {
+    let (size, idle) = (i64::from(db.pool().size()), db.pool().num_idle() as i64);
     CONNECTIONS.with_label_values(&["idle"]).set(idle);
     CONNECTIONS.with_label_values(&["used"]).set((size - idle).max(0));
     BUILD.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
     let mut text = Vec::new();
     let encoder = TextEncoder::new();
     match encoder.encode(&prometheus::gather(), &mut text) {
-        Ok(()) => ([(header::CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Ok(()) => {
+            let media_type = format!("{}; charset=utf-8", encoder.format_type());
+            ([(header::CONTENT_TYPE, media_type)], text).into_response()
+        }
         Err(error) => Problem::internal(&error).into_response(),
     }
 }

@@ -13,6 +13,11 @@ fn bounded<T: Datelike, E: Error>(value: T) -> Result<T, E> {
     }
 }
 
+pub fn of_text(text: &str) -> Result<DateTime<Utc>, String> {
+    let time: DateTime<Utc> = text.parse().map_err(|_| format!("{text:?} is not a time (RFC 3339)"))?;
+    bounded::<_, serde::de::value::Error>(time).map_err(|error| error.to_string())
+}
+
 pub fn required<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTime<Utc>, D::Error> {
     DateTime::deserialize(deserializer).and_then(bounded)
 }

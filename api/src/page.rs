@@ -4,19 +4,25 @@
 //! is, and rows that are added meanwhile neither repeat nor hide others.
 
 use crate::body::nul_in;
+use crate::filters::{self, Asked};
+use crate::shape::Shape;
 use crate::{Problem, query};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use domain::UserId;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use store::listing::{After, List, Order, Placed, Wanted};
 use utoipa::{IntoParams, ToSchema};
 
 pub(crate) const PARAMETERS: [&str; 4] = ["page_size", "cursor", "ordering", "q"];
 const DEFAULT_SIZE: u16 = 50;
 const LARGEST_SIZE: u16 = 200;
+/// Characters to search for. Each word costs a look at every row that may match.
+pub(crate) const LONGEST_SEARCH: usize = 256;
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,7 +47,8 @@ pub struct ListQuery {
     pub page_size: u16,
     /// `next_cursor` of the page before.
     pub cursor: Option<String>,
-    /// A field, with `-` in front for descending order. Lists that have one order only take no other.
+    /// A field, with `-` in front for descending order; where a list says so, several, separated by commas. Lists that have one order
+    /// only take no other.
     pub ordering: Option<String>,
     /// What is searched for. Lists that can be searched document it with [`Search`]; others refuse it.
     #[param(ignore)]
@@ -54,13 +61,8 @@ pub struct ListQuery {
 #[expect(dead_code, reason = "a description only")]
 pub struct Search {
     /// Words to look for.
+    #[param(max_length = 256)]
     q: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ordering {
-    pub field: &'static str,
-    pub descending: bool,
 }
 
 /// Inside of a cursor: the ordering it belongs to and the sort key of the last item.
@@ -88,6 +90,12 @@ impl<S: Send + Sync> FromRequestParts<S> for ListQuery {
                 }
                 "cursor" => list.cursor = Some(value.to_owned()),
                 "ordering" => list.ordering = Some(value.to_owned()),
+                "q" if value.chars().count() > LONGEST_SEARCH => {
+                    return Err(Problem::invalid(
+                        "/q",
+                        format!("must be at most {LONGEST_SEARCH} characters long"),
+                    ));
+                }
                 "q" => list.q = Some(value.to_owned()),
                 _ => {}
             }
@@ -102,18 +110,48 @@ impl ListQuery {
         i64::from(self.page_size) + 1
     }
 
-    /// The wanted order; `allowed` are the fields the list can be sorted by, `default` may have a `-` in front.
-    pub fn ordering(&self, allowed: &[&'static str], default: &'static str) -> Result<Ordering, Problem> {
-        let wanted = self.ordering.as_deref().unwrap_or(default);
-        let (name, descending) = wanted.strip_prefix('-').map_or((wanted, false), |name| (name, true));
-        let known = allowed.iter().find(|field| **field == name);
-        let wrong = || {
-            Problem::invalid(
-                "/ordering",
-                format!("must be one of {}, with - in front to reverse", allowed.join(", ")),
-            )
-        };
-        Ok(Ordering { field: known.ok_or_else(wrong)?, descending })
+    /// The wanted order, by one field after the other: `-priority,created_at`.
+    pub fn sorted_by(&self, list: &List) -> Result<Order, Problem> {
+        list.order(self.ordering.as_deref().unwrap_or(list.usual)).ok_or_else(|| {
+            let known = filters::sortable(list.fields).join(", ");
+            let detail = format!("must be one or more of {known}, each once, with - in front to reverse");
+            Problem::invalid("/ordering", detail)
+        })
+    }
+
+    /// All that is asked of a list. `me` is who `me` stands for.
+    pub fn wanted(&self, list: &List, asked: &Asked, me: UserId) -> Result<Wanted, Problem> {
+        let conditions = asked.conditions(list.fields, me)?;
+        let order = self.sorted_by(list)?;
+        let after = self.place(&order)?;
+        Ok(Wanted { conditions, q: self.q.clone(), order, after, limit: self.limit() })
+    }
+
+    /// The page of these rows, each whole: for [`Shape::expand`].
+    pub fn whole<T, V: Serialize>(
+        &self,
+        rows: Vec<Placed<T>>,
+        view: impl FnMut(T) -> V,
+    ) -> Result<Page<Value>, Problem> {
+        self.shaped(rows, &Shape::default(), view)
+    }
+
+    /// The page of these rows, with what is wanted of each.
+    pub fn shaped<T, V: Serialize>(
+        &self,
+        rows: Vec<Placed<T>>,
+        shape: &Shape,
+        mut view: impl FnMut(T) -> V,
+    ) -> Result<Page<Value>, Problem> {
+        let page = self.page(rows, |row| row.place.clone(), |row| row.item)?;
+        let items = page.items.into_iter().map(|item| shape.item(&view(item)));
+        Ok(Page { items: items.collect::<Result<_, _>>()?, next_cursor: page.next_cursor })
+    }
+
+    /// Where the page before ended, in a list that is sorted like that.
+    pub fn place(&self, order: &Order) -> Result<Option<After>, Problem> {
+        let Some(values) = self.after::<Vec<Value>>()? else { return Ok(None) };
+        order.read(values).map(Some).ok_or_else(not_a_cursor)
     }
 
     /// For lists that have one order only: it may be named, another one is refused.
@@ -129,9 +167,7 @@ impl ListQuery {
     /// The sort key after which this page begins, for example `(DateTime<Utc>, Uuid)`.
     pub fn after<K: DeserializeOwned>(&self) -> Result<Option<K>, Problem> {
         let Some(text) = &self.cursor else { return Ok(None) };
-        let wrong = || {
-            Problem::invalid("/cursor", "is not a cursor of this list: take next_cursor of the page before")
-        };
+        let wrong = not_a_cursor;
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| wrong())?;
         let cursor: Cursor<Value> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
         let key = cursor.k;
@@ -185,6 +221,10 @@ impl ListQuery {
         };
         Ok(Page { items: rows.into_iter().map(item).collect(), next_cursor })
     }
+}
+
+fn not_a_cursor() -> Problem {
+    Problem::invalid("/cursor", "is not a cursor of this list: take next_cursor of the page before")
 }
 
 #[cfg(test)]

@@ -12,6 +12,9 @@ use std::sync::Arc;
 use utoipa::openapi::path::ParameterIn;
 use utoipa::openapi::{OpenApi, RefOr};
 
+/// Where identity providers send people back: what they add must be ignored (RFC 6749, 4.1.2).
+const OPEN: &str = "/api/v1/auth/oidc/{provider}/callback";
+
 /// The names of the query parameters of each operation below `/api/v1`. Hooks are left out: other systems add what they like.
 #[derive(Clone, Debug)]
 pub struct Known(Arc<HashMap<(Method, String), Vec<String>>>);
@@ -44,7 +47,7 @@ impl Known {
         let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
         let Some(known) = self.0.get(&(method.clone(), path.as_str().to_owned())) else { return Ok(()) };
         for (name, value) in query::pairs(request.uri())? {
-            if !known.contains(&name) {
+            if !known.contains(&name) && path.as_str() != OPEN {
                 return Err(Problem::unknown_parameter(&name, known));
             }
             if value.contains('\0') {

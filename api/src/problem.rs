@@ -3,6 +3,7 @@
 //! Which error type belongs where: enums in `domain` and `store`, `actions::Error` for verbs, `Problem` here, `queue::JobError`
 //! in workers. What is our fault is logged here, once; what is the caller's fault is not logged as an error.
 
+use crate::scim_errors::ScimType;
 use actions::FieldError;
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -34,6 +35,9 @@ pub struct Problem {
     trace_id: Option<String>,
     #[serde(skip)]
     headers: HeaderMap,
+    #[serde(skip)]
+    scim_type: Option<ScimType>,
+    slug: &'static str,
 }
 
 /// What is wrong with one field or parameter.
@@ -44,12 +48,20 @@ pub struct WrongField {
     pub detail: String,
 }
 
+/// Of an answer that is a problem: the last part of its `type`, for layers around the handlers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Kind(pub &'static str);
+
+impl Kind {
+    pub const REAUTHENTICATION_REQUIRED: Kind = Kind("reauthentication-required");
+}
+
 fn as_number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u16(status.as_u16())
 }
 
 impl Problem {
-    fn new(slug: &str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
+    fn new(slug: &'static str, title: &'static str, status: StatusCode, detail: impl Into<String>) -> Self {
         Problem {
             kind: format!("{TYPES}{slug}"),
             title,
@@ -58,6 +70,8 @@ impl Problem {
             errors: Vec::new(),
             trace_id: None,
             headers: HeaderMap::new(),
+            scim_type: None,
+            slug,
         }
     }
 
@@ -108,6 +122,18 @@ impl Problem {
         Problem::new("forbidden", "Not allowed", StatusCode::FORBIDDEN, detail)
     }
 
+    /// The login is too old for what is asked: who it is has to be shown again.
+    pub fn reauthentication_required() -> Self {
+        let detail = "show again who you are (POST auth/reauthenticate, or log in anew), and repeat this within ten minutes";
+        Problem::new("reauthentication-required", "Show again who you are", StatusCode::FORBIDDEN, detail)
+    }
+
+    /// Somebody else knows the password.
+    pub fn password_change_required() -> Self {
+        let detail = "somebody else has set your password: change it (POST auth/change-password), then go on";
+        Problem::new("password-change-required", "Change your password first", StatusCode::FORBIDDEN, detail)
+    }
+
     /// Also the answer for what belongs to another organization.
     pub fn not_found() -> Self {
         Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, "there is no such thing here")
@@ -154,6 +180,19 @@ impl Problem {
 
     pub fn payload_too_large(detail: impl Into<String>) -> Self {
         Problem::new("payload-too-large", "Too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// The body came too slowly.
+    pub fn request_timeout() -> Self {
+        let detail = "nothing came of the body for too long: send it again";
+        Problem::new("request-timeout", "Body too slow", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
+    /// The body is compressed, which nothing here takes apart.
+    pub fn unsupported_encoding() -> Self {
+        let problem = Problem::unsupported_media_type("it is");
+        Problem { detail: "send the body without Content-Encoding".to_owned(), ..problem }
+            .with_header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
 
     pub fn unsupported_media_type(expected: &str) -> Self {
@@ -208,6 +247,10 @@ impl Problem {
         }
     }
 
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -215,6 +258,11 @@ impl Problem {
     pub fn with_header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
+    }
+
+    /// What it is in SCIM's words, should it be told in them.
+    pub(crate) fn with_scim_type(self, word: ScimType) -> Self {
+        Problem { scim_type: Some(word), ..self }
     }
 
     fn retry_after(self, seconds: u32) -> Self {
@@ -225,10 +273,15 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(mut self) -> Response {
         self.trace_id = queue::trace::current().map(|context| context.trace_id_hex());
-        let headers = std::mem::take(&mut self.headers);
+        let (headers, scim_type) = (std::mem::take(&mut self.headers), self.scim_type);
+        let kind = Kind(self.slug);
         let mut response = (self.status, headers, Json(self)).into_response();
+        response.extensions_mut().insert(kind);
         let media_type = HeaderValue::from_static("application/problem+json");
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+        if let Some(word) = scim_type {
+            response.extensions_mut().insert(word);
+        }
         response
     }
 }
@@ -266,6 +319,7 @@ impl From<actions::Error> for Problem {
             Error::Forbidden(detail) => Problem::forbidden(detail),
             Error::Unauthenticated(detail) => Problem::unauthorized(detail),
             Error::Busy(detail) => Problem::unavailable(detail, 1),
+            Error::TooMany { detail, seconds } => Problem::too_many_requests(detail, seconds),
             Error::Conflict(detail) => Problem::conflict(detail),
             Error::Stale => Problem::precondition_failed(),
             Error::Invalid(errors) => Problem::validation(errors),
@@ -310,7 +364,13 @@ impl<T> OnConstraint<T> for Result<T, actions::Error> {
 
 #[cfg(test)]
 mod tests {
+    use super::{Kind, Problem};
     use std::collections::BTreeSet;
+
+    #[test]
+    fn layers_know_a_login_that_is_too_old() {
+        assert_eq!(Kind(Problem::reauthentication_required().slug), Kind::REAUTHENTICATION_REQUIRED);
+    }
 
     #[test]
     fn the_documented_types_are_the_real_ones() {

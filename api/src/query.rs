@@ -41,7 +41,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Filters<T> {
 }
 
 pub(crate) fn pairs(uri: &Uri) -> Result<Vec<(String, String)>, Problem> {
-    serde_urlencoded::from_str(uri.query().unwrap_or_default())
+    pairs_of(uri.query().unwrap_or_default())
+}
+
+pub(crate) fn pairs_of(text: &str) -> Result<Vec<(String, String)>, Problem> {
+    serde_urlencoded::from_str(text)
         .map_err(|error| Problem::bad_request(format!("the query string cannot be read: {error}")))
 }
 

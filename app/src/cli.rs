@@ -1,8 +1,10 @@
 //! The command line. Every command's help ends with an example.
 
+mod audit;
 mod jobs;
 mod lanes;
 
+pub use audit::AuditCommand;
 pub use jobs::{JobFilter, JobsCommand, Which};
 pub use lanes::{KindsCommand, LanesCommand, LimitsCommand, Per, Setting, TenantsCommand};
 
@@ -50,6 +52,9 @@ pub enum Command {
     /// Organizations, users and tokens from the shell
     #[command(subcommand)]
     Admin(AdminCommand),
+    /// Verify the audit log, export it, keep its heads
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Look at jobs, retry (with other arguments), cancel and discard them, one or many
     #[command(subcommand)]
     Jobs(JobsCommand),
@@ -129,7 +134,6 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-#[expect(clippy::enum_variant_names, reason = "the commands are named `create-…`; others will follow")]
 pub enum AdminCommand {
     /// Create an organization (a tenant)
     #[command(after_help = "Example: relaydesk admin create-organization --name 'Acme GmbH' --slug acme")]
@@ -157,12 +161,30 @@ pub enum AdminCommand {
         email: String,
         #[arg(long)]
         name: String,
-        /// admin, manager, agent or end_user
+        /// Shipped role: admin, manager, agent or end_user (an organization's own roles are given over the API, user-roles/{id}/grants)
         #[arg(long, default_value = "agent")]
         role: domain::Role,
         /// Read the password from standard input (one line)
         #[arg(long)]
         password_stdin: bool,
+        #[command(flatten)]
+        output: Json,
+    },
+    /// Make and change many people by a table (CSV), all lines or none; exit code 1 when lines are wrong
+    #[command(
+        after_help = "Example: relaydesk admin import-users --organization acme --dry-run people.csv\n\nThe columns and rules stand in docs/people.md."
+    )]
+    ImportUsers {
+        /// The organization's slug
+        #[arg(long)]
+        organization: String,
+        /// Change nothing, and say what would be
+        #[arg(long)]
+        dry_run: bool,
+        /// Make departments and teams that are not there
+        #[arg(long)]
+        create_missing: bool,
+        file: PathBuf,
         #[command(flatten)]
         output: Json,
     },

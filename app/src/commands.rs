@@ -1,6 +1,7 @@
 //! The subcommands, one file each.
 
 pub mod admin;
+pub mod audit;
 pub mod config;
 pub mod demo;
 pub mod doctor;

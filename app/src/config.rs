@@ -1,207 +1,33 @@
-//! Configuration: environment over file over defaults. `SETTINGS` is the only list; `--help`,
+//! Configuration: environment over file over defaults. [`SETTINGS`] is the only list; `--help`,
 //! `relaydesk.example.toml` and `docs/configuration.md` are held against it by a test.
 
+mod clear_text;
+mod file;
+mod http;
 mod keep;
+mod print;
 pub mod remote;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod values;
 
+use actions::breached::BreachedPasswords;
+use axum::http::HeaderValue;
+pub use clear_text::{ClearText, Spoken};
 use ipnet::IpNet;
+pub use print::{example, help};
 use queue::{Keep, KeyRing, Transport};
 use secrecy::SecretString;
+pub use settings::SETTINGS;
+use settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{is_filter, is_sender, lanes, networks, postgresql, words};
-
-/// One setting. Its key in the file is the environment name in lower case without `RELAYDESK_`.
-#[derive(Debug)]
-pub struct Setting {
-    pub env: &'static str,
-    pub default: Option<&'static str>,
-    /// What a right value looks like; part of the error for a wrong one.
-    pub expects: &'static str,
-    pub help: &'static str,
-    pub secret: bool,
-}
-
-impl Setting {
-    pub fn key(&self) -> String {
-        self.env.trim_start_matches("RELAYDESK_").to_lowercase()
-    }
-}
-
-const fn setting(
-    env: &'static str,
-    default: Option<&'static str>,
-    expects: &'static str,
-    help: &'static str,
-) -> Setting {
-    Setting { env, default, expects, help, secret: false }
-}
-
-const fn secret(env: &'static str, expects: &'static str, help: &'static str) -> Setting {
-    Setting { env, default: None, expects, help, secret: true }
-}
-
-pub const SETTINGS: &[Setting] = &[
-    secret(
-        "DATABASE_URL",
-        "postgresql://user:password@host/database",
-        "The database, as the application role: one that owns nothing and cannot bypass row level security. \
-         `relaydesk migrate` alone connects as the owner.",
-    ),
-    secret(
-        "RELAYDESK_DATABASE_DIRECT_URL",
-        "postgresql://user:password@host/database, or empty",
-        "When DATABASE_URL leads to a pooler that hands out sessions by the transaction (PgBouncer): the same database on the server \
-         itself, for what needs a session of its own. Empty: DATABASE_URL leads to the server.",
-    ),
-    setting(
-        "RELAYDESK_DATABASE_CONNECTIONS",
-        Some("20"),
-        "a number from 2 to 500",
-        "Connections of this process to the database, besides those of the job engine.",
-    ),
-    setting(
-        "RELAYDESK_HTTP_LISTEN",
-        Some("127.0.0.1:8080"),
-        "address:port",
-        "Where the API and the console listen.",
-    ),
-    setting(
-        "RELAYDESK_BASE_URL",
-        Some("http://127.0.0.1:8080"),
-        "an http or https URL",
-        "How people reach this installation; links in messages begin with it.",
-    ),
-    setting(
-        "RELAYDESK_SMTP_LISTEN",
-        Some(""),
-        "address:port, or empty",
-        "Where the SMTP listener for the mailboxes' addresses listens; empty: no listener.",
-    ),
-    setting(
-        "RELAYDESK_SMTP_HOSTNAME",
-        Some("localhost"),
-        "a host name",
-        "The name in the SMTP greeting and in Message-IDs.",
-    ),
-    setting(
-        "RELAYDESK_MAX_MESSAGE_BYTES",
-        Some("31457280"),
-        "a number of bytes from 65536 to 268435456",
-        "The largest mail that is taken.",
-    ),
-    secret(
-        "RELAYDESK_MAIL_URL",
-        "smtp://[user:password@]host[:port], smtps://…, file:///folder, or empty",
-        "The relay for outgoing mail. `file:` writes each mail as an .eml file; empty: mails wait in the ledger.",
-    ),
-    setting(
-        "RELAYDESK_MAIL_FROM",
-        Some("Relaydesk <relaydesk@localhost>"),
-        "an e-mail address, optionally with a name",
-        "The sender of mail that belongs to no mailbox.",
-    ),
-    setting(
-        "RELAYDESK_DATA_DIR",
-        Some(".relaydesk"),
-        "a folder",
-        "Attachments and report files; shared by all processes of an installation.",
-    ),
-    setting(
-        "RELAYDESK_DISCOVERY_DIR",
-        Some(""),
-        "a folder that is there, or empty",
-        "Below it lies a folder for each organization, named like its slug: the only one from which its discovery sources may read files; empty: none.",
-    ),
-    secret(
-        "RELAYDESK_JWT_SECRET",
-        "at least 32 characters",
-        "Signs access tokens; the same for all processes. `openssl rand -hex 32` makes one.",
-    ),
-    setting(
-        "RELAYDESK_ALLOW_PRIVATE_DESTINATIONS",
-        Some(""),
-        "a list of networks such as 10.1.0.0/16,127.0.0.0/8",
-        "Private, loopback and link-local networks that outgoing connections may reach; others are refused.",
-    ),
-    setting(
-        "RELAYDESK_LANES",
-        Some("ingest=16,react=8,timers=8,outbound=16,mail=8,reports=2,discovery=2,maintenance=2"),
-        "a list such as ingest=16,outbound=4@rabbitmq",
-        "How many jobs of each lane this process runs at a time. A lane that is not listed is not worked here. \
-         `@rabbitmq`: its jobs come through the broker of AMQP_URL; with `ingest` there, so do hooks.",
-    ),
-    secret(
-        "AMQP_URL",
-        "amqp://user:password@host[:port]/vhost, amqps://…, or empty",
-        "RabbitMQ (3.10 or newer), for the lanes that RELAYDESK_LANES puts there; empty: none is needed.",
-    ),
-    setting(
-        "RELAYDESK_AMQP_PREFIX",
-        Some("relaydesk"),
-        "up to 40 letters, digits, hyphens and dots",
-        "All names in the broker begin with it; installations that share a vhost need different ones.",
-    ),
-    secret(
-        "RELAYDESK_JOB_KEYS",
-        "a list of name:key, each key the base64 of 32 bytes, or empty",
-        "Keys for jobs whose arguments are kept encrypted, the same for all processes: the first one seals, all of them open.",
-    ),
-    setting(
-        "RELAYDESK_JOB_HISTORY",
-        Some("short=2d,normal=14d,long=90d,dead=60d"),
-        "a list such as normal=30d,long=400d, in days from 1d",
-        "How long what jobs leave is kept, by the retention of their kind (`relaydesk kinds list`), and how long dead letters wait.",
-    ),
-    setting(
-        "RELAYDESK_RETENTION",
-        Some("mail=never,payloads=90d,deliveries=400d,reports=400d"),
-        "a list such as mail=never,payloads=30d, in days from 30d",
-        "How long raw mail and monitoring payloads that were worked off, messages that were sent, and reports are kept; never: they stay. \
-         What failed or waits always stays.",
-    ),
-    setting(
-        "RELAYDESK_REMOTE_LANES",
-        Some(""),
-        "a list of outbound, mail and discovery, or empty",
-        "Lanes whose work outside (messages, mails, inventories) is done by `relaydesk worker --remote`; needs AMQP_URL and RELAYDESK_REMOTE_KEYS.",
-    ),
-    secret(
-        "RELAYDESK_REMOTE_KEYS",
-        "a list of name:key, each key the base64 of 32 bytes, or empty",
-        "Keys for what goes to remote workers and back, the same on both sides: the first one seals, all of them open. `openssl rand -base64 32` makes one.",
-    ),
-    setting(
-        "RELAYDESK_SHUTDOWN_GRACE",
-        Some("25"),
-        "a number of seconds from 0 to 600",
-        "How long running jobs may finish after SIGTERM.",
-    ),
-    setting(
-        "RELAYDESK_LOG",
-        Some("info"),
-        "a filter such as info or info,queue=debug",
-        "Which log lines are written.",
-    ),
-    setting(
-        "RELAYDESK_LOG_FORMAT",
-        Some("text"),
-        "text or json",
-        "How log lines are written (to standard error).",
-    ),
-    setting(
-        "RELAYDESK_POSTGRES_BIN",
-        Some(""),
-        "a folder, or empty",
-        "`demo` only: the folder with initdb and postgres; empty: look for it.",
-    ),
-];
+use values::{is_filter, is_sender, lanes, networks, postgresql, secrets, words};
 
 /// How this process works on a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,7 +44,12 @@ pub struct Config {
     pub database_direct_url: Option<SecretString>,
     pub database_connections: u32,
     pub http_listen: SocketAddr,
+    pub metrics_listen: Option<SocketAddr>,
     pub base_url: Url,
+    pub proxies: api::Proxies,
+    pub http_connections: u32,
+    pub rates: api::Rates,
+    pub cors_origins: Vec<HeaderValue>,
     pub smtp_listen: Option<SocketAddr>,
     pub smtp_hostname: String,
     pub max_message_bytes: usize,
@@ -226,8 +57,12 @@ pub struct Config {
     pub mail_from: String,
     pub data_dir: PathBuf,
     pub discovery_dir: Option<PathBuf>,
-    pub jwt_secret: Option<SecretString>,
+    /// The first signs.
+    pub jwt_secret: Vec<SecretString>,
+    pub breached_passwords: Option<Arc<BreachedPasswords>>,
+    pub audit_key: Option<SecretString>,
     pub allow_private_destinations: Vec<IpNet>,
+    pub allow_clear_text: BTreeSet<ClearText>,
     pub lanes: BTreeMap<String, Lane>,
     pub amqp_url: Option<SecretString>,
     pub amqp_prefix: String,
@@ -254,6 +89,8 @@ pub enum ConfigError {
         "key {job} of RELAYDESK_JOB_KEYS and key {remote} of RELAYDESK_REMOTE_KEYS are the same: with it a remote worker could open encrypted arguments; make a new one for RELAYDESK_REMOTE_KEYS"
     )]
     SameKey { job: String, remote: String },
+    #[error("{0}")]
+    ClearText(Spoken),
 }
 
 /// Values by environment name, before they are understood.
@@ -268,7 +105,7 @@ impl Values {
         }
         let default_file = Path::new("relaydesk.toml");
         let file = file.or_else(|| default_file.exists().then_some(default_file));
-        for (name, value) in file.map(read_file).transpose()?.unwrap_or_default() {
+        for (name, value) in file.map(file::read).transpose()?.unwrap_or_default() {
             values.insert(name, value);
         }
         for setting in SETTINGS {
@@ -328,9 +165,17 @@ impl Values {
             database_direct_url: self.optional("RELAYDESK_DATABASE_DIRECT_URL", postgresql)?,
             database_connections: self.number("RELAYDESK_DATABASE_CONNECTIONS", 2, 500)? as u32,
             http_listen: self.parse("RELAYDESK_HTTP_LISTEN", |v| v.parse().ok())?,
+            metrics_listen: self.optional("RELAYDESK_METRICS_LISTEN", |v| v.parse().ok())?,
             base_url: self.parse("RELAYDESK_BASE_URL", |v| {
                 v.parse().ok().filter(|url: &Url| matches!(url.scheme(), "http" | "https") && url.has_host())
             })?,
+            proxies: api::Proxies {
+                networks: self.parse("RELAYDESK_TRUSTED_PROXIES", networks)?,
+                header: self.parse("RELAYDESK_PROXY_HEADER", http::forwarding)?,
+            },
+            http_connections: self.number("RELAYDESK_HTTP_CONNECTIONS", 16, 100_000)? as u32,
+            rates: self.parse("RELAYDESK_RATE_LIMITS", http::rates)?,
+            cors_origins: self.parse("RELAYDESK_CORS_ORIGINS", |v| words(v).map(api::origin).collect())?,
             smtp_listen: self.optional("RELAYDESK_SMTP_LISTEN", |v| v.parse().ok())?,
             smtp_hostname: self.parse("RELAYDESK_SMTP_HOSTNAME", |v| {
                 (!v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b)))
@@ -354,8 +199,13 @@ impl Values {
             data_dir: self.parse("RELAYDESK_DATA_DIR", |v| (!v.is_empty()).then(|| PathBuf::from(v)))?,
             discovery_dir: self
                 .optional("RELAYDESK_DISCOVERY_DIR", |v| Some(PathBuf::from(v)).filter(|dir| dir.is_dir()))?,
-            jwt_secret: self.optional("RELAYDESK_JWT_SECRET", |v| (v.len() >= 32).then(|| v.into()))?,
+            jwt_secret: self.parse("RELAYDESK_JWT_SECRET", secrets)?,
+            breached_passwords: self.optional("RELAYDESK_BREACHED_PASSWORDS", |v| {
+                BreachedPasswords::open(Path::new(v)).ok().map(Arc::new)
+            })?,
+            audit_key: self.optional("RELAYDESK_AUDIT_KEY", |v| (v.len() >= 32).then(|| v.into()))?,
             allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
+            allow_clear_text: self.parse("RELAYDESK_ALLOW_CLEAR_TEXT", clear_text::kinds)?,
             lanes: self.parse("RELAYDESK_LANES", lanes)?,
             amqp_url: self.optional("AMQP_URL", |v| {
                 let url: Url = v.parse().ok()?;
@@ -403,8 +253,9 @@ impl Config {
         self.database_url.as_ref().ok_or_else(|| missing("DATABASE_URL"))
     }
 
-    pub fn require_jwt_secret(&self) -> Result<&SecretString, ConfigError> {
-        self.jwt_secret.as_ref().ok_or_else(|| missing("RELAYDESK_JWT_SECRET"))
+    pub fn require_jwt_secret(&self) -> Result<&[SecretString], ConfigError> {
+        let secrets = self.jwt_secret.as_slice();
+        if secrets.is_empty() { Err(missing("RELAYDESK_JWT_SECRET")) } else { Ok(secrets) }
     }
 }
 
@@ -414,49 +265,4 @@ fn find(name: &str) -> &'static Setting {
 
 fn missing(name: &'static str) -> ConfigError {
     ConfigError::Missing { name, expects: find(name).expects }
-}
-
-fn read_file(path: &Path) -> Result<Vec<(&'static str, String)>, ConfigError> {
-    let wrong = |reason: String| ConfigError::File { path: path.display().to_string(), reason };
-    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let table: toml::Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
-    table
-        .into_iter()
-        .map(|(key, value)| {
-            let setting = SETTINGS.iter().find(|setting| setting.key() == key).ok_or_else(|| {
-                wrong(format!("{key:?} is no setting; `relaydesk config check --help` lists them"))
-            })?;
-            let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                other => return Err(wrong(format!("{key} is {other}: expected {}", setting.expects))),
-            };
-            Ok((setting.env, value))
-        })
-        .collect()
-}
-
-/// The settings as `--help` shows them.
-pub fn help() -> String {
-    let mut text =
-        String::from("Settings (environment; in relaydesk.toml in lower case without RELAYDESK_):\n");
-    for setting in SETTINGS {
-        let default =
-            setting.default.filter(|d| !d.is_empty()).map(|d| format!(" [default: {d}]")).unwrap_or_default();
-        text += &format!("  {}\n      {} ({}){}\n", setting.env, setting.help, setting.expects, default);
-    }
-    text
-}
-
-/// `relaydesk.example.toml`, as `script/update` writes it.
-pub fn example() -> String {
-    let mut text = String::from(
-        "# Relaydesk configuration. Copy to relaydesk.toml; the environment (RELAYDESK_…) wins over this file.\n\
-         # Written by script/update from app/src/config.rs.\n",
-    );
-    for setting in SETTINGS {
-        text += &format!("\n# {}\n# {}; environment: {}\n", setting.help, setting.expects, setting.env);
-        text += &format!("# {} = {:?}\n", setting.key(), setting.default.unwrap_or_default());
-    }
-    text
 }

@@ -68,6 +68,10 @@ fn run(cli: &Cli) -> anyhow::Result<()> {
 }
 
 async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result<()> {
+    // Those two say what is wrong instead.
+    if !matches!(cli.command, Command::Config(_) | Command::Doctor(_)) {
+        config.require_no_clear_text(matches!(cli.command, Command::Serve | Command::Api))?;
+    }
     match &cli.command {
         Command::Config(command) => commands::config::run(command, values, config),
         Command::Migrate => commands::migrate::run(config).await,
@@ -90,7 +94,16 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
             commands::kinds::run(command, &wiring::fit(config).await?, &config.job_history).await
         }
         Command::Tenants(command) => commands::limits::tenants(command, &wiring::fit(config).await?).await,
-        Command::Admin(command) => commands::admin::run(command, &wiring::fit(config).await?).await,
+        Command::Admin(command) => {
+            let policy = wiring::passwords(config);
+            let db = wiring::fit(config).await?;
+            let context = store::context::Context::system("relaydesk admin");
+            store::context::scope(context, commands::admin::run(command, &db, &policy)).await
+        }
+        Command::Audit(command) => {
+            let context = store::context::Context::system("relaydesk audit");
+            store::context::scope(context, commands::audit::run(command, config)).await
+        }
         Command::Mail(command) => {
             commands::mail::run(command, &wiring::fit(config).await?, config.max_message_bytes).await
         }

@@ -1,7 +1,9 @@
 //! From configuration to running parts.
 
 use crate::config::{Config, Lane};
+use actions::access::Keys;
 use actions::hooks::Door;
+use actions::passwords::Policy;
 use anyhow::Context;
 use api::AppState;
 use connectors::http::{Client, Destinations};
@@ -143,6 +145,7 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
         blobs: blobs(config),
         templates: Arc::new(Templates::new()),
         http: Client::new(destinations)?,
+        secrets: config.job_keys.clone(),
         mailer: mailer(config)?,
         remote: None,
         settings: Arc::new(settings),
@@ -165,14 +168,29 @@ pub fn remote(config: &Config, lanes: &BTreeMap<String, Lane>) -> anyhow::Result
 }
 
 pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
-    let secret = config.require_jwt_secret()?;
+    let secrets = config.require_jwt_secret()?;
     let settings = api::Settings {
         base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
         upload_limit: config.max_message_bytes,
+        proxies: config.proxies.clone(),
+        rates: config.rates,
+        cors_origins: config.cors_origins.clone(),
+        metrics_elsewhere: config.metrics_listen.is_some(),
         ..api::Settings::default()
     };
-    let keys = actions::access::Keys::new(secret.expose_secret().as_bytes());
-    Ok(AppState::new(db.clone(), blobs(config), keys, settings).with_door(door(config, db)))
+    let keys = Keys::of(secrets.iter().map(|secret| secret.expose_secret().as_bytes()));
+    let state = AppState::new(db.clone(), blobs(config), keys.context("RELAYDESK_JWT_SECRET")?, settings);
+    let outgoing = Client::new(Destinations::allowing(config.allow_private_destinations.clone()))?;
+    Ok(state
+        .with_outgoing(outgoing)
+        .with_door(door(config, db))
+        .with_secrets(config.job_keys.clone())
+        .with_passwords(passwords(config)))
+}
+
+/// What makes a password acceptable here.
+pub fn passwords(config: &Config) -> Policy {
+    Policy { breached: config.breached_passwords.clone() }
 }
 
 /// With the lane `ingest` on RabbitMQ, hooks are taken by way of it.

@@ -38,6 +38,7 @@ impl Demo {
             .arg(&dir)
             .args(["--http", &http.to_string(), "--smtp", &smtp.to_string()])
             .env("RELAYDESK_LOG", "warn")
+            .env("RELAYDESK_RATE_LIMITS", "")
             .envs(settings.iter().copied())
             .stdout(Stdio::piped())
             .kill_on_drop(true)

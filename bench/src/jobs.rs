@@ -1,6 +1,7 @@
 //! The job engine alone, on a private PostgreSQL with fsync on and default durability, as the application role.
 
 use crate::cost::{Meter, cpu_seconds};
+use crate::memory::megabytes;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use embedded::{Broker, BrokerOptions, Cluster, Options, find_broker};
@@ -261,7 +262,7 @@ async fn drain(
         "server_cpu_us_per_job": microseconds(server_cpu),
         "dead_tuples_per_job": (cost.dead_tuples * 1000.0).round() / 1000.0,
         "cold_updates_per_job": (cost.cold_updates * 1000.0).round() / 1000.0,
-        "resident_mb": resident_mb(),
+        "resident_mb": megabytes(None, "VmHWM"),
     }))
 }
 
@@ -381,12 +382,6 @@ async fn latency(server: &Server, rate: u64, seconds: u64) -> Result<Value> {
         "p99_ms": at(0.99),
         "max_ms": waits.last(),
     }))
-}
-
-fn resident_mb() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }
 
 #[cfg(test)]

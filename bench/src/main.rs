@@ -1,12 +1,17 @@
 //! Benchmarks and load generators. Each prints one line of JSON with its figures; `bench/README.md` says how to read them.
 
 mod alerts;
+mod audit;
 mod cost;
 mod demo;
+mod flood;
 mod idle;
 mod jobs;
+mod logins;
 mod mail;
+mod memory;
 mod peer;
+mod tickets;
 
 use clap::{Parser, Subcommand};
 
@@ -27,6 +32,14 @@ enum What {
     Mail(mail::Args),
     /// Alerts per second from the Alertmanager hook to durable incidents
     Alerts(alerts::Args),
+    /// What the audit log costs, and how fast it is sealed and verified
+    Audit(audit::Args),
+    /// Lists, reads and creations of tickets per second, beside many tickets of many organizations
+    Tickets(tickets::Args),
+    /// Whether the time of a failed login tells who has an account
+    Logins(logins::Args),
+    /// What floods of requests, slow heads and hostile bodies cost in memory
+    Flood(flood::Args),
     /// Resident memory of the idle demo process, without Postgres
     Idle(idle::Args),
 }
@@ -39,6 +52,10 @@ async fn main() -> anyhow::Result<()> {
         What::Peer(args) => peer::run(args).await?,
         What::Mail(args) => mail::run(args).await?,
         What::Alerts(args) => alerts::run(args).await?,
+        What::Audit(args) => audit::run(args).await?,
+        What::Tickets(args) => tickets::run(args).await?,
+        What::Logins(args) => logins::run(args).await?,
+        What::Flood(args) => flood::run(args).await?,
         What::Idle(args) => idle::run(args).await?,
     };
     #[expect(clippy::print_stdout, reason = "the figures are the output")]

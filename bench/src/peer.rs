@@ -3,6 +3,7 @@
 
 mod crew;
 
+use crate::memory::megabytes;
 use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 use crew::{Crew, Seen, now_ms};
@@ -257,7 +258,7 @@ impl Peer {
             "n": jobs,
             "secs": took.as_secs_f64(),
             "secs_handlers": handled.as_secs_f64(),
-            "hwm": crew::memory_mb("VmHWM:"),
+            "hwm": megabytes(None, "VmHWM"),
         });
         if !crew.is_apart() {
             figures["cpu"] = json!(cpu); // of other processes, whoever started this one knows better
@@ -312,7 +313,7 @@ impl Peer {
         let cpu = crew::cpu_seconds()?;
         tokio::time::sleep(Duration::from_secs(seconds)).await;
         let cpu = (crew::cpu_seconds()? - cpu) / seconds as f64;
-        let figures = json!({ "rss": crew::memory_mb("VmRSS:"), "cpu_per_s": cpu });
+        let figures = json!({ "rss": megabytes(None, "VmRSS"), "cpu_per_s": cpu });
         crew.stop().await?;
         Ok(figures)
     }

@@ -70,8 +70,20 @@ impl Request {
     }
 
     pub fn post_json(url: impl Into<String>, body: &serde_json::Value) -> Self {
-        Request { method: Method::POST, body: Some(body.to_string().into()), ..Request::get(url) }
-            .header("content-type", "application/json; charset=utf-8")
+        Request::post(url, "application/json; charset=utf-8", body.to_string())
+    }
+
+    /// These very bytes.
+    pub fn post(url: impl Into<String>, media_type: &str, body: impl Into<Bytes>) -> Self {
+        Request { method: Method::POST, body: Some(body.into()), ..Request::get(url) }
+            .header("content-type", media_type)
+    }
+
+    /// `application/x-www-form-urlencoded`.
+    pub fn post_form(url: impl Into<String>, fields: &[(&str, &str)]) -> Self {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
+        Request { method: Method::POST, body: Some(body.into()), ..Request::get(url) }
+            .header("content-type", "application/x-www-form-urlencoded")
     }
 
     pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {

@@ -247,7 +247,8 @@ async function follow() {
 }
 
 function live(on) { $("live").dataset.state = on ? "on" : "off"; $("live").textContent = on ? "live" : "reconnecting"; }
-function trouble(error) { if (error instanceof SignedOut) show(); else live(false); }
+/** Whoever is signed out by the server leaves nothing on the page: it is loaded anew. */
+function trouble(error) { if (error instanceof SignedOut) location.reload(); else live(false); }
 
 let ticking = null;
 async function show() {
@@ -256,7 +257,10 @@ async function show() {
   clearInterval(ticking);
   if (!signedIn) { live(false); $("live").textContent = "signed out"; return; }
   try {
-    const me = await (await call("/users/me")).json();
+    const answer = await call("/users/me");
+    if (!answer) { choose(); return; }
+    const me = await answer.json();
+    typed = null;
     $("organization").textContent = `${me.name} (${me.role.replace("_", " ")})`;
     await all();
     if (wanted()) $("ticket").focus();
@@ -265,19 +269,122 @@ async function show() {
   } catch (error) { trouble(error); }
 }
 
+const post = (path, body, headers) => fetch(`${api}/auth/${path}`, {
+  method: "POST", headers: { "content-type": "application/json", ...headers }, body: JSON.stringify(body),
+});
+const wrong = (problem) => problem.errors?.[0] ? `${problem.errors[0].pointer.slice(1).replace("_", " ")} ${problem.errors[0].detail}` : problem.detail;
+/** Which of the forms of signing in is there. */
+function step(id) { for (const form of ["login-form", "code-form", "reset-form", "recovery"]) $(form).hidden = form !== id; }
+let halfway = null;
+/** What was typed a moment ago, for who has to choose another one. */
+let typed = null;
+/** Somebody else has set the password: nothing else goes before it is changed. */
+function choose() {
+  $("login").hidden = false; $("board").hidden = true;
+  if (!typed) { session.clear(); step("login-form"); $("login-error").textContent = "Sign in again to choose a password of your own."; return; }
+  $("reset-error").textContent = "Somebody else has set your password: choose one of your own.";
+  step("reset-form");
+}
+
 $("login-form").addEventListener("submit", async (submit) => {
   submit.preventDefault();
   const form = new FormData(submit.target);
-  const answer = await fetch(`${api}/auth/login`, {
-    method: "POST", headers: { "content-type": "application/json" },
-    body: JSON.stringify({ email: form.get("email"), password: form.get("password") }),
-  });
+  typed = form.get("password");
+  goOn(await post("login", { email: form.get("email"), password: typed }));
+});
+/** After the first step: in, or asked for a second factor. */
+async function goOn(answer) {
   const body = await answer.json();
   if (!answer.ok) { $("login-error").textContent = body.detail ?? "Signing in failed."; return; }
   $("login-error").textContent = "";
+  if (!body.mfa_required) { session.keep(body); show(); return; }
+  halfway = body.mfa_token;
+  if (body.must_enrol) {
+    const begun = await post("mfa/enable", { mfa_token: halfway });
+    const made = await begun.json();
+    if (!begun.ok) { $("login-error").textContent = made.detail; return; }
+    $("enrol-secret").textContent = made.secret;
+    $("enrol-code").replaceChildren(document.importNode(new DOMParser().parseFromString(made.qr_svg, "image/svg+xml").documentElement, true));
+  }
+  $("enrol").hidden = !body.must_enrol;
+  step("code-form");
+}
+$("code-form").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const answer = await post("mfa/verify", { mfa_token: halfway, code: new FormData(submit.target).get("code") });
+  const body = await answer.json();
+  submit.target.reset();
+  if (answer.status === 401) { step("login-form"); $("login-error").textContent = body.detail; return; }
+  if (!answer.ok) { $("code-error").textContent = wrong(body); return; }
   session.keep(body);
-  show();
+  if (!body.recovery_codes) { step("login-form"); show(); return; }
+  $("recovery-codes").textContent = body.recovery_codes.join("\n");
+  step("recovery");
 });
+$("recovery-kept").addEventListener("click", () => { $("recovery-codes").textContent = ""; step("login-form"); show(); });
+$("forgotten").addEventListener("click", async () => {
+  const email = new FormData($("login-form")).get("email");
+  if (!email) { $("login-error").textContent = "Type your e-mail address first."; return; }
+  const answer = await post("password-reset", { email });
+  $("login-error").textContent = answer.ok ? "If the address is known, a mail with a link is on its way." : (await answer.json()).detail;
+});
+$("reset-form").addEventListener("submit", async (submit) => {
+  submit.preventDefault();
+  const chosen = new FormData(submit.target).get("password");
+  const answer = resetting ? await post("password-confirm", { token: resetting, new_password: chosen })
+    : await post("change-password", { current_password: typed, new_password: chosen }, { authorization: `Bearer ${session.access}` });
+  if (!answer.ok) { $("reset-error").textContent = wrong(await answer.json()); return; }
+  typed = null;
+  submit.target.reset();
+  if (!resetting) { step("login-form"); show(); return; }
+  step("login-form");
+  $("login-error").textContent = "The password is set: sign in with it.";
+});
+/** The token of a mail's link, which does not stay in the address bar. */
+const resetting = location.hash.startsWith("#reset=") ? location.hash.slice(7) : null;
+if (resetting) { session.clear(); history.replaceState(null, "", location.pathname); step("reset-form"); }
+
+/** Why a login at an identity provider came to nothing. Only these sentences are shown: whoever makes a link chooses the word at most. */
+const refusals = {
+  expired: "The sign-in took too long or was begun in another window: try again.",
+  denied: "The sign-in was refused at your provider.",
+  provider_failed: "Your provider could not be reached or gave no usable answer. Try again, or ask an administrator.",
+  invalid_token: "What your provider answered cannot be trusted. Ask an administrator.",
+  email_not_verified: "Your provider does not say that your e-mail address is verified.",
+  domain_not_allowed: "Addresses of your domain may not sign in here.",
+  no_account: "You have no account here. Ask an administrator for one.",
+  account_exists: "There is an account with your address that is not linked to your provider. Ask an administrator.",
+  account_closed: "Your account is locked or deactivated.",
+  suspended: "Your organization is suspended.",
+  not_by_provider: "Administrators of this installation do not get their rights by way of a provider.",
+  last_admin: "Your provider's groups would take the last administrator away. Ask an administrator.",
+};
+/** The organization that the address names (`/?organization=acme`), else the one of the last time. */
+function organization() {
+  const named = new URLSearchParams(location.search).get("organization");
+  if (named) localStorage.setItem("organization", named);
+  return named ?? localStorage.getItem("organization");
+}
+async function showProviders() {
+  const named = organization();
+  const answer = await fetch(`${api}/auth/oidc${named ? `?organization=${encodeURIComponent(named)}` : ""}`);
+  const found = answer.ok ? (await answer.json()).items : [];
+  const back = encodeURIComponent(location.pathname + location.search);
+  $("providers").replaceChildren(...found.map(({ name, start }) => {
+    const link = element("a", `Sign in with ${name}`, "provider");
+    link.href = `${start}?return_to=${back}`;
+    return link;
+  }));
+  $("providers").hidden = found.length === 0;
+}
+const returned = location.hash.match(/^#(sign_in|sign_in_error)=([\w-]+)$/);
+if (returned) {
+  history.replaceState(null, "", location.pathname + location.search);
+  if (returned[1] === "sign_in") { session.clear(); post("oidc/token", { code: returned[2] }).then(goOn); }
+  else $("login-error").textContent = refusals[returned[2]] ?? "Signing in failed.";
+}
+if (!session.access) showProviders().catch(() => {});
+
 document.addEventListener("click", (click) => {
   const link = click.target.closest?.("#tickets a");
   if (!link || click.button !== 0 || click.ctrlKey || click.metaKey || click.shiftKey || click.altKey) return;

@@ -24,7 +24,10 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
             "/console.js",
             get(|| async { page(include_str!("../assets/console.js"), "text/javascript; charset=utf-8") }),
         )
-        .route("/icon.svg", get(|| async { page(include_str!("../assets/icon.svg"), "image/svg+xml") }))
+        .route(
+            "/icon.svg",
+            get(|| async { page(include_str!("../assets/icon.svg"), "image/svg+xml; charset=utf-8") }),
+        )
 }
 
 fn page(body: &'static str, media_type: &'static str) -> Response {

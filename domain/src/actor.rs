@@ -1,9 +1,10 @@
-//! Who does something: a person with a role, or Relaydesk itself.
+//! Who does something: a person with their rights, or Relaydesk itself.
 
-use crate::{OrganizationId, UserId};
+use crate::{OrganizationId, Rights, UserId};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
-/// The four roles. What each may do stands in one place, `permission.rs`.
+/// The four shipped roles; everybody has one of them. What each may do stands in one place, `permission.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
@@ -52,18 +53,29 @@ pub struct Actor {
 pub enum Who {
     User {
         id: UserId,
-        role: Role,
         name: String,
+        /// All that they may, by way of whatever role.
+        rights: Arc<Rights>,
     },
     /// Relaydesk itself; the label says which part, for example a job kind: `ingest_mail`.
-    System {
-        label: &'static str,
-    },
+    System { label: &'static str },
 }
 
 impl Actor {
     pub fn system(organization: OrganizationId, label: &'static str) -> Self {
         Actor { organization, who: Who::System { label } }
+    }
+
+    pub fn user(organization: OrganizationId, id: UserId, name: impl Into<String>, rights: Rights) -> Self {
+        Actor { organization, who: Who::User { id, name: name.into(), rights: Arc::new(rights) } }
+    }
+
+    /// `None` of Relaydesk itself, which may do everything.
+    pub fn rights(&self) -> Option<&Rights> {
+        match &self.who {
+            Who::User { rights, .. } => Some(rights),
+            Who::System { .. } => None,
+        }
     }
 
     pub fn user_id(&self) -> Option<UserId> {

@@ -1,8 +1,12 @@
 //! An e-mail address as Relaydesk compares and stores it: lower case, one `@`, no surprises.
 //!
+//! Letters that only look foreign (the kelvin sign, whose lower case is a plain k) are refused: whoever gets an address with one would be
+//! taken for the person whose address has the plain one.
+//!
 //! RFC 5321 allows the local part to be case-sensitive and quoted; in practice nobody relies on it, and two people whose
 //! addresses differ in case only would be a security problem. Internationalised addresses (RFC 6531) are accepted.
 
+use crate::ticket::text::is_ignorable;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +21,18 @@ pub enum InvalidEmailAddress {
     Form,
     #[error("an e-mail address is at most 254 characters long (64 before the @)")]
     Length,
-    #[error("an e-mail address contains no spaces, control characters, commas, quotes or brackets")]
+    #[error(
+        "an e-mail address contains no spaces, control or invisible characters, commas, quotes or brackets"
+    )]
     Characters,
 }
 
 impl EmailAddress {
     pub fn parse(text: &str) -> Result<Self, InvalidEmailAddress> {
+        let becomes_plain = |c: char| !c.is_ascii() && c.to_lowercase().any(|lower| lower.is_ascii());
+        if text.chars().any(becomes_plain) {
+            return Err(InvalidEmailAddress::Characters);
+        }
         let text = text.trim().to_lowercase();
         let (local, host) = text.rsplit_once('@').ok_or(InvalidEmailAddress::Form)?;
         if local.is_empty() || host.is_empty() || local.contains('@') {
@@ -32,7 +42,8 @@ impl EmailAddress {
         if text.len() > 254 || local.len() > 64 {
             return Err(InvalidEmailAddress::Length);
         }
-        let refused = |c: char| c.is_whitespace() || c.is_control() || "\"(),:;<>[]\\".contains(c);
+        let refused =
+            |c: char| c.is_whitespace() || c.is_control() || is_ignorable(c) || "\"(),:;<>[]\\".contains(c);
         if text.chars().any(refused) {
             return Err(InvalidEmailAddress::Characters);
         }
@@ -106,6 +117,14 @@ mod tests {
         assert_eq!((address.local_part(), address.host()), ("ada.lovelace", "example.org"));
         assert!(EmailAddress::parse("jürgen@müller.example").is_ok());
         assert!(EmailAddress::parse("root@localhost").is_ok());
+    }
+
+    #[test]
+    fn nobody_is_taken_for_somebody_else_by_a_letter_that_looks_the_same() {
+        for strange in ["boo\u{212a}eeper@acme.example", "ada@acme\u{212a}.example", "\u{130}da@acme.example"]
+        {
+            assert_eq!(EmailAddress::parse(strange), Err(InvalidEmailAddress::Characters), "{strange}");
+        }
     }
 
     #[test]

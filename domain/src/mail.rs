@@ -5,11 +5,13 @@ pub mod automatic;
 pub mod identity;
 pub mod message_id;
 pub mod quote;
+pub mod senders;
 pub mod thread;
 
 use crate::EmailAddress;
 use crate::ticket::text::is_visible;
 pub use automatic::{Automatic, may_answer};
+pub use senders::SenderPolicy;
 pub use thread::{Decision, Facts, Hit, Ignored, decide};
 
 /// The line above which people write when they answer our mails. Stands in every mail template.

@@ -1,16 +1,24 @@
-//! Who may do what: the one place where the code asks.
+//! Who may do what: the one place where everybody asks.
 //!
-//! Organization-wide permissions hang on the role alone. Besides them, tickets have an owner's side: an end user sees and
-//! answers the tickets that they requested or watch (`Own*`), and nothing else. Whether a given ticket is "own" is
-//! for the caller to find out: see [`sees_all_tickets`].
+//! A person's [`Rights`] are what their shipped role and their custom roles grant, each permission with a [`Scope`]. Most permissions are asked
+//! for the whole organization ([`check`]); those on a ticket also ask how the person stands to it ([`decide`]): requester, watcher, assignee, in
+//! its team, in its department, and whether it is confidential. Lists ask for the same in SQL ([`Reach`]).
 
-use crate::{Actor, Role, Who};
-use serde::Serialize;
+mod decision;
+mod rights;
+#[cfg(test)]
+mod tests;
+
+pub use decision::{Decision, Reach, Standing, Tickets, Why, decide, may_see, reach};
+pub use rights::{Exceeds, HeldRole, Limits, Permissions, Rights, Scope, covers, covers_user};
+
+use crate::{Actor, Role, UnknownWord, Who};
+use serde::{Deserialize, Serialize};
 
 macro_rules! permissions {
     ($($(#[$doc:meta])* $name:ident = $text:literal : $($role:ident)|+ ;)+) => {
         /// One thing that can be permitted. The text form (`tickets.assign`) is part of the interface.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Permission {
             $($(#[$doc])* #[serde(rename = $text)] $name,)+
         }
@@ -22,7 +30,7 @@ macro_rules! permissions {
                 match self { $(Permission::$name => $text,)+ }
             }
 
-            /// The roles that have it.
+            /// The shipped roles that have it.
             pub fn roles(self) -> &'static [Role] {
                 match self { $(Permission::$name => &[$(Role::$role),+],)+ }
             }
@@ -51,14 +59,26 @@ permissions! {
     TicketsClose = "tickets.close": Admin | Manager | Agent;
     /// Reopen: also the requester of the ticket.
     TicketsReopen = "tickets.reopen": Admin | Manager | Agent | EndUser;
+    /// Approve changes and requests. Nothing asks for approvals yet; roles can be prepared for it.
+    TicketsApprove = "tickets.approve": Admin | Manager;
+    /// Make a ticket confidential, or no longer so.
+    TicketsSetConfidential = "tickets.set_confidential": Admin | Manager | Agent;
+    /// See confidential tickets that one has no part in.
+    TicketsViewConfidential = "tickets.view_confidential": Admin;
+    /// Be assigned tickets and be a member of teams; what such people answer counts as staff's.
+    TicketsWork = "tickets.work": Admin | Manager | Agent;
 
     /// The directory: users, teams, departments.
     PeopleRead = "people.read": Admin | Manager | Agent;
     /// Create, change and deactivate users; set roles.
     PeopleManage = "people.manage": Admin;
+    /// Custom roles: make and change them, grant and take them. Nobody grants what they do not have.
+    RolesManage = "roles.manage": Admin;
     /// Teams, their members, departments.
     TeamsManage = "teams.manage": Admin | Manager;
     OrganizationManage = "organization.manage": Admin;
+    /// All organizations of the installation: beside the permission, only in the operator's organization.
+    PlatformManage = "platform.manage": Admin;
 
     SlaRead = "sla.read": Admin | Manager | Agent;
     /// Policies, calendars, escalation chains.
@@ -66,6 +86,10 @@ permissions! {
     NotificationsRead = "notifications.read": Admin | Manager | Agent;
     /// Channels (with their secrets), rules, templates.
     NotificationsManage = "notifications.manage": Admin;
+    /// Outgoing webhooks and what became of their deliveries.
+    WebhooksRead = "webhooks.read": Admin | Manager;
+    /// Make webhooks, and be the one whose rights decide what they tell.
+    WebhooksManage = "webhooks.manage": Admin;
     /// Run reports and read their executions.
     ReportsRun = "reports.run": Admin | Manager;
     ReportsManage = "reports.manage": Admin | Manager;
@@ -90,6 +114,18 @@ permissions! {
     /// Pause and resume: beside the role, only in the operator's organization.
     LanesManage = "lanes.manage": Admin;
 
+    /// The audit log of the organization: who did what, from where, with the values. Exporting it.
+    AuditRead = "audit.read": Admin;
+    /// How long it is kept, and legal holds.
+    AuditManage = "audit.manage": Admin;
+    /// All data of one person: export it, and make them anonymous.
+    PrivacyManage = "privacy.manage": Admin;
+    /// Where people log in besides here, and what they get by it. Who decides that can log in as anybody, so it takes all rights of an admin.
+    IdentityProvidersManage = "identity_providers.manage": Admin;
+
+    /// Keep people and teams by SCIM, with all that the account of the token may.
+    ScimProvision = "scim.provision": Admin;
+
     /// One's own API tokens. A token can do what its user can.
     TokensOwn = "tokens.own": Admin | Manager | Agent | EndUser;
     /// Tokens of everybody in the organization: list and revoke.
@@ -98,94 +134,84 @@ permissions! {
     EventsFollow = "events.follow": Admin | Manager | Agent | EndUser;
 }
 
+impl Permission {
+    /// Whether it can be granted for less than the organization: those on tickets that are there.
+    pub fn has_scopes(self) -> bool {
+        self.fixed_scope().is_none()
+    }
+
+    /// The only scope in which it can be granted, if there is only one.
+    pub fn fixed_scope(self) -> Option<Scope> {
+        use Permission::*;
+        match self {
+            TicketsView
+            | TicketsUpdate
+            | TicketsAssign
+            | TicketsEscalate
+            | TicketsCommentPublic
+            | TicketsCommentInternal
+            | TicketsResolve
+            | TicketsClose
+            | TicketsReopen
+            | TicketsApprove
+            | TicketsSetConfidential
+            | TicketsViewConfidential => None,
+            TicketsViewOwn => Some(Scope::Own),
+            _ => Some(Scope::Organization),
+        }
+    }
+}
+
+impl std::str::FromStr for Permission {
+    type Err = UnknownWord;
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        Permission::ALL.iter().copied().find(|permission| permission.as_str() == text).ok_or_else(|| {
+            UnknownWord {
+                what: "permission",
+                given: text.to_owned(),
+                expected: "one that `GET user-permissions` lists".into(),
+            }
+        })
+    }
+}
+
+/// Whether a shipped role has it.
 pub fn allows(role: Role, permission: Permission) -> bool {
     permission.roles().contains(&role)
 }
 
-/// Refused: says which permission is missing and who has it.
+/// Refused: says which permission is missing, and why what one has does not do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("this needs the permission {} ({} may)", permission.as_str(), names(permission.roles()))]
+#[error("{why}")]
 pub struct Denied {
     pub permission: Permission,
+    pub why: Why,
 }
 
 fn names(roles: &[Role]) -> String {
     roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-/// Relaydesk itself (jobs, incoming mail, alerts) may do everything; a person what their role allows.
+/// Relaydesk itself (jobs, incoming mail, alerts) may do everything; a person what is granted to them in some scope. Whether that reaches a
+/// given ticket, [`decide`] says.
 pub fn check(actor: &Actor, permission: Permission) -> Result<(), Denied> {
-    match actor.who {
+    match &actor.who {
         Who::System { .. } => Ok(()),
-        Who::User { role, .. } if allows(role, permission) => Ok(()),
-        Who::User { .. } => Err(Denied { permission }),
+        Who::User { rights, .. } if rights.scope(permission).is_some() => Ok(()),
+        Who::User { rights, .. } => Err(Denied { permission, why: Why::missing(rights, permission) }),
     }
 }
 
-/// False for end users: they see the tickets they requested or watch, everything else is "not found" to them.
-pub fn sees_all_tickets(actor: &Actor) -> bool {
-    check(actor, Permission::TicketsView).is_ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{OrganizationId, UserId};
-    use std::fmt::Write;
-
-    /// The table of `docs/security.md`, which must be this.
-    fn table() -> String {
-        let mut out =
-            String::from("| permission | admin | manager | agent | end user |\n|---|---|---|---|---|\n");
-        for permission in Permission::ALL {
-            let marks = Role::ALL.map(|role| if allows(role, *permission) { "yes" } else { "" });
-            writeln!(out, "| `{}` | {} |", permission.as_str(), marks.join(" | ")).unwrap();
+/// For what tells of all tickets at once, as reports do: whoever gets it must see all tickets too (but for confidential ones, which
+/// are in none of it).
+pub fn check_wide(actor: &Actor, permission: Permission) -> Result<(), Denied> {
+    check(actor, permission)?;
+    match actor.rights().map(|rights| rights.scope(Permission::TicketsView)) {
+        None | Some(Some(Scope::Organization)) => Ok(()),
+        Some(Some(scope)) => Err(Denied { permission, why: Why::OutOfScope(Permission::TicketsView, scope) }),
+        Some(None) => {
+            check(actor, Permission::TicketsView)?;
+            Ok(())
         }
-        out
-    }
-
-    #[test]
-    fn the_documented_matrix_is_the_real_one() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/security.md");
-        let page = std::fs::read_to_string(path).unwrap();
-        assert!(page.contains(&table()), "docs/security.md must contain this table:\n\n{}", table());
-    }
-
-    #[test]
-    fn a_role_can_do_all_that_the_role_below_it_can() {
-        for permission in Permission::ALL {
-            for pair in Role::ALL.windows(2) {
-                assert!(allows(pair[0], *permission) || !allows(pair[1], *permission), "{permission:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn end_users_have_exactly_the_owners_side() {
-        let theirs: Vec<_> =
-            Permission::ALL.iter().filter(|p| allows(Role::EndUser, **p)).map(|p| p.as_str()).collect();
-        assert_eq!(
-            theirs,
-            [
-                "tickets.view_own",
-                "tickets.create",
-                "tickets.comment_public",
-                "tickets.reopen",
-                "tokens.own",
-                "events.follow"
-            ]
-        );
-    }
-
-    #[test]
-    fn the_system_may_and_a_refusal_names_the_permission() {
-        let organization = OrganizationId::new();
-        let system = Actor::system(organization, "ingest_mail");
-        assert_eq!(check(&system, Permission::OrganizationManage), Ok(()));
-        let who = Who::User { id: UserId::new(), role: Role::EndUser, name: "Ada".into() };
-        let person = Actor { organization, who };
-        let denied = check(&person, Permission::PeopleManage).unwrap_err();
-        assert_eq!(denied.to_string(), "this needs the permission people.manage (admin may)");
-        assert!(!sees_all_tickets(&person));
     }
 }

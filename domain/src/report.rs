@@ -91,14 +91,27 @@ fn midnight(day: NaiveDate, zone: Tz) -> DateTime<Utc> {
     day.and_time(NaiveTime::MIN).and_utc()
 }
 
-/// A cell of a CSV file that no spreadsheet takes for a formula (OWASP ASVS 5.0, 1.2.10): what begins with one of the
-/// dangerous characters gets an apostrophe in front.
+/// A cell of a CSV file that no spreadsheet takes for a formula (OWASP ASVS 5.0, 1.2.10): what begins with one of the dangerous characters gets an
+/// apostrophe in front. So does what would begin a cell where the file is cut at other places than ours: spreadsheets of many countries cut at
+/// semicolons, some at tabs, and take the quotes that we wrote for letters then, so that a line break in a cell is the end of a line.
 pub fn safe_cell(text: &str) -> String {
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']) {
-        format!("'{text}")
-    } else {
-        text.to_owned()
+    let mut safe = String::with_capacity(text.len() + 1);
+    if text.starts_with(['\t', '\r', '\n']) {
+        safe.push('\'');
     }
+    let mut begins = true;
+    for c in text.chars() {
+        if begins && matches!(c, '=' | '+' | '-' | '@' | '＝' | '＋' | '－' | '＠') {
+            safe.push('\'');
+        }
+        safe.push(c);
+        begins = match c {
+            ';' | '\t' | '\r' | '\n' => true,
+            ' ' | '"' => begins,
+            _ => false,
+        };
+    }
+    safe
 }
 
 #[cfg(test)]
@@ -181,7 +194,17 @@ mod tests {
             for text in [text.clone(), start + &text] {
                 let cell = safe_cell(&text);
                 prop_assert!(!cell.starts_with(['=', '+', '-', '@', '\t', '\r']));
-                prop_assert!(cell.ends_with(&text));
+                prop_assert_eq!(cell.replace('\'', ""), text.replace('\'', ""), "nothing else is changed");
+            }
+        }
+
+        /// Cut at any separator that some spreadsheet takes, no piece is a formula.
+        #[test]
+        fn no_piece_of_a_cell_is_a_formula(text in "[a=+@;\t\r\n \",-]{0,30}") {
+            let cell = safe_cell(&text);
+            for piece in cell.split([';', '\t', '\r', '\n']) {
+                let begin = piece.trim_start_matches([' ', '"']);
+                prop_assert!(!begin.starts_with(['=', '+', '-', '@']), "{cell:?}");
             }
         }
 

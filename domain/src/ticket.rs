@@ -1,6 +1,7 @@
 //! The ticket core: what incidents, service requests, problems and changes have in common.
 
 mod change;
+pub mod file_type;
 mod number;
 mod priority;
 mod status;

@@ -213,23 +213,25 @@ pub(crate) async fn claim(
     Ok(envelopes)
 }
 
-/// The tenants from `from` on with jobs that could be claimed, and their weights: one look at the head of each line.
+/// The tenants from `from` on with jobs that could be claimed, and their weights: one look at the head of each line, from the rank
+/// `floor` on, as a claim. Entries of the index beneath it are passed, not followed to their rows, and those of `from` not even passed.
 pub(crate) async fn heads(
     connection: &mut PgConnection,
     lane: &str,
     kinds: &[&str],
     from: Uuid,
+    floor: DateTime<Utc>,
 ) -> Result<Vec<(Uuid, f64)>, sqlx::Error> {
     sqlx::query_as(
         "with recursive head as ( \
            (select case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end as tenant \
-            from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) \
-              and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end >= $3 \
+            from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) and rank >= $5 \
+              and (case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end, rank) >= ($3, $5) \
             order by 1 limit 1) \
            union all \
            select next.tenant from head cross join lateral ( \
              select case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end as tenant \
-             from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) \
+             from queue.jobs where lane = $1 and state = 'ready' and worker is null and kind = any($2) and rank >= $5 \
                and case when organization_id is null then '00000000-0000-0000-0000-000000000000' else organization_id end \
                    > head.tenant \
              order by 1 limit 1) next) \
@@ -240,6 +242,7 @@ pub(crate) async fn heads(
     .bind(kinds)
     .bind(from)
     .bind(WINDOW)
+    .bind(floor)
     .fetch_all(connection)
     .await
 }

@@ -23,8 +23,9 @@ use uuid::Uuid;
 const BATCH: usize = 1000;
 /// With a backlog, how long a claim may wait for half of the lane to be free instead of fetching one by one.
 const GATHER: Duration = Duration::from_millis(5);
-/// The rank below which an idle lane does not look until its next poll; and a busy one, whose poll comes as often.
-const LONG: Duration = Duration::from_secs(60);
+/// The rank below which an idle lane does not look until its next poll; and a busy one, whose poll comes as often. The longer, the more
+/// dead index entries each claim steps over while some transaction keeps them from being removed: all jobs that ended in this time.
+const LONG: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(5);
 /// After a claim whose answer was lost: for how long, and how often, to look for jobs that we hold without knowing.
 const SUSPECT: Duration = Duration::from_secs(60);
@@ -111,7 +112,7 @@ impl Claimer {
                     } else if !backlog {
                         floor = ago(LONG);
                     } else if turns.look(Instant::now(), self.wake.news()) {
-                        self.see_who_waits(&mut turns).await;
+                        self.see_who_waits(&mut turns, floor).await;
                     }
                     if !self.begin(envelopes, &mut held).await {
                         return;
@@ -215,14 +216,14 @@ impl Claimer {
     }
 
     /// Best effort: without an answer the claims go on as before.
-    async fn see_who_waits(&self, turns: &mut Turns) {
+    async fn see_who_waits(&self, turns: &mut Turns, floor: DateTime<Utc>) {
         let (lane, kinds, from) = (self.lane.clone(), self.kinds.clone(), turns.from());
         let asked = Instant::now();
         self.wake.looked();
         let heads = self
             .plumbing
             .run(move |connection| {
-                Box::pin(async move { claim::heads(connection, &lane, &kinds, from).await })
+                Box::pin(async move { claim::heads(connection, &lane, &kinds, from, floor).await })
             })
             .await;
         match heads {

@@ -26,7 +26,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -91,6 +91,7 @@ impl Engine {
         });
 
         let heart_wake = Arc::new(Notify::new());
+        let (pulse, _) = watch::channel(true);
         let wakers = Arc::new(Wakers {
             near: config.bell.as_ref().map(|bell| bell.by().to_owned()),
             lanes: names.iter().map(|name| (name.clone(), Arc::default())).collect(),
@@ -131,7 +132,8 @@ impl Engine {
                         head: head.clone(),
                         stop: stop_claiming.clone(),
                     };
-                    let consumer = Consumer { claimer, broker: broker.clone(), head };
+                    let pulse = pulse.subscribe();
+                    let consumer = Consumer { claimer, broker: broker.clone(), head, pulse };
                     claimers.push(watch.spawn("a consumer", consumer.run()));
                     claimers.push(watch.spawn("a relay", relay.run()));
                 }
@@ -193,6 +195,7 @@ impl Engine {
             incarnation: incarnation.clone(),
             held: held.clone(),
             wake: heart_wake,
+            pulse,
             registered: wakers.lanes.values().cloned().collect(),
             stop: stop.clone(),
         };

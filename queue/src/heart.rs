@@ -11,7 +11,7 @@ use crate::transport::link::Broker;
 use sqlx::{Connection, PgConnection, Row};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -53,6 +53,8 @@ pub(crate) struct Heart {
     pub held: Arc<Held>,
     /// Beat now: a cancellation was asked for.
     pub wake: Arc<Notify>,
+    /// Whether the database answers: false when no beat was answered for half of the lease (at least 5 s).
+    pub pulse: watch::Sender<bool>,
     /// Told when the process may claim (again).
     pub registered: Vec<Arc<Waker>>,
     pub stop: CancellationToken,
@@ -72,6 +74,8 @@ impl Heart {
         loop {
             let sent = Instant::now();
             let answer = self.ask(registered, alive_since).await;
+            let is_answered = answer.is_ok() || sent < alive_since + self.silence();
+            self.pulse.send_if_modified(|pulse| std::mem::replace(pulse, is_answered) != is_answered);
             let wait = match answer {
                 Ok(Beat::Alive { cancel }) => {
                     if !registered {
@@ -118,15 +122,27 @@ impl Heart {
         }
         let beat = self.beat();
         tokio::pin!(beat);
-        let end = alive_since + self.lease - self.lease / 8;
-        tokio::select! {
-            answer = &mut beat => answer,
-            () = tokio::time::sleep_until(end.into()) => {
-                warn!("no heartbeat was answered for nearly the whole lease: running jobs are stopped");
-                self.held.stop_all(Stop::Lost);
-                beat.await
+        let (silent, end) = (alive_since + self.silence(), alive_since + self.lease - self.lease / 8);
+        let (mut is_told, mut is_stopped) = (false, false);
+        loop {
+            tokio::select! {
+                answer = &mut beat => return answer,
+                () = tokio::time::sleep_until(silent.into()), if !is_told => {
+                    is_told = true;
+                    self.pulse.send_if_modified(|pulse| std::mem::replace(pulse, false));
+                }
+                () = tokio::time::sleep_until(end.into()), if !is_stopped => {
+                    is_stopped = true;
+                    warn!("no heartbeat was answered for nearly the whole lease: running jobs are stopped");
+                    self.held.stop_all(Stop::Lost);
+                }
             }
         }
+    }
+
+    /// After so long without an answer the database is taken for silent.
+    fn silence(&self) -> Duration {
+        (self.lease / 2).max(Duration::from_secs(5))
     }
 
     async fn register(&self) -> Result<Beat, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Keys for what must not lie in clear text in the database (arguments of jobs) or in the broker (requests to remote workers).
+//! Keys for what must not lie in clear text in the database (arguments of jobs, secrets of the application) or in the broker (requests to remote workers).
 //!
 //! AES-256-GCM, with a key of its own for each use and id: HKDF-SHA256 of the ring's key, the use and the id of the job or message. Nonces are
 //! random, and one derived key seals a handful of texts (a job's arguments, the messages about one request), so that a nonce does not meet
@@ -47,7 +47,7 @@ pub enum SealError {
 }
 
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     #[error(
         "its arguments are encrypted with key {0}, which this process does not have (RELAYDESK_JOB_KEYS)"
     )]
@@ -121,6 +121,23 @@ impl KeyRing {
         String::from_utf8(clear).map_err(|_| refused())
     }
 
+    /// Seals a secret that is kept in a row of the application: `what` names the kind of secret, `id` the secret. The name of the key, and what
+    /// opens with it again for the same kind and id only. `None`: there are no keys.
+    pub fn seal_secret(&self, what: &str, id: Uuid, clear: &[u8]) -> Option<(String, Vec<u8>)> {
+        let (name, sealed) = self.seal_bytes(Use::Secrets, id, &bound(what, id), clear)?;
+        Some((name.to_owned(), sealed))
+    }
+
+    pub fn open_secret(
+        &self,
+        name: &str,
+        what: &str,
+        id: Uuid,
+        sealed: Vec<u8>,
+    ) -> Result<Vec<u8>, OpenError> {
+        self.open_bytes(name, Use::Secrets, id, &bound(what, id), sealed)
+    }
+
     /// The name of the key, and the sealed bytes with their nonce in front. `None`: there are no keys.
     pub(crate) fn seal_bytes(
         &self,
@@ -170,6 +187,7 @@ impl KeyRing {
 pub(crate) enum Use {
     Arguments,
     RemoteMessages,
+    Secrets,
 }
 
 /// The key of one job or message.
@@ -177,6 +195,7 @@ fn derived(key: &[u8; KEY_LENGTH], what: Use, id: Uuid) -> LessSafeKey {
     let salt: &[u8] = match what {
         Use::Arguments => b"arguments of a job",
         Use::RemoteMessages => b"message of a remote worker",
+        Use::Secrets => b"secret of the application",
     };
     let secret = Salt::new(HKDF_SHA256, salt).extract(key);
     let id: [&[u8]; 1] = [id.as_bytes()];
@@ -218,6 +237,17 @@ mod tests {
             let at = flip.index(bytes.len());
             bytes[at] ^= 1 << bit;
             prop_assert_eq!(old.open(&name, "kind", job, &BASE64.encode(&bytes)), refused);
+        }
+
+        #[test]
+        fn a_secret_opens_for_its_own_use_only(secret in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let (ring, id) = (ring(&["old"]), Uuid::now_v7());
+            let (name, sealed) = ring.seal_secret("totp", id, &secret).unwrap();
+            prop_assert_eq!(ring.open_secret(&name, "totp", id, sealed.clone()).unwrap(), secret);
+            let refused = Err(OpenError::Refused("old".into()));
+            prop_assert_eq!(ring.open_secret(&name, "other", id, sealed.clone()), refused.clone());
+            prop_assert_eq!(ring.open_secret(&name, "totp", Uuid::now_v7(), sealed.clone()), refused);
+            prop_assert!(ring.open(&name, "totp", id, &BASE64.encode(&sealed)).is_err(), "not as arguments of a job");
         }
 
         #[test]

@@ -13,9 +13,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Wraps the work of a handler, to give its task something that it finds there.
+pub type Around = for<'a> fn(&'a Running, BoxFuture<'a, JobResult>) -> BoxFuture<'a, JobResult>;
+
 /// The kinds a worker knows. A job of an unknown kind is left for a newer worker.
 pub struct Registry<S> {
     kinds: HashMap<&'static str, Arc<Kind<S>>>,
+    around: Option<Around>,
     schedules: Vec<Schedule>,
 }
 
@@ -64,7 +68,25 @@ impl<S: Send + Sync + 'static> Default for Registry<S> {
 
 impl<S: Send + Sync + 'static> Registry<S> {
     pub fn new() -> Self {
-        Registry { kinds: HashMap::new(), schedules: Vec::new() }
+        Registry { kinds: HashMap::new(), around: None, schedules: Vec::new() }
+    }
+
+    /// What goes around every run.
+    #[must_use]
+    pub fn around(mut self, around: Around) -> Self {
+        self.around = Some(around);
+        self
+    }
+
+    pub(crate) fn wrap<'a>(
+        &self,
+        job: &'a Running,
+        work: BoxFuture<'a, JobResult>,
+    ) -> BoxFuture<'a, JobResult> {
+        match self.around {
+            Some(around) => around(job, work),
+            None => work,
+        }
     }
 
     /// # Panics

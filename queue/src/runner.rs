@@ -131,13 +131,14 @@ impl<S: Send + Sync + 'static> Runner<S> {
     ) -> End {
         let (sign, seen) = (&envelope.sign, running.clone());
         let (kind_, shared, keys) = (kind.clone(), self.shared.clone(), self.keys.clone());
+        let registry = self.registry.clone();
         let (id, args) = (envelope.id, envelope.args.clone());
         let (version, key) = (envelope.args_version, envelope.args_key.clone());
         // In a task of its own: a panic stays there, and a handler that never yields can be left behind.
         let work = async move {
             let payload = Payload { id, kind: kind_.name, args: &args, version, key: key.as_deref() };
             match kind_.handler.run(payload, &keys, &running, &shared) {
-                Ok(work) => Ok(work.await),
+                Ok(work) => Ok(registry.wrap(&running, work).await),
                 Err(error) => Err(error),
             }
         };

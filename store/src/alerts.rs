@@ -1,10 +1,12 @@
 //! Alerts, one row an episode, and the groups that share an incident.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::alert::{AlertStatus, End, Episode};
 use domain::{AlertId, AlertSourceId, TicketId};
 use serde_json::Value;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use std::collections::{BTreeMap, HashMap};
 use uuid::Uuid;
 
@@ -50,6 +52,7 @@ impl Alert {
     }
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     source_id: Uuid,
@@ -256,51 +259,33 @@ pub async fn save(tx: &mut Tx, alerts: &[Alert], incidents: &[(Uuid, TicketId)])
     Ok(())
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct AlertFilter {
-    pub source: Option<AlertSourceId>,
-    pub status: Option<AlertStatus>,
-    pub severity: Option<String>,
-    pub fingerprint: Option<String>,
-    pub incident: Option<TicketId>,
-    /// Somewhere in title or description.
-    pub q: Option<String>,
-}
+/// What alerts can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "a.id"),
+    field("source", Kind::Id, "a.source_id").says("The alert source that told us."),
+    field("status", Kind::Words(AlertStatus::WORDS), "a.status"),
+    field("severity", Kind::Text, "a.severity").says("As the sender calls it."),
+    field("fingerprint", Kind::Text, "a.fingerprint"),
+    field("incident", Kind::Ticket, "a.incident_id").or_null(),
+    field("received_count", Kind::Number, "a.received_count"),
+    field("starts_at", Kind::Time, "a.starts_at"),
+    field("ends_at", Kind::Time, "a.ends_at").or_null(),
+    field("first_received_at", Kind::Time, "a.first_received_at").by_id(),
+    field("last_received_at", Kind::Time, "a.last_received_at"),
+];
 
-/// Newest episodes first, at most `limit`, after the given one.
-pub async fn list(
-    tx: &mut Tx,
-    filter: &AlertFilter,
-    after: Option<AlertId>,
-    limit: i64,
-) -> Result<Vec<Alert>> {
-    let organization = tx.organization();
-    sqlx::query_as!(
-        Row,
-        "select id, source_id, group_id, fingerprint, status, severity, title, description, labels, source_url, starts_at,
-                latest_start_at, firing_received_at, ends_at, latest_end_at, latest_end_received_at, received_count,
-                first_received_at, last_received_at, incident_id
-           from alerts
-          where organization_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or status = $3)
-            and ($4::text is null or severity = $4) and ($5::text is null or fingerprint = $5)
-            and ($6::uuid is null or incident_id = $6) and ($7::uuid is null or id < $7)
-            and ($9::text is null or position(lower($9) in lower(title || ' ' || description)) > 0)
-          order by id desc limit $8",
-        organization.0,
-        filter.source.map(|id| id.0),
-        filter.status.map(AlertStatus::as_str),
-        filter.severity.as_deref(),
-        filter.fingerprint.as_deref(),
-        filter.incident.map(|id| id.0),
-        after.map(|id| id.0),
-        limit,
-        filter.q.as_deref(),
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// `q` is somewhere in title or description. An order by the last reception would need an index that every reception changes.
+pub const LIST: List =
+    List { from: "alerts a", fields: FIELDS, usual: "-first_received_at", id: Key::uuid("a.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Alert>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "a.title || ' ' || a.description");
+    };
+    let columns = "select a.id, a.source_id, a.group_id, a.fingerprint, a.status, a.severity, a.title, a.description, a.labels, \
+                   a.source_url, a.starts_at, a.latest_start_at, a.firing_received_at, a.ends_at, a.latest_end_at, \
+                   a.latest_end_received_at, a.received_count, a.first_received_at, a.last_received_at, a.incident_id";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn get(tx: &mut Tx, id: AlertId) -> Result<Alert> {

@@ -12,6 +12,8 @@ pub struct ApiToken {
     pub name: String,
     /// The first characters of the token, so that its owner recognises it.
     pub prefix: String,
+    /// The permissions that it is for; `None`: all of its user.
+    pub scopes: Option<Vec<String>>,
     pub created_at: DateTime<Utc>,
     pub expires_at: Option<DateTime<Utc>>,
     pub last_used_at: Option<DateTime<Utc>>,
@@ -24,14 +26,15 @@ pub struct NewApiToken<'a> {
     pub name: &'a str,
     pub hash: &'a str,
     pub prefix: &'a str,
+    pub scopes: Option<&'a [String]>,
     pub expires_at: Option<DateTime<Utc>>,
 }
 
 pub async fn insert(tx: &mut Tx, new: &NewApiToken<'_>) -> Result<ApiTokenId> {
     let (organization, now, id) = (tx.organization(), tx.now(), ApiTokenId::new());
     sqlx::query!(
-        "insert into api_tokens (id, organization_id, user_id, name, token_hash, token_prefix, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into api_tokens (id, organization_id, user_id, name, token_hash, token_prefix, created_at, expires_at, scopes)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         id.0,
         organization.0,
         new.user.0,
@@ -40,24 +43,43 @@ pub async fn insert(tx: &mut Tx, new: &NewApiToken<'_>) -> Result<ApiTokenId> {
         new.prefix,
         now,
         new.expires_at,
+        new.scopes,
     )
     .execute(&mut **tx)
     .await?;
     Ok(id)
 }
 
-/// Which token a hash belongs to, in a transaction that presents this hash. Revoked and expired ones do not exist.
-pub async fn find_presented(tx: &mut Tx, hash: &str) -> Result<Option<(OrganizationId, ApiTokenId, UserId)>> {
+/// What a token leads to.
+#[derive(Clone, Debug)]
+pub struct Presented {
+    pub organization: OrganizationId,
+    pub id: ApiTokenId,
+    pub user: UserId,
+    pub scopes: Option<Vec<String>>,
+    /// Its use was noted less than a minute ago.
+    pub is_noted: bool,
+}
+
+/// In a transaction that presents this hash, or in the organization that it leads to. Revoked and expired ones do not exist.
+pub async fn find_presented(tx: &mut Tx, hash: &str) -> Result<Option<Presented>> {
     let now = tx.now();
     let row = sqlx::query!(
-        "select organization_id, id, user_id from api_tokens
-         where token_hash = $1 and revoked_at is null and (expires_at is null or expires_at > $2)",
+        r#"select organization_id, id, user_id, scopes, coalesce(last_used_at > $3, false) as "is_noted!" from api_tokens
+            where token_hash = $1 and revoked_at is null and (expires_at is null or expires_at > $2)"#,
         hash,
-        now
+        now,
+        now - TimeDelta::minutes(1),
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|row| (row.organization_id.into(), row.id.into(), row.user_id.into())))
+    Ok(row.map(|row| Presented {
+        organization: row.organization_id.into(),
+        id: row.id.into(),
+        user: row.user_id.into(),
+        scopes: row.scopes,
+        is_noted: row.is_noted,
+    }))
 }
 
 /// Notes the use, at most once a minute, so that a busy token does not write at every request.
@@ -77,7 +99,7 @@ pub async fn touch(tx: &mut Tx, id: ApiTokenId) -> Result<bool> {
 
 pub async fn get(tx: &mut Tx, id: ApiTokenId) -> Result<ApiToken> {
     let row = sqlx::query!(
-        "select id, user_id, name, token_prefix, created_at, expires_at, last_used_at, revoked_at from api_tokens where id = $1",
+        "select id, user_id, name, token_prefix, scopes, created_at, expires_at, last_used_at, revoked_at from api_tokens where id = $1",
         id.0
     )
     .fetch_optional(&mut **tx)
@@ -88,6 +110,7 @@ pub async fn get(tx: &mut Tx, id: ApiTokenId) -> Result<ApiToken> {
         user: row.user_id.into(),
         name: row.name,
         prefix: row.token_prefix,
+        scopes: row.scopes,
         created_at: row.created_at,
         expires_at: row.expires_at,
         last_used_at: row.last_used_at,
@@ -104,7 +127,7 @@ pub async fn list(
 ) -> Result<Vec<ApiToken>> {
     let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
     let rows = sqlx::query!(
-        "select id, user_id, name, token_prefix, created_at, expires_at, last_used_at, revoked_at from api_tokens
+        "select id, user_id, name, token_prefix, scopes, created_at, expires_at, last_used_at, revoked_at from api_tokens
          where organization_id = $5 and ($1::uuid is null or user_id = $1)
            and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
          order by created_at desc, id desc limit $4",
@@ -123,6 +146,7 @@ pub async fn list(
             user: row.user_id.into(),
             name: row.name,
             prefix: row.token_prefix,
+            scopes: row.scopes,
             created_at: row.created_at,
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,

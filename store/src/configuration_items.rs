@@ -1,12 +1,13 @@
 //! Configuration items with the identifiers by which they are recognised.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiStatus;
 use domain::{CiCategoryId, CiId, DiscoverySourceId};
 use serde_json::{Map, Value};
-use sqlx::QueryBuilder;
+use sqlx::{Postgres, QueryBuilder};
 use std::collections::BTreeMap;
 use uuid::Uuid;
 
@@ -73,97 +74,50 @@ impl TryFrom<Row> for ConfigurationItem {
     }
 }
 
-const SELECT: &str = "select c.id, c.name, c.class, c.category_id, c.status, c.description, c.attributes, \
+const COLUMNS: &str = "select c.id, c.name, c.class, c.category_id, c.status, c.description, c.attributes, \
      coalesce((select jsonb_object_agg(i.key, i.value) from ci_identifiers i where i.ci_id = c.id), '{}') as identifiers, \
-     c.discovery_source_id, c.last_seen_at, c.missing_since, c.version, c.created_at, c.updated_at \
-     from configuration_items c where true";
+     c.discovery_source_id, c.last_seen_at, c.missing_since, c.version, c.created_at, c.updated_at";
+const FROM: &str = " from configuration_items c where true";
 
-#[derive(Clone, Debug, Default)]
-pub struct CiFilter {
-    pub class: Option<String>,
-    pub category: Option<CiCategoryId>,
-    pub status: Option<CiStatus>,
-    pub discovery_source: Option<DiscoverySourceId>,
-    pub missing: Option<bool>,
-    pub name: Option<String>,
-    /// The value of any identifier.
-    pub identifier: Option<String>,
-    /// Words as a person types them into a search field.
-    pub q: Option<String>,
-}
+/// What items can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("name", Kind::LowerText, "lower(c.name)").by("lower(c.name)", "text"),
+    field("class", Kind::Text, "c.class"),
+    field("category", Kind::Id, "c.category_id").or_null(),
+    field("status", Kind::Words(CiStatus::WORDS), "c.status"),
+    field("discovery_source", Kind::Id, "c.discovery_source_id").or_null(),
+    field("missing", Kind::Flag, "(c.missing_since is not null)"),
+    // The value of any identifier.
+    within("identifier", Kind::Text, "exists (select from ci_identifiers i where i.ci_id = c.id and i.value"),
+    field("last_seen_at", Kind::Time, "c.last_seen_at").or_null(),
+    field("missing_since", Kind::Time, "c.missing_since").or_null(),
+    field("created_at", Kind::Time, "c.created_at").by_id(),
+    field("updated_at", Kind::Time, "c.updated_at"),
+];
+
+/// `q` are words as a person types them into a search field.
+pub const LIST: List =
+    List { from: "configuration_items c", fields: FIELDS, usual: "-created_at", id: Key::uuid("c.id") };
 
 pub async fn get(tx: &mut Tx, id: CiId) -> Result<ConfigurationItem> {
-    let mut sql = QueryBuilder::new(SELECT);
-    sql.push(" and c.id = ").push_bind(id.0);
+    let mut sql = QueryBuilder::new(COLUMNS);
+    sql.push(FROM).push(" and c.id = ").push_bind(id.0);
     let row: Option<Row> = sql.build_query_as().fetch_optional(&mut **tx).await?;
     row.ok_or(Error::NotFound)?.try_into()
 }
 
 lock!(CiId => ConfigurationItem, "select id from configuration_items where id = $1 for no key update");
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CiOrderBy {
-    /// Ids grow with time.
-    #[default]
-    CreatedAt,
-    Name,
-}
-
-/// At most `limit`, after the name and id of the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    filter: &CiFilter,
-    (order, descending): (CiOrderBy, bool),
-    after: Option<(String, CiId)>,
-    limit: i64,
-) -> Result<Vec<ConfigurationItem>> {
-    let mut sql = QueryBuilder::new(SELECT);
-    sql.push(" and c.organization_id = ").push_bind(tx.organization().0);
-    if let Some(class) = &filter.class {
-        sql.push(" and c.class = ").push_bind(class.clone());
-    }
-    if let Some(category) = filter.category {
-        sql.push(" and c.category_id = ").push_bind(category.0);
-    }
-    if let Some(status) = filter.status {
-        sql.push(" and c.status = ").push_bind(status.as_str());
-    }
-    if let Some(source) = filter.discovery_source {
-        sql.push(" and c.discovery_source_id = ").push_bind(source.0);
-    }
-    match filter.missing {
-        Some(true) => drop(sql.push(" and c.missing_since is not null")),
-        Some(false) => drop(sql.push(" and c.missing_since is null")),
-        None => {}
-    }
-    if let Some(name) = &filter.name {
-        sql.push(" and lower(c.name) = lower(").push_bind(name.clone()).push(")");
-    }
-    if let Some(value) = &filter.identifier {
-        sql.push(" and c.id in (select i.ci_id from ci_identifiers i where i.value = ")
-            .push_bind(value.clone())
-            .push(")");
-    }
-    if let Some(q) = filter.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
-        sql.push(" and c.search @@ websearch_to_tsquery('simple', ")
-            .push_bind(q.replace('\0', " "))
-            .push(")");
-    }
-    let (compare, direction) = if descending { ("<", "desc") } else { (">", "asc") };
-    match (order, after) {
-        (_, None) => {}
-        (CiOrderBy::CreatedAt, Some((_, id))) => {
-            sql.push(format_args!(" and c.id {compare} ")).push_bind(id.0);
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<ConfigurationItem>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        if let Some(q) = wanted.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
+            sql.push(" and c.search @@ websearch_to_tsquery('simple', ")
+                .push_bind(crate::ticket_search::plain(q))
+                .push(")");
         }
-        (CiOrderBy::Name, Some((name, id))) => {
-            sql.push(format_args!(" and (c.name, c.id) {compare} (")).push_bind(name);
-            sql.push(", ").push_bind(id.0).push(")");
-        }
-    }
-    let by_name = if order == CiOrderBy::Name { format!("c.name {direction}, ") } else { String::new() };
-    sql.push(format_args!(" order by {by_name}c.id {direction} limit ")).push_bind(limit);
-    let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut **tx).await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+    };
+    LIST.rows::<Row, _>(tx, wanted, COLUMNS, more).await
 }
 
 pub async fn insert(tx: &mut Tx, ci: &ConfigurationItem) -> Result<()> {

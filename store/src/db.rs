@@ -1,6 +1,6 @@
 //! The pool, the clock and the tenant-scoped transaction.
 
-use crate::{Error, Result};
+use crate::{Error, Result, context};
 use chrono::{DateTime, TimeDelta, Utc};
 use domain::OrganizationId;
 use sqlx::pool::PoolConnection;
@@ -176,7 +176,9 @@ impl Db {
         self.open(Scope { system: true, ..Scope::default() }).await
     }
 
-    async fn open(&self, scope: Scope) -> Result<Tx> {
+    async fn open(&self, mut scope: Scope) -> Result<Tx> {
+        // Here, because it belongs to the caller's task.
+        scope.acting = context::told();
         let (pool, clock, bell) = (self.pool.clone(), self.clock.clone(), self.bell.clone());
         let route = self.route;
         // In a task of its own: axum cancels a handler when its client hangs up, and a connection must not go back to the
@@ -227,20 +229,28 @@ struct Scope {
     organization: Option<OrganizationId>,
     key: Option<String>,
     system: bool,
+    /// For the audit log.
+    acting: String,
+}
+
+/// As its bytes, so that no text can end the statement that holds it.
+fn quoted(text: &str) -> String {
+    let hex = text.bytes().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    });
+    format!("convert_from('\\x{hex}', 'UTF8')")
 }
 
 impl Scope {
-    /// The settings that row level security reads, as SQL. Ids cannot hold a quote; a key is told as its bytes.
+    /// The settings that row level security and the audit log read, as SQL. Ids cannot hold a quote.
     fn settings(&self) -> String {
         let organization = self.organization.map(|o| o.to_string()).unwrap_or_default();
-        let key = self.key.iter().flat_map(|key| key.bytes()).fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        let (key, acting) = (quoted(self.key.as_deref().unwrap_or_default()), quoted(&self.acting));
         let system = if self.system { "on" } else { "" };
         format!(
             "select set_config('app.organization_id', '{organization}', true), \
-                    set_config('app.presented_key', convert_from('\\x{key}', 'UTF8'), true), \
+                    set_config('app.presented_key', {key}, true), set_config('app.audit', {acting}, true), \
                     set_config('app.system', '{system}', true), now() as now"
         )
     }
@@ -302,7 +312,7 @@ impl Tx {
 
     /// Goes on in the organization that a presented key led to.
     pub async fn enter(&mut self, organization: OrganizationId) -> Result<()> {
-        self.scope = Scope { organization: Some(organization), ..Scope::default() };
+        self.scope = Scope { organization: Some(organization), acting: context::told(), ..Scope::default() };
         let scope = self.scope.clone();
         scope.apply(self).await
     }

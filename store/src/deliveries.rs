@@ -7,13 +7,17 @@ mod progress;
 
 pub use progress::*;
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::gate::PATIENCE;
+use domain::permission::Reach;
 use domain::{
-    ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, ReportExecutionId, RuleId, TicketId,
+    ChannelId, ChannelKind, DeliveryId, EventId, OrganizationId, ReportExecutionId, RuleId, TicketId, UserId,
 };
 use serde::{Deserialize, Serialize};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use std::collections::HashSet;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -74,6 +78,9 @@ pub struct Mail {
     /// A CSV of this report execution goes along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub report: Option<ReportExecutionId>,
+    /// It brings this person a link for a new password, which is made as the mail is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_reset: Option<UserId>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,6 +155,7 @@ pub struct Answer<'a> {
     pub error: Option<&'a str>,
 }
 
+#[derive(FromRow)]
 struct DeliveryRow {
     id: Uuid,
     unique_key: String,
@@ -314,62 +322,38 @@ pub async fn get(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
     .try_into()
 }
 
-/// As [`get`], holding the row until the transaction ends.
-pub async fn lock(tx: &mut Tx, id: DeliveryId) -> Result<Delivery> {
-    sqlx::query_scalar!("select id from deliveries where id = $1 for update", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?;
-    get(tx, id).await
-}
+lock!(DeliveryId => Delivery, "select id from deliveries where id = $1 for update");
 
-/// Which deliveries a list shows; `None` shows all.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub status: Option<Status>,
-    pub channel: Option<ChannelKind>,
-    pub channel_id: Option<ChannelId>,
-    pub ticket: Option<TicketId>,
-    pub event: Option<EventId>,
-}
+/// What messages can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "d.id"),
+    field("status", Kind::Words(&["pending", "sent", "given_up"]), "d.status"),
+    field("kind", Kind::Words(ChannelKind::WORDS), "d.channel").says("Of the channel."),
+    field("channel", Kind::Id, "d.channel_id").or_null(),
+    field("rule", Kind::Id, "d.rule_id").or_null(),
+    field("event", Kind::Id, "d.event_id").or_null(),
+    field("ticket", Kind::Ticket, "d.ticket_id").or_null(),
+    field("attempts", Kind::Number, "d.attempts"),
+    field("last_attempt_at", Kind::Time, "d.last_attempt_at").or_null(),
+    field("next_attempt_at", Kind::Time, "d.next_attempt_at").or_null(),
+    field("sent_at", Kind::Time, "d.sent_at").or_null(),
+    field("created_at", Kind::Time, "d.created_at").by("d.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "d.updated_at"),
+];
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    filter: &Filter,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Delivery>> {
-    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
-    sqlx::query_as!(
-        DeliveryRow,
-        "select id, unique_key, channel, channel_id, rule_id, event_id, ticket_id, message_kind, recipient,
-                message, message_id, subject, is_internal, status, attempts, last_attempt_at, next_attempt_at, last_status,
-                last_response, last_error, turn_at, give_up_at, rescues, job_id, job_run, sent_at, created_at, updated_at
-           from deliveries
-          where organization_id = $9
-            and ($1::text is null or status = $1)
-            and ($2::text is null or channel = $2)
-            and ($3::uuid is null or channel_id = $3)
-            and ($4::uuid is null or ticket_id = $4)
-            and ($5::uuid is null or event_id = $5)
-            and ($6::timestamptz is null or (created_at, id) < ($6, $7::uuid))
-          order by created_at desc, id desc limit $8",
-        filter.status.map(Status::as_str),
-        filter.channel.map(ChannelKind::as_str),
-        filter.channel_id.map(|c| c.0),
-        filter.ticket.map(|t| t.0),
-        filter.event.map(|e| e.0),
-        after_at,
-        after_id,
-        limit,
-        organization.0,
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+pub const LIST: List =
+    List { from: "deliveries d", fields: FIELDS, usual: "-created_at", id: Key::uuid("d.id") };
+
+/// Those about tickets within reach or about none.
+pub async fn list(tx: &mut Tx, reach: &Reach, wanted: &Wanted) -> Result<Vec<Placed<Delivery>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        crate::reach::condition_on(sql, "d.ticket_id", reach);
+    };
+    let columns = "select d.id, d.unique_key, d.channel, d.channel_id, d.rule_id, d.event_id, d.ticket_id, d.message_kind, d.recipient, \
+                   d.message, d.message_id, d.subject, d.is_internal, d.status, d.attempts, d.last_attempt_at, d.next_attempt_at, \
+                   d.last_status, d.last_response, d.last_error, d.turn_at, d.give_up_at, d.rescues, d.job_id, d.job_run, d.sent_at, \
+                   d.created_at, d.updated_at";
+    LIST.rows::<DeliveryRow, _>(tx, wanted, columns, more).await
 }
 
 /// Pending deliveries whose time for an attempt was before `before`: their job got lost. Needs a system transaction.

@@ -22,6 +22,12 @@ pub enum Error {
     Corrupt(String),
 }
 
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 impl Error {
     /// The name of the violated constraint, if that is what went wrong.
     pub fn constraint(&self) -> Option<&str> {

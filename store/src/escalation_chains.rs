@@ -88,6 +88,17 @@ pub async fn list(
     .collect()
 }
 
+/// The names of those that give tickets to a team, in their order. A chain names a team under a lock on it, so ask under
+/// [`crate::teams::lock`].
+pub async fn naming_team(tx: &mut Tx, team: TeamId) -> Result<Vec<String>> {
+    let step = serde_json::json!([{"action": "assign_team", "team": team}]);
+    let names =
+        sqlx::query_scalar!("select name from escalation_chains where steps @> $1 order by name, id", step)
+            .fetch_all(&mut **tx)
+            .await?;
+    Ok(names)
+}
+
 pub async fn insert(tx: &mut Tx, chain: &Chain) -> Result<()> {
     let organization = tx.organization();
     sqlx::query!(
@@ -124,12 +135,4 @@ pub async fn update(tx: &mut Tx, chain: &Chain) -> Result<()> {
 pub async fn delete(tx: &mut Tx, id: ChainId) -> Result<()> {
     let done = sqlx::query!("delete from escalation_chains where id = $1", id.0).execute(&mut **tx).await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
-}
-
-/// For steps that name a team.
-pub async fn team_exists(tx: &mut Tx, team: TeamId) -> Result<bool> {
-    let found = sqlx::query_scalar!(r#"select exists (select from teams where id = $1) as "found!""#, team.0)
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(found)
 }

@@ -260,6 +260,13 @@ pub async fn manager_of(tx: &mut Tx, ticket: TicketId) -> Result<Option<Manager>
     .transpose()
 }
 
+/// Somebody who stands in for a manager.
+pub async fn person(tx: &mut Tx, id: UserId) -> Result<Manager> {
+    let user = crate::users::get(tx, id).await?;
+    let email = EmailAddress::parse(&user.email).map_err(|error| Error::Corrupt(error.to_string()))?;
+    Ok(Manager { id, name: user.name, email })
+}
+
 /// Marks a point to which [`rollback_step`] can return: a step that fails must not take the others with it.
 pub async fn begin_step(tx: &mut Tx) -> Result<()> {
     sqlx::query("savepoint escalation_step").execute(&mut **tx).await?;

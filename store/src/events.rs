@@ -28,6 +28,36 @@ pub struct Event {
     pub actor: Option<UserId>,
     pub payload: Value,
     pub created_at: DateTime<Utc>,
+    /// About a ticket that was confidential then or is by now.
+    pub is_confidential: bool,
+}
+
+struct Row {
+    id: Uuid,
+    seq: i64,
+    kind: String,
+    ticket_id: Option<Uuid>,
+    actor_kind: String,
+    actor_id: Option<Uuid>,
+    payload: Value,
+    created_at: DateTime<Utc>,
+    is_confidential: bool,
+}
+
+impl From<Row> for Event {
+    fn from(row: Row) -> Self {
+        Event {
+            id: row.id.into(),
+            seq: row.seq,
+            kind: row.kind,
+            ticket: row.ticket_id.map(Into::into),
+            actor_kind: row.actor_kind,
+            actor: row.actor_id.map(Into::into),
+            payload: row.payload,
+            created_at: row.created_at,
+            is_confidential: row.is_confidential,
+        }
+    }
 }
 
 /// New events, in one statement; their positions follow the order in which they are given.
@@ -37,8 +67,10 @@ pub async fn insert(tx: &mut Tx, events: &[NewEvent]) -> Result<()> {
     }
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
-        "insert into events (id, organization_id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, created_at)
-         select u.id, $1, u.kind, u.ticket_id, u.actor_kind, u.actor_id, u.payload, u.trace_parent, $2
+        "insert into events (id, organization_id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, created_at,
+                             is_confidential)
+         select u.id, $1, u.kind, u.ticket_id, u.actor_kind, u.actor_id, u.payload, u.trace_parent, $2,
+                coalesce((select t.is_confidential from tickets t where t.id = u.ticket_id), false)
            from unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::jsonb[], $9::text[]) with ordinality
              as u(id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, place)
           order by u.place",
@@ -64,24 +96,17 @@ pub async fn get(tx: &mut Tx, id: EventId) -> Result<Event> {
 /// Those with these ids, in the order in which they were recorded; those that are gone are left out.
 pub async fn get_all(tx: &mut Tx, ids: &[EventId]) -> Result<Vec<Event>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    let rows = sqlx::query!(
-        "select id, seq, kind, ticket_id, actor_kind, actor_id, payload, created_at from events
-          where id = any($1) order by seq",
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select e.id, e.seq, e.kind, e.ticket_id, e.actor_kind, e.actor_id, e.payload, e.created_at,
+                  e.is_confidential or coalesce(t.is_confidential, false) as "is_confidential!"
+             from events e left join tickets t on t.id = e.ticket_id
+            where e.id = any($1) order by e.seq"#,
         &ids
     )
     .fetch_all(&mut **tx)
     .await?;
-    let events = rows.into_iter().map(|row| Event {
-        id: row.id.into(),
-        seq: row.seq,
-        kind: row.kind,
-        ticket: row.ticket_id.map(Into::into),
-        actor_kind: row.actor_kind,
-        actor: row.actor_id.map(Into::into),
-        payload: row.payload,
-        created_at: row.created_at,
-    });
-    Ok(events.collect())
+    Ok(rows.into_iter().map(Event::from).collect())
 }
 
 /// An event with what the live stream must know to order and address it.
@@ -94,7 +119,7 @@ pub struct Recorded {
 /// Events of all organizations after a position, oldest first: needs a system transaction.
 pub async fn after(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<Recorded>> {
     let rows = sqlx::query!(
-        "select id, seq, organization_id, kind, ticket_id, actor_kind, actor_id, payload, created_at
+        "select id, seq, organization_id, kind, ticket_id, actor_kind, actor_id, payload, created_at, is_confidential
          from events where seq > $1 order by seq limit $2",
         seq,
         limit
@@ -111,6 +136,7 @@ pub async fn after(tx: &mut Tx, seq: i64, limit: i64) -> Result<Vec<Recorded>> {
             actor: row.actor_id.map(Into::into),
             payload: row.payload,
             created_at: row.created_at,
+            is_confidential: row.is_confidential,
         },
         organization: row.organization_id.into(),
     });
@@ -132,26 +158,46 @@ pub async fn writers(tx: &mut Tx) -> Result<HashSet<String>> {
 
 /// The organization's own events between two positions (the first exclusive, the second inclusive), oldest first.
 pub async fn between(tx: &mut Tx, after: i64, up_to: i64, limit: i64) -> Result<Vec<Event>> {
-    let rows = sqlx::query!(
-        "select id, seq, kind, ticket_id, actor_kind, actor_id, payload, created_at from events
-         where seq > $1 and seq <= $2 order by seq limit $3",
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select e.id, e.seq, e.kind, e.ticket_id, e.actor_kind, e.actor_id, e.payload, e.created_at,
+                  e.is_confidential or coalesce(t.is_confidential, false) as "is_confidential!"
+             from events e left join tickets t on t.id = e.ticket_id
+            where e.seq > $1 and e.seq <= $2 order by e.seq limit $3"#,
         after,
         up_to,
         limit
     )
     .fetch_all(&mut **tx)
     .await?;
-    let events = rows.into_iter().map(|row| Event {
-        id: row.id.into(),
-        seq: row.seq,
-        kind: row.kind,
-        ticket: row.ticket_id.map(Into::into),
-        actor_kind: row.actor_kind,
-        actor: row.actor_id.map(Into::into),
-        payload: row.payload,
-        created_at: row.created_at,
-    });
-    Ok(events.collect())
+    Ok(rows.into_iter().map(Event::from).collect())
+}
+
+/// The organization's own events of a time (the end exclusive), oldest first, after the place `(created_at, seq)` of one of them.
+pub async fn within(
+    tx: &mut Tx,
+    (since, until): (DateTime<Utc>, DateTime<Utc>),
+    after: (DateTime<Utc>, i64),
+    limit: i64,
+) -> Result<Vec<Event>> {
+    let organization = tx.organization();
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select e.id, e.seq, e.kind, e.ticket_id, e.actor_kind, e.actor_id, e.payload, e.created_at,
+                  e.is_confidential or coalesce(t.is_confidential, false) as "is_confidential!"
+             from events e left join tickets t on t.id = e.ticket_id
+            where e.organization_id = $1 and e.created_at >= $2 and e.created_at < $3 and (e.created_at, e.seq) > ($4, $5)
+            order by e.created_at, e.seq limit $6"#,
+        organization.0,
+        since,
+        until,
+        after.0,
+        after.1,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(Event::from).collect())
 }
 
 /// When the organization's own event at this position, or its last one before, was recorded.

@@ -1,9 +1,12 @@
 //! Raw input, kept before it is understood. Payloads are found again here by people, and replayed after a fix.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
+use domain::permission::Reach;
 use domain::{InboxId, OrganizationId, TicketId};
 use serde_json::Value;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use std::fmt;
 use std::str::FromStr;
 use uuid::Uuid;
@@ -104,16 +107,6 @@ pub struct Inbox {
     pub raw: Vec<u8>,
 }
 
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub status: Option<Status>,
-    pub source: Option<String>,
-    pub channel_id: Option<Uuid>,
-    pub ticket: Option<TicketId>,
-    /// Go on after this row (newest first).
-    pub after: Option<(DateTime<Utc>, InboxId)>,
-}
-
 /// Keeps raw input once: the second time it answers the first row.
 pub async fn keep(tx: &mut Tx, new: &NewInbox<'_>) -> Result<Kept> {
     let (organization, now) = (tx.organization(), tx.now());
@@ -191,6 +184,7 @@ pub async fn keep_all(tx: &mut Tx, all: &[Accepted<'_>]) -> Result<Vec<InboxId>>
 }
 
 /// A row of the table as the macros read it.
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     source: String,
@@ -348,31 +342,28 @@ pub async fn get_all_for_update(tx: &mut Tx, ids: &[InboxId]) -> Result<Vec<Inbo
         .collect()
 }
 
-/// Newest first.
-pub async fn list(tx: &mut Tx, filter: &Filter, limit: i64) -> Result<Vec<Entry>> {
-    let organization = tx.organization();
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select id, source, channel_id, unique_key, content_type, headers, octet_length(raw) as "size_bytes!",
-                  received_at, status, reason, ticket_id, processed_at, replays
-           from inbox
-           where organization_id = $1
-             and ($2::text is null or status = $2) and ($3::text is null or source = $3)
-             and ($4::uuid is null or channel_id = $4) and ($5::uuid is null or ticket_id = $5)
-             and ($6::timestamptz is null or (received_at, id) < ($6, $7))
-           order by received_at desc, id desc limit $8"#,
-        organization.0,
-        filter.status.map(Status::as_str),
-        filter.source.as_deref(),
-        filter.channel_id,
-        filter.ticket.map(|t| t.0),
-        filter.after.map(|(at, _)| at),
-        filter.after.map(|(_, id)| id.0),
-        limit,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+/// What came in can be filtered and sorted by this.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "i.id"),
+    field("status", Kind::Words(&["pending", "processed", "ignored", "failed"]), "i.status"),
+    field("source", Kind::Text, "i.source").says("For example mail or alertmanager."),
+    field("channel", Kind::Id, "i.channel_id").says("The mailbox or alert source."),
+    field("ticket", Kind::Ticket, "i.ticket_id").or_null(),
+    field("replays", Kind::Number, "i.replays"),
+    field("received_at", Kind::Time, "i.received_at").by("i.received_at", "timestamptz"),
+    field("processed_at", Kind::Time, "i.processed_at").or_null(),
+];
+
+pub const LIST: List = List { from: "inbox i", fields: FIELDS, usual: "-received_at", id: Key::uuid("i.id") };
+
+/// What became of tickets within reach, or of none.
+pub async fn list(tx: &mut Tx, reach: &Reach, wanted: &Wanted) -> Result<Vec<Placed<Entry>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        crate::reach::condition_on(sql, "i.ticket_id", reach);
+    };
+    let columns = "select i.id, i.source, i.channel_id, i.unique_key, i.content_type, i.headers, octet_length(i.raw) as size_bytes, \
+                   i.received_at, i.status, i.reason, i.ticket_id, i.processed_at, i.replays";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// What became of an input.
@@ -444,6 +435,14 @@ pub async fn stranded(
 pub async fn count_rescue(tx: &mut Tx, id: InboxId) -> Result<()> {
     let now = tx.now();
     sqlx::query!("update inbox set rescues = rescues + 1, rescued_at = $2 where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// Says of a row that stays pending what it waits for.
+pub async fn note(tx: &mut Tx, id: InboxId, reason: &str) -> Result<()> {
+    sqlx::query!("update inbox set reason = $2 where id = $1 and status = 'pending'", id.0, reason)
         .execute(&mut **tx)
         .await?;
     Ok(())

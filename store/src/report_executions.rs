@@ -1,10 +1,12 @@
 //! Runs of reports and what came out of them.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::reports::Summary;
 use crate::words::word;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{OrganizationId, ReportExecutionId, ReportKind, ReportScheduleId, UserId};
+use sqlx::FromRow;
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -71,6 +73,7 @@ pub struct Execution {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     schedule_id: Option<Uuid>,
@@ -287,30 +290,24 @@ pub async fn csv(tx: &mut Tx, id: ReportExecutionId) -> Result<Csv> {
     Ok(Csv { file_name, bytes: row.csv })
 }
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    schedule: Option<ReportScheduleId>,
-    status: Option<Status>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Execution>> {
-    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
-    select!(
-        "where organization_id = $6 and ($1::uuid is null or schedule_id = $1)
-           and ($2::text is null or status = $2)
-           and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
-         order by created_at desc, id desc limit $5",
-        schedule.map(|schedule| schedule.0),
-        status.map(Status::as_str),
-        after_at,
-        after_id,
-        limit,
-        organization.0
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What runs can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "x.id"),
+    field("schedule", Kind::Id, "x.schedule_id").or_null(),
+    field("kind", Kind::Words(ReportKind::WORDS), "x.kind"),
+    field("status", Kind::Words(&["queued", "done", "failed"]), "x.status"),
+    field("requested_by", Kind::Id, "x.requested_by").or_null(),
+    field("from", Kind::Time, "x.period_from"),
+    field("to", Kind::Time, "x.period_to"),
+    field("created_at", Kind::Time, "x.created_at").by("x.created_at", "timestamptz"),
+    field("finished_at", Kind::Time, "x.finished_at").or_null(),
+];
+
+pub const LIST: List =
+    List { from: "report_executions x", fields: FIELDS, usual: "-created_at", id: Key::uuid("x.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Execution>>> {
+    let columns = "select x.id, x.schedule_id, x.kind, x.time_zone, x.period_from, x.period_to, x.recipients, x.status, x.summary, \
+                   length(x.csv) as csv_bytes, x.csv_rows, x.error, x.job_id, x.requested_by, x.created_at, x.finished_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, |_| {}).await
 }

@@ -1,5 +1,7 @@
 //! The figures of the "incidents and SLA" report, computed by the database.
 //!
+//! Confidential incidents are in none of it: a report goes to addresses, whose rights nobody knows.
+//!
 //! Times to response and resolution are calendar time, from the opening; what the SLA counts as working time shows in
 //! met and breached. Figures and lines share their conditions: `was_open` and `sla_outcome` (migrations/0060_reports.sql).
 
@@ -80,7 +82,7 @@ pub async fn incidents_and_sla(tx: &mut Tx, range: Range) -> Result<Summary> {
         r#"select count(*) filter (where created_at >= $1 and created_at < $2) as "opened!",
                   count(*) filter (where resolved_at >= $1 and resolved_at < $2) as "resolved!",
                   count(*) filter (where was_open(tickets, $2)) as "open_at_end!"
-             from tickets where kind = 'incident' and created_at < $2"#,
+             from tickets where kind = 'incident' and not is_confidential and created_at < $2"#,
         range.from,
         range.to,
     )
@@ -103,7 +105,7 @@ async fn by_priority(tx: &mut Tx, range: Range) -> Result<Vec<Count>> {
     Ok(sqlx::query_as!(
         Count,
         r#"select priority as name, count(*) as "count!" from tickets
-            where kind = 'incident' and created_at >= $1 and created_at < $2
+            where kind = 'incident' and not is_confidential and created_at >= $1 and created_at < $2
             group by priority order by array_position(array['critical', 'high', 'medium', 'low'], priority)"#,
         range.from,
         range.to,
@@ -116,7 +118,7 @@ async fn by_team(tx: &mut Tx, range: Range) -> Result<Vec<Count>> {
     Ok(sqlx::query_as!(
         Count,
         r#"select m.name as "name?", count(*) as "count!" from tickets t left join teams m on m.id = t.team_id
-            where t.kind = 'incident' and t.created_at >= $1 and t.created_at < $2
+            where t.kind = 'incident' and not t.is_confidential and t.created_at >= $1 and t.created_at < $2
             group by m.name order by count(*) desc, m.name nulls last"#,
         range.from,
         range.to,
@@ -129,7 +131,7 @@ async fn by_source(tx: &mut Tx, range: Range) -> Result<Vec<Count>> {
     Ok(sqlx::query_as!(
         Count,
         r#"select source as name, count(*) as "count!" from tickets
-            where kind = 'incident' and created_at >= $1 and created_at < $2
+            where kind = 'incident' and not is_confidential and created_at >= $1 and created_at < $2
             group by source order by count(*) desc, source"#,
         range.from,
         range.to,
@@ -144,7 +146,7 @@ async fn first_response(tx: &mut Tx, range: Range) -> Result<Durations> {
         r#"select count(*) as "count!", avg(s)::float8 as mean_seconds,
                   percentile_cont(0.5) within group (order by s) as median_seconds
              from (select extract(epoch from first_responded_at - created_at)::float8 as s from tickets
-                    where kind = 'incident' and first_responded_at >= $1 and first_responded_at < $2) as measured"#,
+                    where kind = 'incident' and not is_confidential and first_responded_at >= $1 and first_responded_at < $2) as measured"#,
         range.from,
         range.to,
     )
@@ -158,7 +160,7 @@ async fn resolution(tx: &mut Tx, range: Range) -> Result<Durations> {
         r#"select count(*) as "count!", avg(s)::float8 as mean_seconds,
                   percentile_cont(0.5) within group (order by s) as median_seconds
              from (select extract(epoch from resolved_at - created_at)::float8 as s from tickets
-                    where kind = 'incident' and resolved_at >= $1 and resolved_at < $2) as measured"#,
+                    where kind = 'incident' and not is_confidential and resolved_at >= $1 and resolved_at < $2) as measured"#,
         range.from,
         range.to,
     )
@@ -174,13 +176,13 @@ async fn sla(tx: &mut Tx, range: Range) -> Result<Vec<SlaLine>> {
              from (select coalesce(p.name, '') as policy, c.metric, count(*) as met, 0::bigint as breached
                      from sla_clocks c join tickets t on t.id = c.ticket_id left join sla_policies p on p.id = c.policy_id
                     where c.organization_id = (select current_organization())
-                      and t.kind = 'incident' and sla_outcome(c) = 'met'
+                      and t.kind = 'incident' and not t.is_confidential and sla_outcome(c) = 'met'
                       and c.phase_since >= $1 and c.phase_since < $2
                     group by 1, 2
                    union all
                    select b.policy_name, b.metric, 0, count(distinct b.clock_id)
                      from sla_breaches b join tickets t on t.id = b.ticket_id
-                    where t.kind = 'incident' and b.breached_at >= $1 and b.breached_at < $2
+                    where t.kind = 'incident' and not t.is_confidential and b.breached_at >= $1 and b.breached_at < $2
                     group by 1, 2) as lines
             group by policy, metric order by policy, metric"#,
         range.from,
@@ -204,7 +206,7 @@ pub fn lines(tx: &mut Tx, range: Range) -> impl Stream<Item = Result<Line>> {
              left join teams m on m.id = t.team_id
              left join sla_clocks f on f.ticket_id = t.id and f.metric = 'first_response'
              left join sla_clocks s on s.ticket_id = t.id and s.metric = 'resolution'
-            where t.kind = 'incident' and t.created_at < $2
+            where t.kind = 'incident' and not t.is_confidential and t.created_at < $2
               and (t.created_at >= $1 or (t.resolved_at >= $1 and t.resolved_at < $2)
                    or was_open(t, $2))
             order by t.created_at, t.id"#,

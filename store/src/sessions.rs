@@ -1,8 +1,8 @@
 //! Logins. One row per refresh token; all tokens that came out of one login are a family.
 
 use crate::{Result, Tx};
-use chrono::{DateTime, Utc};
-use domain::{OrganizationId, SessionId, UserId};
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{IdentityProviderId, OrganizationId, SessionId, UserId};
 use uuid::Uuid;
 
 #[derive(Debug)]
@@ -11,26 +11,41 @@ pub struct NewSession<'a> {
     pub user: UserId,
     /// Names the login; equal to the id of its first session.
     pub family: Uuid,
+    /// When the login began.
+    pub login_at: DateTime<Utc>,
     pub refresh_hash: &'a str,
     pub expires_at: DateTime<Utc>,
     pub user_agent: Option<&'a str>,
     pub ip: Option<&'a str>,
+    pub bounds: Bounds,
+}
+
+/// Of a login by way of a provider.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Bounds {
+    pub provider: Option<IdentityProviderId>,
+    /// However often it is refreshed.
+    pub ends_at: Option<DateTime<Utc>>,
 }
 
 pub async fn insert(tx: &mut Tx, new: &NewSession<'_>) -> Result<()> {
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
-        "insert into sessions (id, organization_id, user_id, refresh_hash, family_id, created_at, expires_at, user_agent, ip)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into sessions (id, organization_id, user_id, refresh_hash, family_id, login_at, created_at, last_used_at,
+                               expires_at, user_agent, ip, provider_id, ends_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12)",
         new.id.0,
         organization.0,
         new.user.0,
         new.refresh_hash,
         new.family,
+        new.login_at,
         now,
         new.expires_at,
         new.user_agent,
         new.ip,
+        new.bounds.provider.map(|provider| provider.0),
+        new.bounds.ends_at,
     )
     .execute(&mut **tx)
     .await?;
@@ -43,15 +58,18 @@ pub struct Session {
     pub organization: OrganizationId,
     pub user: UserId,
     pub family: Uuid,
+    pub login_at: DateTime<Utc>,
     pub expires_at: DateTime<Utc>,
     pub rotated: bool,
     pub revoked: bool,
+    pub bounds: Bounds,
 }
 
 /// By the hash of a refresh token, in a transaction that presents this hash.
 pub async fn find_presented(tx: &mut Tx, refresh_hash: &str) -> Result<Option<Session>> {
     let row = sqlx::query!(
-        "select id, organization_id, user_id, family_id, expires_at, rotated_at, revoked_at from sessions where refresh_hash = $1",
+        "select id, organization_id, user_id, family_id, login_at, expires_at, rotated_at, revoked_at, provider_id, ends_at from sessions
+          where refresh_hash = $1",
         refresh_hash
     )
     .fetch_optional(&mut **tx)
@@ -61,9 +79,11 @@ pub async fn find_presented(tx: &mut Tx, refresh_hash: &str) -> Result<Option<Se
         organization: row.organization_id.into(),
         user: row.user_id.into(),
         family: row.family_id,
+        login_at: row.login_at,
         expires_at: row.expires_at,
         rotated: row.rotated_at.is_some(),
         revoked: row.revoked_at.is_some(),
+        bounds: Bounds { provider: row.provider_id.map(Into::into), ends_at: row.ends_at },
     }))
 }
 
@@ -79,6 +99,17 @@ pub async fn rotate(tx: &mut Tx, id: SessionId) -> Result<bool> {
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// What bounds a login that has not ended.
+pub async fn bounds_of(tx: &mut Tx, family: Uuid) -> Result<Option<Bounds>> {
+    let row = sqlx::query!(
+        "select provider_id, ends_at from sessions where family_id = $1 and revoked_at is null limit 1",
+        family
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Bounds { provider: row.provider_id.map(Into::into), ends_at: row.ends_at }))
 }
 
 /// Ends a login: neither its refresh tokens nor its access tokens work from the commit on.
@@ -109,17 +140,121 @@ pub async fn revoke_user(tx: &mut Tx, user: UserId, except: Option<Uuid>) -> Res
     Ok(done.rows_affected())
 }
 
-/// Whether the login still stands.
-pub async fn is_alive(tx: &mut Tx, family: Uuid, user: UserId) -> Result<bool> {
+/// Ends all logins by way of a provider.
+pub async fn revoke_provider(tx: &mut Tx, provider: IdentityProviderId) -> Result<u64> {
+    let (organization, now) = (tx.organization(), tx.now());
+    let done = sqlx::query!(
+        "update sessions set revoked_at = $3 where organization_id = $1 and provider_id = $2 and revoked_at is null",
+        organization.0,
+        provider.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Ends all logins of a user by way of a provider.
+pub async fn revoke_user_of(tx: &mut Tx, user: UserId, provider: IdentityProviderId) -> Result<u64> {
     let now = tx.now();
-    let alive = sqlx::query_scalar!(
-        r#"select exists(select from sessions
-                         where family_id = $1 and user_id = $2 and revoked_at is null and expires_at > $3) as "alive!""#,
+    let done = sqlx::query!(
+        "update sessions set revoked_at = $3 where user_id = $1 and provider_id = $2 and revoked_at is null",
+        user.0,
+        provider.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// A login that stands, at a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Used {
+    /// When it began.
+    pub login_at: DateTime<Utc>,
+    /// At an identity provider.
+    pub is_external: bool,
+    /// The use was noted, which the caller commits.
+    pub is_noted: bool,
+}
+
+/// The login, if it still stands. Notes its use, at most once a minute.
+pub async fn use_login(tx: &mut Tx, family: Uuid, user: UserId) -> Result<Option<Used>> {
+    let now = tx.now();
+    let used = sqlx::query!(
+        "select id, login_at, last_used_at, provider_id from sessions
+          where family_id = $1 and user_id = $2 and rotated_at is null and revoked_at is null and expires_at > $3",
         family,
         user.0,
         now
     )
-    .fetch_one(&mut **tx)
+    .fetch_optional(&mut **tx)
     .await?;
-    Ok(alive)
+    let Some(used) = used else { return Ok(None) };
+    let (login_at, is_external) = (used.login_at, used.provider_id.is_some());
+    if used.last_used_at > now - TimeDelta::minutes(1) {
+        return Ok(Some(Used { login_at, is_external, is_noted: false }));
+    }
+    // Who changes the row just now knows that it is used.
+    let done = sqlx::query!(
+        "update sessions set last_used_at = $2 where id in (select id from sessions where id = $1 for update skip locked)",
+        used.id,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(Some(Used { login_at, is_external, is_noted: done.rows_affected() == 1 }))
+}
+
+/// A login that stands: what its owner sees of it.
+#[derive(Clone, Debug)]
+pub struct Login {
+    pub family: Uuid,
+    pub login_at: DateTime<Utc>,
+    pub last_used_at: DateTime<Utc>,
+    /// Unless it is refreshed before.
+    pub expires_at: DateTime<Utc>,
+    pub user_agent: Option<String>,
+    pub ip: Option<String>,
+}
+
+/// The logins of a user that stand, the last begun first. `after`: the last one of the page before.
+pub async fn list(
+    tx: &mut Tx,
+    user: UserId,
+    after: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Login>> {
+    let (organization, now, (after_at, after_id)) = (tx.organization(), tx.now(), after.unzip());
+    let logins = sqlx::query_as!(
+        Login,
+        "select family_id as family, login_at, last_used_at, expires_at, user_agent, ip from sessions
+          where organization_id = $1 and user_id = $2 and rotated_at is null and revoked_at is null and expires_at > $3
+            and ($4::timestamptz is null or (login_at, family_id) < ($4, $5::uuid))
+          order by login_at desc, family_id desc limit $6",
+        organization.0,
+        user.0,
+        now,
+        after_at,
+        after_id,
+        limit,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(logins)
+}
+
+/// Whose login that is, if it stands.
+pub async fn owner(tx: &mut Tx, family: Uuid) -> Result<Option<UserId>> {
+    let now = tx.now();
+    let user = sqlx::query_scalar!(
+        "select user_id from sessions
+          where family_id = $1 and rotated_at is null and revoked_at is null and expires_at > $2",
+        family,
+        now
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(user.map(Into::into))
 }

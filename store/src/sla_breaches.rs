@@ -1,10 +1,13 @@
 //! Breaches: found once, kept for ever.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
+use domain::permission::Reach;
 use domain::sla::Metric;
 use domain::ticket::Priority;
 use domain::{BreachId, SlaClockId, SlaPolicyId, TeamId, TicketId, UserId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -29,20 +32,7 @@ pub struct Breach {
     pub overrun_seconds: Option<i64>,
 }
 
-/// What a list can be narrowed to.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub ticket: Option<TicketId>,
-    pub metric: Option<Metric>,
-    pub policy: Option<SlaPolicyId>,
-    pub priority: Option<Priority>,
-    pub team: Option<TeamId>,
-    /// From this moment on.
-    pub since: Option<DateTime<Utc>>,
-    /// Before this moment.
-    pub until: Option<DateTime<Utc>>,
-}
-
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     clock_id: Uuid,
@@ -158,35 +148,30 @@ pub async fn get(tx: &mut Tx, id: BreachId) -> Result<Breach> {
     select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
 }
 
-/// Latest first, at most `limit`, after the position `(breached_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    filter: &Filter,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Breach>> {
-    let (after_at, after_id) = after.unzip();
-    select!(
-        "where ($1::uuid is null or ticket_id = $1) and ($2::text is null or metric = $2)
-           and ($3::uuid is null or policy_id = $3) and ($4::text is null or priority = $4)
-           and ($5::uuid is null or team_id = $5)
-           and ($6::timestamptz is null or breached_at >= $6) and ($7::timestamptz is null or breached_at < $7)
-           and ($8::timestamptz is null or (breached_at, id) < ($8, $9::uuid))
-         order by breached_at desc, id desc limit $10",
-        filter.ticket.map(|id| id.0),
-        filter.metric.map(Metric::as_str),
-        filter.policy.map(|id| id.0),
-        filter.priority.map(Priority::as_str),
-        filter.team.map(|id| id.0),
-        filter.since,
-        filter.until,
-        after_at,
-        after_id,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What breaches can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "b.id"),
+    field("ticket", Kind::Ticket, "b.ticket_id"),
+    field("metric", Kind::Words(Metric::WORDS), "b.metric"),
+    field("policy", Kind::Id, "b.policy_id").or_null(),
+    field("priority", Kind::Words(Priority::WORDS), "b.priority").says("That of the ticket at the breach."),
+    field("team", Kind::Id, "b.team_id").or_null(),
+    field("assignee", Kind::Id, "b.assignee_id").or_null(),
+    field("overrun_seconds", Kind::Number, "b.overrun_seconds").or_null(),
+    field("breached_at", Kind::Time, "b.breached_at").by("b.breached_at", "timestamptz"),
+    field("detected_at", Kind::Time, "b.detected_at"),
+    field("fulfilled_at", Kind::Time, "b.fulfilled_at").or_null(),
+];
+
+pub const LIST: List =
+    List { from: "sla_breaches b", fields: FIELDS, usual: "-breached_at", id: Key::uuid("b.id") };
+
+/// Those of tickets within reach.
+pub async fn list(tx: &mut Tx, reach: &Reach, wanted: &Wanted) -> Result<Vec<Placed<Breach>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        crate::reach::condition_on(sql, "b.ticket_id", reach);
+    };
+    let columns = "select b.id, b.clock_id, b.generation, b.ticket_id, b.metric, b.policy_id, b.policy_name, b.priority, b.team_id, \
+                   b.assignee_id, b.target_seconds, b.breached_at, b.detected_at, b.fulfilled_at, b.overrun_seconds";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }

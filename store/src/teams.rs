@@ -1,8 +1,13 @@
 //! Teams and who is in them.
 
+use crate::listing::{self, Field, Is, Key, Kind, List, Placed, Wanted, field, within};
+use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{DepartmentId, Role, TeamId, UserId};
+use serde_json::Value;
+use sqlx::{FromRow, Postgres, QueryBuilder};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -15,8 +20,10 @@ pub struct Team {
     pub department: Option<DepartmentId>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+    pub deleted_at: Option<DateTime<Utc>>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -25,6 +32,7 @@ struct Row {
     department_id: Option<Uuid>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    deleted_at: Option<DateTime<Utc>>,
 }
 
 impl From<Row> for Team {
@@ -37,6 +45,7 @@ impl From<Row> for Team {
             department: row.department_id.map(Into::into),
             created_at: row.created_at,
             updated_at: row.updated_at,
+            deleted_at: row.deleted_at,
         }
     }
 }
@@ -63,7 +72,7 @@ pub async fn insert(tx: &mut Tx, team: &Team) -> Result<()> {
 pub async fn get(tx: &mut Tx, id: TeamId) -> Result<Team> {
     let row = sqlx::query_as!(
         Row,
-        "select id, name, email, manager_id, department_id, created_at, updated_at from teams where id = $1",
+        "select id, name, email, manager_id, department_id, created_at, updated_at, deleted_at from teams where id = $1",
         id.0
     )
     .fetch_optional(&mut **tx)
@@ -71,37 +80,35 @@ pub async fn get(tx: &mut Tx, id: TeamId) -> Result<Team> {
     row.map(Into::into).ok_or(Error::NotFound)
 }
 
-/// Like [`get`], and nobody else changes it until the end of the transaction.
-pub async fn lock(tx: &mut Tx, id: TeamId) -> Result<Team> {
-    sqlx::query!("select id from teams where id = $1 for update", id.0)
-        .fetch_optional(&mut **tx)
-        .await?
-        .ok_or(Error::NotFound)?;
-    get(tx, id).await
-}
+lock!(TeamId => Team, "select id from teams where id = $1 for update");
 
-/// By name. `after`: name and id of the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<(String, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Team>> {
-    let (name, id) = after.unzip();
-    let rows = sqlx::query_as!(
-        Row,
-        "select id, name, email, manager_id, department_id, created_at, updated_at from teams
-         where ($1::text is null or (name, id) > ($1, $2::uuid))
-           and ($4::text is null or position(lower($4) in lower(name || ' ' || coalesce(email, ''))) > 0)
-         order by name, id limit $3",
-        name,
-        id,
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows.into_iter().map(Into::into).collect())
+/// What teams can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "t.id"),
+    field("name", Kind::LowerText, "lower(t.name)").by("t.name", "text"),
+    field("email", Kind::LowerText, "lower(t.email)").or_null(),
+    field("manager", Kind::Id, "t.manager_id").or_null(),
+    field("department", Kind::Id, "t.department_id").or_null(),
+    within("member", Kind::Id, "exists (select from team_members m where m.team_id = t.id and m.user_id")
+        .says("With any of these people."),
+    field("deleted", Kind::Flag, "(t.deleted_at is not null)")
+        .says("Not asked for, it is false: the deleted ones are not in the list."),
+    field("created_at", Kind::Time, "t.created_at").by_id(),
+    field("updated_at", Kind::Time, "t.updated_at"),
+];
+
+/// `q` is a part of the name or of the address.
+pub const LIST: List = List { from: "teams t", fields: FIELDS, usual: "name", id: Key::uuid("t.id") };
+
+/// Those that are there, unless the deleted ones are asked for.
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Team>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "t.name || ' ' || coalesce(t.email, '')");
+    };
+    let columns = "select t.id, t.name, t.email, t.manager_id, t.department_id, t.created_at, t.updated_at, t.deleted_at";
+    let mut living = wanted.clone();
+    living.unless_asked(&LIST, "deleted", Is::Flag(false));
+    LIST.rows::<Row, _>(tx, &living, columns, more).await
 }
 
 pub async fn update(tx: &mut Tx, team: &Team) -> Result<()> {
@@ -120,9 +127,46 @@ pub async fn update(tx: &mut Tx, team: &Team) -> Result<()> {
     Ok(())
 }
 
+/// Whether tickets that are not over are the team's. To be asked under [`lock`].
+pub async fn has_open_tickets(tx: &mut Tx, id: TeamId) -> Result<bool> {
+    let organization = tx.organization();
+    let found = sqlx::query_scalar!(
+        r#"select exists (select from tickets where organization_id = $1 and team_id = $2 and status not in ('closed', 'cancelled')) as "found!""#,
+        organization.0,
+        id.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(found)
+}
+
+/// What arrives goes to nobody from now on: mailboxes and alert sources forget the team.
+pub async fn let_go(tx: &mut Tx, id: TeamId) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!("update mailboxes set team_id = null, updated_at = $2 where team_id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query!("update alert_sources set team_id = null, updated_at = $2 where team_id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The row stays; the name is free.
 pub async fn delete(tx: &mut Tx, id: TeamId) -> Result<()> {
-    let done = sqlx::query!("delete from teams where id = $1", id.0).execute(&mut **tx).await?;
-    if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+    let now = tx.now();
+    sqlx::query!("update teams set deleted_at = $2, updated_at = $2 where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+pub async fn restore(tx: &mut Tx, id: TeamId) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!("update teams set deleted_at = null, updated_at = $2 where id = $1", id.0, now)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 #[derive(Clone, Debug)]
@@ -132,15 +176,19 @@ pub struct Member {
     pub email: String,
     pub role: Role,
     pub is_active: bool,
+    pub is_lead: bool,
+    /// With a level from 1 to 5.
+    pub skills: BTreeMap<String, u8>,
     pub since: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
 }
 
 /// All members, by name.
 pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
     let rows = sqlx::query!(
-        "select u.id, u.name, u.email, u.role, u.is_active, m.created_at
+        "select u.id, u.name, u.email, u.role, u.is_active, m.is_lead, m.skills, m.created_at, m.updated_at
          from team_members m join users u on u.id = m.user_id
-         where m.team_id = $1 order by u.name, u.id",
+         where m.team_id = $1 and u.deleted_at is null order by u.name, u.id",
         team.0
     )
     .fetch_all(&mut **tx)
@@ -153,7 +201,11 @@ pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
                 email: row.email,
                 role: row.role.parse().map_err(Error::Corrupt)?,
                 is_active: row.is_active,
+                is_lead: row.is_lead,
+                skills: serde_json::from_value(row.skills)
+                    .map_err(|error| Error::Corrupt(error.to_string()))?,
                 since: row.created_at,
+                updated_at: row.updated_at,
             })
         })
         .collect()
@@ -163,7 +215,7 @@ pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
 pub async fn add_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {
     let (organization, now) = (tx.organization(), tx.now());
     let done = sqlx::query!(
-        "insert into team_members (organization_id, team_id, user_id, created_at) values ($1, $2, $3, $4)
+        "insert into team_members (organization_id, team_id, user_id, created_at, updated_at) values ($1, $2, $3, $4, $4)
          on conflict on constraint team_members_pkey do nothing",
         organization.0,
         team.0,
@@ -173,6 +225,29 @@ pub async fn add_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool>
     .execute(&mut **tx)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// What they are and can do there. To be asked under [`lock`].
+pub async fn update_member(
+    tx: &mut Tx,
+    team: TeamId,
+    user: UserId,
+    is_lead: bool,
+    skills: &BTreeMap<String, u8>,
+) -> Result<()> {
+    let now = tx.now();
+    let skills: Value = skills.iter().map(|(skill, level)| (skill.clone(), Value::from(*level))).collect();
+    sqlx::query!(
+        "update team_members set is_lead = $3, skills = $4, updated_at = $5 where team_id = $1 and user_id = $2",
+        team.0,
+        user.0,
+        is_lead,
+        skills,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Answers whether the user was a member.

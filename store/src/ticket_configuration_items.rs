@@ -38,6 +38,9 @@ pub async fn remove(tx: &mut Tx, ticket: TicketId, items: &[CiId]) -> Result<u64
 
 /// The items of many tickets at once.
 pub async fn of_all(tx: &mut Tx, tickets: &[TicketId]) -> Result<HashMap<TicketId, Vec<CiId>>> {
+    if tickets.is_empty() {
+        return Ok(HashMap::new());
+    }
     let ids: Vec<Uuid> = tickets.iter().map(|id| id.0).collect();
     let rows = sqlx::query!(
         "select ticket_id, ci_id from ticket_configuration_items where ticket_id = any($1) order by created_at, ci_id",

@@ -2,8 +2,11 @@
 
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
+use domain::permission::Reach;
 use domain::ticket::{LinkKind, Status};
 use domain::{LinkId, TicketId, UserId};
+use sqlx::{FromRow, QueryBuilder};
+use uuid::Uuid;
 
 /// A relation as seen from one of its two ends.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,15 +60,30 @@ pub async fn remove(tx: &mut Tx, ticket: TicketId, id: LinkId) -> Result<(Ticket
     Ok((row.from_id.into(), word(&row.kind)?, row.to_id.into()))
 }
 
-pub async fn list(tx: &mut Tx, ticket: TicketId) -> Result<Vec<Link>> {
-    let rows = sqlx::query!(
-        r#"select l.id, l.kind, l.from_id = $1 as "outgoing!", t.id as other, t.number, t.title, t.status, l.created_at
-             from ticket_links l join tickets t on t.id = case when l.from_id = $1 then l.to_id else l.from_id end
-            where l.from_id = $1 or l.to_id = $1 order by l.created_at, l.id"#,
-        ticket.0
-    )
-    .fetch_all(&mut **tx)
-    .await?;
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    kind: String,
+    outgoing: bool,
+    other: Uuid,
+    number: String,
+    title: String,
+    status: String,
+    created_at: DateTime<Utc>,
+}
+
+/// Those that lead to tickets within reach.
+pub async fn list(tx: &mut Tx, reach: &Reach, ticket: TicketId) -> Result<Vec<Link>> {
+    let mut sql = QueryBuilder::new("select l.id, l.kind, l.from_id = ");
+    sql.push_bind(ticket.0).push(
+        " as outgoing, t.id as other, t.number, t.title, t.status, l.created_at
+            from ticket_links l join tickets t on t.id = case when l.from_id = ",
+    );
+    sql.push_bind(ticket.0).push(" then l.to_id else l.from_id end where (l.from_id = ").push_bind(ticket.0);
+    sql.push(" or l.to_id = ").push_bind(ticket.0).push(")");
+    crate::reach::condition(&mut sql, reach);
+    sql.push(" order by l.created_at, l.id");
+    let rows: Vec<Row> = sql.build_query_as().fetch_all(&mut **tx).await?;
     rows.into_iter()
         .map(|row| {
             Ok(Link {

@@ -1,29 +1,31 @@
 //! What a verb on a ticket must know of the people it names.
 
-use crate::{Result, Tx, words::word};
-use domain::{Role, TeamId, UserId};
+use crate::{Result, Tx};
+use domain::{TeamId, UserId};
 use std::collections::HashMap;
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    pub role: Role,
+    /// May be assigned tickets, by whatever role.
+    pub is_staff: bool,
     pub is_active: bool,
 }
 
-/// `None` when there is no such person in the organization.
+/// `None` when there is no such person in the organization, or when they were deleted; they are not deleted before the transaction is over.
 pub async fn standing(tx: &mut Tx, user: UserId) -> Result<Option<Standing>> {
-    let row = sqlx::query!("select role, is_active from users where id = $1", user.0)
-        .fetch_optional(&mut **tx)
-        .await?;
-    row.map(|row| Ok(Standing { role: word(&row.role)?, is_active: row.is_active })).transpose()
-}
-
-pub async fn team_exists(tx: &mut Tx, team: TeamId) -> Result<bool> {
-    let found = sqlx::query_scalar!(r#"select exists (select from teams where id = $1) as "found!""#, team.0)
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(found)
+    let row = sqlx::query!(
+        r#"select u.is_active, (u.role <> 'end_user' or exists (
+                  select from role_grants g join roles r on r.id = g.role_id
+                   where (g.user_id = $1 or g.team_id in (select m.team_id from team_members m join teams t on t.id = m.team_id and t.deleted_at is null
+                                                                   where m.user_id = $1))
+                     and r.permissions ? 'tickets.work')) as "is_staff!"
+             from users u where u.id = $1 and u.deleted_at is null for key share of u"#,
+        user.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(row.map(|row| Standing { is_staff: row.is_staff, is_active: row.is_active }))
 }
 
 pub async fn is_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {

@@ -36,6 +36,9 @@ pub async fn of(tx: &mut Tx, ticket: TicketId) -> Result<Vec<String>> {
 
 /// The tags of many tickets at once, for lists.
 pub async fn of_all(tx: &mut Tx, tickets: &[TicketId]) -> Result<HashMap<TicketId, Vec<String>>> {
+    if tickets.is_empty() {
+        return Ok(HashMap::new());
+    }
     let ids: Vec<uuid::Uuid> = tickets.iter().map(|id| id.0).collect();
     let rows =
         sqlx::query!("select ticket_id, tag from ticket_tags where ticket_id = any($1) order by tag", &ids)

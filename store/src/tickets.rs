@@ -28,6 +28,8 @@ pub struct Ticket {
     pub resolved_at: Option<DateTime<Utc>>,
     pub closed_at: Option<DateTime<Utc>>,
     pub reopened_count: i32,
+    /// Only who has a part in it sees it: `domain::permission`.
+    pub is_confidential: bool,
     /// Counts changes; the ETag.
     pub version: i64,
     pub created_by: Option<UserId>,
@@ -55,6 +57,7 @@ pub(crate) struct Row {
     resolved_at: Option<DateTime<Utc>>,
     closed_at: Option<DateTime<Utc>>,
     reopened_count: i32,
+    is_confidential: bool,
     version: i64,
     created_by: Option<Uuid>,
     created_at: DateTime<Utc>,
@@ -83,6 +86,7 @@ impl TryFrom<Row> for Ticket {
             resolved_at: row.resolved_at,
             closed_at: row.closed_at,
             reopened_count: row.reopened_count,
+            is_confidential: row.is_confidential,
             version: row.version,
             created_by: row.created_by.map(Into::into),
             created_at: row.created_at,
@@ -96,7 +100,7 @@ macro_rules! select {
         sqlx::query_as!(
             Row,
             "select id, kind, number, title, description, status, impact, urgency, priority, requester_id, assignee_id,
-                    team_id, source, resolution, first_responded_at, resolved_at, closed_at, reopened_count, version,
+                    team_id, source, resolution, first_responded_at, resolved_at, closed_at, reopened_count, is_confidential, version,
                     created_by, created_at, updated_at from tickets " + $tail,
             $($argument),+
         )
@@ -163,9 +167,9 @@ pub async fn insert(tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<String>> {
              select *, ticket_words(title, description) as words
                from unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
                                   $9::text[], $10::text[], $11::uuid[], $12::uuid[], $13::uuid[], $14::text[], $15::uuid[],
-                                  $16::timestamptz[]) with ordinality
+                                  $16::timestamptz[], $17::bool[]) with ordinality
                  as n(id, kind, prefix, title, description, status, impact, urgency, priority, requester_id, assignee_id,
-                    team_id, source, created_by, created_at, place)),
+                    team_id, source, created_by, created_at, is_confidential, place)),
          line as materialized (select pg_advisory_xact_lock(hashtextextended('ticket_counters ' || $1::uuid::text, 0))
                                     from (select count(*) from new) as worked_out),
          wanted as materialized (select n.kind, count(*) from new n cross join line group by n.kind order by n.kind),
@@ -183,10 +187,11 @@ pub async fn insert(tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<String>> {
                                  + row_number() over (partition by n.kind order by n.place))::text as figure
                from new n join counter c on c.kind = n.kind)
          insert into tickets (id, organization_id, kind, number, title, description, status, impact, urgency, priority,
-                              requester_id, assignee_id, team_id, source, created_by, created_at, updated_at, search)
+                              requester_id, assignee_id, team_id, source, created_by, created_at, updated_at,
+                              is_confidential, search)
          select id, $1, kind, prefix || lpad(figure, greatest(7, length(figure)), '0'), title, description, status, impact,
                 urgency, priority, requester_id, assignee_id, team_id, source, created_by, created_at, created_at,
-                setweight(to_tsvector('simple', prefix || lpad(figure, greatest(7, length(figure)), '0')), 'A') || words
+                is_confidential, setweight(to_tsvector('simple', prefix || lpad(figure, greatest(7, length(figure)), '0')), 'A') || words
            from numbered order by place
          returning id, number"#,
         organization.0,
@@ -205,6 +210,7 @@ pub async fn insert(tx: &mut Tx, tickets: &[Ticket]) -> Result<Vec<String>> {
         &words(tickets, |t| t.source.as_str()),
         &column(tickets, |t| t.created_by.map(|u| u.0)) as &[Option<Uuid>],
         &column(tickets, |t| t.created_at),
+        &column(tickets, |t| t.is_confidential),
     )
     .fetch_all(&mut **tx)
     .await?;
@@ -219,7 +225,7 @@ pub async fn update(tx: &mut Tx, before: &Ticket, after: &Ticket) -> Result<i64>
         "update tickets
             set status = $3, impact = $4, urgency = $5, priority = $6, requester_id = $7, assignee_id = $8, team_id = $9,
                 resolution = $10, first_responded_at = $11, resolved_at = $12, closed_at = $13, reopened_count = $14,
-                updated_at = $15, version = version + 1
+                updated_at = $15, is_confidential = $16, version = version + 1
           where id = $1 and version = $2 returning version",
         before.id.0,
         before.version,
@@ -236,6 +242,7 @@ pub async fn update(tx: &mut Tx, before: &Ticket, after: &Ticket) -> Result<i64>
         after.closed_at,
         after.reopened_count,
         after.updated_at,
+        after.is_confidential,
     )
     .fetch_optional(&mut **tx)
     .await?
@@ -266,17 +273,4 @@ pub async fn touch(tx: &mut Tx, id: TicketId, counts: bool) -> Result<()> {
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-/// Whether the person requested the ticket or watches it: what an end user may see.
-pub async fn is_participant(tx: &mut Tx, id: TicketId, user: UserId) -> Result<bool> {
-    let found = sqlx::query_scalar!(
-        r#"select (exists (select from tickets where id = $1 and requester_id = $2)
-                or exists (select from ticket_watchers where ticket_id = $1 and user_id = $2)) as "found!""#,
-        id.0,
-        user.0
-    )
-    .fetch_one(&mut **tx)
-    .await?;
-    Ok(found)
 }

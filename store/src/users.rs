@@ -1,9 +1,10 @@
 //! People.
 
+use crate::listing::{self, Field, Is, Key, Kind, List, Placed, Wanted, field, within};
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
-use domain::{DepartmentId, EmailAddress, OrganizationId, Role, UserId};
-use sqlx::{FromRow, QueryBuilder};
+use domain::{Absence, DepartmentId, EmailAddress, OrganizationId, Role, UserId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -18,9 +19,26 @@ pub struct User {
     pub time_zone: Option<String>,
     pub locale: Option<String>,
     pub phone: Option<String>,
+    /// As another system calls them.
+    pub external_id: Option<String>,
+    /// Out of office, past or to come.
+    pub away: Option<Absence>,
+    /// Of a service account: who answers for it. People have none.
+    pub owner: Option<UserId>,
+    /// Locked by an admin since then.
+    pub locked_at: Option<DateTime<Utc>>,
     pub last_login_at: Option<DateTime<Utc>>,
+    /// Deleted since then; such a person is not active.
+    pub deleted_at: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
+}
+
+impl User {
+    /// Active and not locked: logins and tokens work.
+    pub fn may_enter(&self) -> bool {
+        self.is_active && self.locked_at.is_none()
+    }
 }
 
 #[derive(FromRow)]
@@ -35,7 +53,15 @@ struct UserRow {
     time_zone: Option<String>,
     locale: Option<String>,
     phone: Option<String>,
+    external_id: Option<String>,
+    away_from: Option<DateTime<Utc>>,
+    away_until: Option<DateTime<Utc>>,
+    away_note: Option<String>,
+    substitute_id: Option<Uuid>,
+    owner_id: Option<Uuid>,
+    locked_at: Option<DateTime<Utc>>,
     last_login_at: Option<DateTime<Utc>>,
+    deleted_at: Option<DateTime<Utc>>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
 }
@@ -43,6 +69,12 @@ struct UserRow {
 impl TryFrom<UserRow> for User {
     type Error = Error;
     fn try_from(row: UserRow) -> Result<User> {
+        let away = row.away_from.zip(row.away_until).map(|(from, until)| Absence {
+            from,
+            until,
+            substitute: row.substitute_id.map(Into::into),
+            note: row.away_note,
+        });
         Ok(User {
             id: row.id.into(),
             email: row.email,
@@ -54,7 +86,12 @@ impl TryFrom<UserRow> for User {
             time_zone: row.time_zone,
             locale: row.locale,
             phone: row.phone,
+            external_id: row.external_id,
+            away,
+            owner: row.owner_id.map(Into::into),
+            locked_at: row.locked_at,
             last_login_at: row.last_login_at,
+            deleted_at: row.deleted_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
@@ -72,6 +109,8 @@ pub struct NewUser<'a> {
     pub time_zone: Option<&'a str>,
     pub locale: Option<&'a str>,
     pub phone: Option<&'a str>,
+    /// Given: it is a service account, and this person answers for it.
+    pub owner: Option<UserId>,
 }
 
 /// `None` when the address is taken: unlike a violated constraint this leaves the transaction usable.
@@ -79,9 +118,10 @@ pub async fn insert(tx: &mut Tx, new: &NewUser<'_>) -> Result<Option<UserId>> {
     let (organization, now, id) = (tx.organization(), tx.now(), UserId::new());
     let done = sqlx::query!(
         "insert into users (id, organization_id, email, name, role, password_hash, department_id, manager_id, time_zone,
-                            locale, phone, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12)
-         on conflict on constraint users_email_key do nothing",
+                            locale, phone, created_at, updated_at, owner_id, kind)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13::uuid,
+                 case when $13::uuid is null then 'person' else 'service' end)
+         on conflict (organization_id, email) where deleted_at is null do nothing",
         id.0,
         organization.0,
         new.email.as_str(),
@@ -94,6 +134,7 @@ pub async fn insert(tx: &mut Tx, new: &NewUser<'_>) -> Result<Option<UserId>> {
         new.locale,
         new.phone,
         now,
+        new.owner.map(|owner| owner.0),
     )
     .execute(&mut **tx)
     .await?;
@@ -103,8 +144,8 @@ pub async fn insert(tx: &mut Tx, new: &NewUser<'_>) -> Result<Option<UserId>> {
 pub async fn find(tx: &mut Tx, id: UserId) -> Result<Option<User>> {
     sqlx::query_as!(
         UserRow,
-        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, last_login_at,
-                created_at, updated_at
+        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, owner_id, locked_at, last_login_at,
+                external_id, away_from, away_until, away_note, substitute_id, deleted_at, created_at, updated_at
          from users where id = $1",
         id.0
     )
@@ -142,18 +183,32 @@ pub async fn lock_with_admins(tx: &mut Tx, id: UserId) -> Result<User> {
     get(tx, id).await
 }
 
+/// Of those who are not deleted: an address that somebody has given up may be somebody else's by now.
 pub async fn find_by_email(tx: &mut Tx, email: &EmailAddress) -> Result<Option<User>> {
     sqlx::query_as!(
         UserRow,
-        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, last_login_at,
-                created_at, updated_at
-         from users where email = $1",
+        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, owner_id, locked_at, last_login_at,
+                external_id, away_from, away_until, away_note, substitute_id, deleted_at, created_at, updated_at
+         from users where email = $1 and deleted_at is null",
         email.as_str()
     )
     .fetch_optional(&mut **tx)
     .await?
     .map(User::try_from)
     .transpose()
+}
+
+/// Whether only people who are deleted have this address.
+pub async fn is_deleted_address(tx: &mut Tx, email: &EmailAddress) -> Result<bool> {
+    let organization = tx.organization();
+    let found = sqlx::query_scalar!(
+        r#"select coalesce(bool_and(deleted_at is not null), false) as "found!" from users where organization_id = $1 and email = $2"#,
+        organization.0,
+        email.as_str()
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(found)
 }
 
 /// What a login attempt is compared with.
@@ -167,7 +222,7 @@ pub struct LoginCandidate {
 /// Active users with this address in all organizations, in a transaction that presents the address.
 pub async fn login_candidates(tx: &mut Tx, email: &EmailAddress) -> Result<Vec<LoginCandidate>> {
     let rows = sqlx::query!(
-        "select organization_id, id, password_hash from users where email = $1 and is_active order by created_at limit 20",
+        "select organization_id, id, password_hash from users where email = $1 and is_active and locked_at is null order by created_at limit 20",
         email.as_str()
     )
     .fetch_all(&mut **tx)
@@ -189,12 +244,88 @@ pub async fn password_hash(tx: &mut Tx, id: UserId) -> Result<Option<String>> {
         .ok_or(Error::NotFound)
 }
 
+/// The password before goes to the former ones, of which the last few are kept.
 pub async fn set_password_hash(tx: &mut Tx, id: UserId, hash: &str) -> Result<()> {
-    let now = tx.now();
-    sqlx::query!("update users set password_hash = $2, updated_at = $3 where id = $1", id.0, hash, now)
+    let (organization, now) = (tx.organization(), tx.now());
+    sqlx::query!(
+        "insert into former_passwords (id, organization_id, user_id, password_hash, replaced_at)
+         select $1, organization_id, id, password_hash, $3 from users where id = $2 and password_hash is not null",
+        Uuid::now_v7(),
+        id.0,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "delete from former_passwords where organization_id = $1 and user_id = $2 and id not in
+           (select id from former_passwords where organization_id = $1 and user_id = $2
+             order by replaced_at desc, id desc limit $3)",
+        organization.0,
+        id.0,
+        domain::password::REMEMBERED as i64 - 1,
+    )
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query!(
+        "update users set password_hash = $2, credential_is_shared = false, updated_at = $3 where id = $1",
+        id.0,
+        hash,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Whether somebody else knows the password: who logs in with it has to change it then. A new password takes that back.
+pub async fn set_must_change_password(tx: &mut Tx, id: UserId, must: bool) -> Result<()> {
+    sqlx::query!("update users set credential_is_shared = $2 where id = $1", id.0, must)
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// The passwords before the present one, the latest first.
+pub async fn former_passwords(tx: &mut Tx, id: UserId) -> Result<Vec<String>> {
+    let organization = tx.organization();
+    let hashes = sqlx::query_scalar!(
+        "select password_hash from former_passwords where organization_id = $1 and user_id = $2
+          order by replaced_at desc, id desc",
+        organization.0,
+        id.0
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(hashes)
+}
+
+/// Hands a service account over.
+pub async fn set_owner(tx: &mut Tx, id: UserId, owner: UserId) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!(
+        "update users set owner_id = $2, updated_at = $3 where id = $1 and kind = 'service'",
+        id.0,
+        owner.0,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Locks a person out, or lets them in again. `false`: they were (or were not) already.
+pub async fn set_locked(tx: &mut Tx, id: UserId, locked: bool) -> Result<bool> {
+    let now = tx.now();
+    let done = sqlx::query!(
+        "update users set locked_at = case when $2 then $3::timestamptz end, updated_at = $3
+          where id = $1 and (locked_at is null) = $2",
+        id.0,
+        locked,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(done.rows_affected() == 1)
 }
 
 pub async fn note_login(tx: &mut Tx, id: UserId) -> Result<()> {
@@ -205,10 +336,10 @@ pub async fn note_login(tx: &mut Tx, id: UserId) -> Result<()> {
 
 /// Writes all editable columns as they stand in `user`.
 pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
-    let now = tx.now();
+    let (now, away) = (tx.now(), user.away.as_ref());
     let done = sqlx::query!(
         "update users set name = $2, role = $3, is_active = $4, department_id = $5, manager_id = $6, time_zone = $7,
-                          locale = $8, phone = $9, updated_at = $10
+                          locale = $8, phone = $9, updated_at = $10, away_from = $11, away_until = $12, substitute_id = $13, away_note = $14
          where id = $1",
         user.id.0,
         user.name,
@@ -220,17 +351,21 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
         user.locale,
         user.phone,
         now,
+        away.map(|away| away.from),
+        away.map(|away| away.until),
+        away.and_then(|away| away.substitute).map(|substitute| substitute.0),
+        away.and_then(|away| away.note.as_deref()),
     )
     .execute(&mut **tx)
     .await?;
     if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// To be asked after [`lock_with_admins`], so that of two last admins who leave at once one stays.
+/// A person: an account of a program lets nobody in. To be asked after [`lock_with_admins`], so that of two last admins who leave at once one stays.
 pub async fn has_other_active_admin(tx: &mut Tx, than: UserId) -> Result<bool> {
     let organization = tx.organization();
     let found = sqlx::query_scalar!(
-        r#"select exists (select from users where organization_id = $2 and role = 'admin' and is_active and id <> $1)
+        r#"select exists (select from users where organization_id = $2 and kind = 'person' and role = 'admin' and is_active and locked_at is null and id <> $1)
                   as "found!""#,
         than.0,
         organization.0,
@@ -240,55 +375,42 @@ pub async fn has_other_active_admin(tx: &mut Tx, than: UserId) -> Result<bool> {
     Ok(found)
 }
 
-/// Which users a list shows.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    pub role: Option<Role>,
-    pub is_active: Option<bool>,
-    pub department: Option<DepartmentId>,
-    pub email: Option<String>,
-    /// Part of the name or of the address.
-    pub q: Option<String>,
-}
+/// What people can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "u.id"),
+    field("email", Kind::LowerText, "u.email").says("The exact address."),
+    field("name", Kind::LowerText, "lower(u.name)").by("lower(u.name)", "text"),
+    field("role", Kind::Words(&["admin", "manager", "agent", "end_user"]), "u.role"),
+    field("kind", Kind::Words(&["person", "service"]), "u.kind"),
+    field("is_active", Kind::Flag, "u.is_active"),
+    field("locked", Kind::Flag, "(u.locked_at is not null)").says("By an admin, until unlocked."),
+    field("department", Kind::Id, "u.department_id").or_null(),
+    field("manager", Kind::Id, "u.manager_id").or_null(),
+    field("owner", Kind::Id, "u.owner_id").or_null().says("Who answers for a service account."),
+    within("team", Kind::Id, "exists (select from team_members m where m.user_id = u.id and m.team_id")
+        .says("Members of any of these."),
+    field("external_id", Kind::Text, "u.external_id").or_null(),
+    field("time_zone", Kind::Text, "u.time_zone").or_null(),
+    field("locale", Kind::Text, "u.locale").or_null(),
+    field("deleted", Kind::Flag, "(u.deleted_at is not null)")
+        .says("Not asked for, it is false: the deleted ones are not in the list."),
+    field("last_login_at", Kind::Time, "u.last_login_at").or_null(),
+    field("created_at", Kind::Time, "u.created_at").by_id(),
+    field("updated_at", Kind::Time, "u.updated_at"),
+];
 
-/// Newest first. `after`: creation time and id of the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    filter: &Filter,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<User>> {
-    let mut query = QueryBuilder::new(
-        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, last_login_at,
-                created_at, updated_at
-         from users where organization_id = ",
-    );
-    query.push_bind(tx.organization().0);
-    if let Some(role) = filter.role {
-        query.push(" and role = ").push_bind(role.as_str());
-    }
-    if let Some(active) = filter.is_active {
-        query.push(" and is_active = ").push_bind(active);
-    }
-    if let Some(department) = filter.department {
-        query.push(" and department_id = ").push_bind(department.0);
-    }
-    if let Some(email) = &filter.email {
-        query.push(" and email = ").push_bind(email.to_lowercase());
-    }
-    if let Some(q) = &filter.q {
-        let pattern = format!("%{}%", q.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
-        query
-            .push(" and (name ilike ")
-            .push_bind(pattern.clone())
-            .push(" or email ilike ")
-            .push_bind(pattern)
-            .push(")");
-    }
-    if let Some((at, id)) = after {
-        query.push(" and (created_at, id) < (").push_bind(at).push(", ").push_bind(id).push(")");
-    }
-    query.push(" order by created_at desc, id desc limit ").push_bind(limit);
-    let rows: Vec<UserRow> = query.build_query_as().fetch_all(&mut **tx).await?;
-    rows.into_iter().map(User::try_from).collect()
+/// `q` is a part of the name or of the address.
+pub const LIST: List = List { from: "users u", fields: FIELDS, usual: "-created_at", id: Key::uuid("u.id") };
+
+/// Those that are there, unless the deleted ones are asked for.
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<User>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "u.name || ' ' || u.email");
+    };
+    let columns = "select u.id, u.email, u.name, u.role, u.is_active, u.department_id, u.manager_id, u.time_zone, u.locale, u.phone, \
+                   u.owner_id, u.locked_at, u.last_login_at, u.external_id, u.away_from, u.away_until, u.away_note, \
+                   u.substitute_id, u.deleted_at, u.created_at, u.updated_at";
+    let mut living = wanted.clone();
+    living.unless_asked(&LIST, "deleted", Is::Flag(false));
+    LIST.rows::<UserRow, _>(tx, &living, columns, more).await
 }

@@ -21,6 +21,8 @@ macro_rules! catalogue {
             $crate::mail::Receipt,
             $crate::mail::PublicReply,
             $crate::mail::Resolved,
+            $crate::mail::PasswordReset,
+            $crate::mail::WebhookOff,
             $crate::event::Headline,
             $crate::event::Chat,
             $crate::event::Mail,

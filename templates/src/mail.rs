@@ -1,4 +1,4 @@
-//! Mails to requesters and watchers of a ticket.
+//! Mails to requesters and watchers of a ticket, and to people about their account.
 
 use crate::Context;
 use crate::context::parts;
@@ -67,5 +67,62 @@ impl Context for Resolved {
             Resolved { resolution: Some("Replaced the fuse & the printer.".into()), ..resolved.clone() },
             resolved,
         ]
+    }
+}
+
+/// A link with which a forgotten password is set anew.
+#[derive(Clone, Debug, Serialize)]
+pub struct PasswordReset {
+    pub name: String,
+    pub organization: String,
+    pub link: String,
+    /// How long the link is good for.
+    pub minutes: i64,
+}
+
+impl Context for PasswordReset {
+    const NAME: &'static str = "mail/password_reset";
+    const PARTS: &'static [(&'static str, &'static str)] =
+        parts!("mail/password_reset": "subject", "text", "html");
+    fn samples() -> Vec<Self> {
+        vec![PasswordReset {
+            name: "Ada <b>Lovelace</b>".into(),
+            organization: "Example & Sons".into(),
+            link: "https://desk.example/#reset=rdp_a1B2-c3_".into(),
+            minutes: 30,
+        }]
+    }
+}
+
+/// A webhook was switched off, told to its owner.
+#[derive(Clone, Debug, Serialize)]
+pub struct WebhookOff {
+    pub name: String,
+    pub organization: String,
+    /// Of its address; the rest may be a secret.
+    pub host: String,
+    /// Its id.
+    pub webhook: String,
+    /// The receiver said so; otherwise nothing was delivered for long.
+    pub is_gone: bool,
+    pub failing_since: String,
+    pub failures: i32,
+}
+
+impl Context for WebhookOff {
+    const NAME: &'static str = "mail/webhook_off";
+    const PARTS: &'static [(&'static str, &'static str)] =
+        parts!("mail/webhook_off": "subject", "text", "html");
+    fn samples() -> Vec<Self> {
+        let failing = WebhookOff {
+            name: "Ada <b>Lovelace</b>".into(),
+            organization: "Example & Sons".into(),
+            host: "hooks.example.com".into(),
+            webhook: "0195f3a4-0000-7000-8000-000000000000".into(),
+            is_gone: false,
+            failing_since: "2026-03-01 08:00:00 UTC".into(),
+            failures: 42,
+        };
+        vec![WebhookOff { is_gone: true, ..failing.clone() }, failing]
     }
 }

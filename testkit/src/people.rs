@@ -1,7 +1,7 @@
 //! An organization to act in.
 
 use crate::TestDb;
-use domain::{Actor, OrganizationId, Role, UserId, Who};
+use domain::{Actor, OrganizationId, Rights, Role, UserId};
 
 /// An organization with one person of each kind that most tests need.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub async fn organization(db: &TestDb, slug: &str) -> Organization {
             .execute(&mut owner)
             .await
             .expect("a new user");
-        people.push(Actor { organization: id, who: Who::User { id: user, role, name } });
+        people.push(Actor::user(id, user, name, Rights::of_role(user, role)));
     }
     let [admin, agent, end_user] = people.try_into().expect("three people");
     Organization { id, admin, agent, end_user }

@@ -15,6 +15,10 @@ const LONGEST_TEXT: usize = 10_000;
 pub async fn of(tx: &mut Tx, shared: &Shared, delivery: &Delivery) -> anyhow::Result<TicketEvent> {
     let id = delivery.ticket.ok_or_else(|| anyhow::anyhow!("a message about no ticket"))?;
     let facts = store::ticket_facts::of(tx, id).await?;
+    // It may have become so since the message was queued.
+    if facts.ticket.is_confidential && delivery.channel_id.is_some() {
+        anyhow::bail!("the ticket is confidential: nothing of it goes to channels");
+    }
     let event = match delivery.event {
         Some(event) => Some(store::events::get(tx, event).await?),
         None => None,

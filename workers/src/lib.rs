@@ -12,6 +12,8 @@ mod registry;
 mod report;
 mod shared;
 pub mod smtp;
+mod suspension;
+mod webhook_notice;
 
 pub use registry::registry;
 pub use shared::{Pruning, Settings, Shared};

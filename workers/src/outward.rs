@@ -7,7 +7,7 @@ use connectors::http::Client;
 use connectors::mail::Mailer;
 use connectors::mail::outgoing::{Accepted, Outgoing, Refused};
 use connectors::sending::{Attempt, Outcome as Sending};
-use connectors::{slack, teams};
+use connectors::{slack, teams, webhook};
 use queue::Running;
 use queue::remote::{NotPerformed, Performers, Request};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,11 @@ pub struct Tools {
 
 /// All of it, for a remote worker.
 pub fn performers() -> Performers<Tools> {
-    Performers::default().request::<SendChat>().request::<DeliverMail>().request::<ReadInventory>()
+    Performers::default()
+        .request::<SendChat>()
+        .request::<SendWebhook>()
+        .request::<DeliverMail>()
+        .request::<ReadInventory>()
 }
 
 /// Until a remote worker is asked for again, because nobody took it.
@@ -145,6 +149,35 @@ impl Request<Tools> for SendChat {
                 teams::send(&tools.http, url, self.key, &self.payload, trace_parent).await
             }
         }
+    }
+}
+
+/// One signed message to one webhook. The secret stays where the platform is.
+#[derive(Serialize, Deserialize)]
+pub struct SendWebhook {
+    pub url: String,
+    /// The same at every attempt.
+    pub message_id: String,
+    /// In seconds since 1970; it is signed.
+    pub timestamp: i64,
+    pub signature: String,
+    pub body: String,
+    pub trace_parent: Option<String>,
+}
+
+impl Request<Tools> for SendWebhook {
+    const KIND: &'static str = "send_webhook";
+    type Reply = Attempt;
+
+    async fn perform(self, tools: &Tools) -> Attempt {
+        let message = webhook::Message {
+            id: &self.message_id,
+            timestamp: self.timestamp,
+            signature: &self.signature,
+            body: &self.body,
+            trace_parent: self.trace_parent.as_deref(),
+        };
+        webhook::send(&tools.http, &self.url, message).await
     }
 }
 

@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use connectors::http;
 use connectors::mail::Mailer;
+use queue::KeyRing;
 use queue::remote::Remote;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ pub struct Shared {
     pub blobs: Blobs,
     pub templates: Arc<Templates>,
     pub http: http::Client,
+    /// Open the secrets of webhooks.
+    pub secrets: KeyRing,
     /// None: no relay is configured, and mail waits in the ledger.
     pub mailer: Option<Mailer>,
     /// Does what is outside for the lanes that it has.
@@ -47,6 +50,9 @@ pub struct Pruning {
     pub payloads: Option<Duration>,
     pub deliveries: Option<Duration>,
     pub reports: Option<Duration>,
+    pub webhooks: Option<Duration>,
+    /// For organizations that say nothing else.
+    pub audit: Option<Duration>,
     /// From which age on a file that no attachment names is taken away.
     pub unnamed: Duration,
 }
@@ -54,7 +60,15 @@ pub struct Pruning {
 impl Default for Pruning {
     fn default() -> Self {
         let unnamed = crate::jobs::prune::UNNAMED;
-        Pruning { mail: None, payloads: None, deliveries: None, reports: None, unnamed }
+        Pruning {
+            mail: None,
+            payloads: None,
+            deliveries: None,
+            reports: None,
+            webhooks: None,
+            audit: None,
+            unnamed,
+        }
     }
 }
 
@@ -65,6 +79,7 @@ impl Pruning {
             Prunable::Payloads => self.payloads,
             Prunable::Deliveries => self.deliveries,
             Prunable::Reports => self.reports,
+            Prunable::Webhooks => self.webhooks,
         };
         time.and_then(|time| TimeDelta::from_std(time).ok())
     }

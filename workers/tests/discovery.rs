@@ -9,9 +9,10 @@ use queue::Drain;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use store::blobs::Blobs;
-use store::configuration_items::{CiFilter, CiOrderBy, ConfigurationItem};
+use store::configuration_items::{ConfigurationItem, LIST};
 use store::discovery_runs::DiscoveryRun;
 use store::discovery_sources::DiscoverySource;
+use store::listing::{Is, Wanted};
 use templates::Templates;
 use testkit::{Organization, TestDb};
 use workers::{Settings, Shared, registry};
@@ -39,6 +40,7 @@ async fn house() -> House {
         http: Client::new(Destinations::default()).unwrap(),
         mailer: None,
         remote: None,
+        secrets: queue::KeyRing::default(),
         settings: Arc::new(Settings {
             base_url: "http://localhost".into(),
             mail_domain: "localhost".into(),
@@ -86,15 +88,14 @@ impl House {
         store::discovery_runs::get(&mut tx, started.run).await.unwrap()
     }
 
-    async fn items(&self, whose: &Organization, filter: CiFilter) -> Vec<ConfigurationItem> {
+    async fn items(&self, whose: &Organization, wanted: Wanted) -> Vec<ConfigurationItem> {
         let mut tx = self.db.db.begin(whose.id).await.unwrap();
-        store::configuration_items::list(&mut tx, &filter, (CiOrderBy::CreatedAt, true), None, 1000)
-            .await
-            .unwrap()
+        let rows = store::configuration_items::list(&mut tx, &wanted).await.unwrap();
+        rows.into_iter().map(|row| row.item).collect()
     }
 
     async fn missing(&self) -> usize {
-        self.items(&self.acme, CiFilter { missing: Some(true), ..CiFilter::default() }).await.len()
+        self.items(&self.acme, LIST.only("missing", Is::Flag(true), 1000)).await.len()
     }
 }
 
@@ -126,7 +127,7 @@ async fn nobody_reads_the_inventory_of_another_organization() {
     // What is there cannot be told from what is not.
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
-    assert!(house.items(&house.other, CiFilter::default()).await.is_empty());
+    assert!(house.items(&house.other, LIST.all(1000)).await.is_empty());
 }
 
 #[tokio::test]
@@ -188,7 +189,7 @@ async fn one_huge_row_does_not_fail_the_others() {
     let run = house.run(&house.acme, &source, RunMode::Run).await;
     assert_eq!((run.status, run.counts.created, run.counts.failed), (RunStatus::Succeeded, 2, 1), "{run:?}");
     assert!(run.errors.to_string().contains("longer than"), "{}", run.errors);
-    let found = house.items(&house.acme, CiFilter { q: Some("w0x7é".into()), ..CiFilter::default() }).await;
+    let found = house.items(&house.acme, Wanted { q: Some("w0x7é".into()), ..LIST.all(1000) }).await;
     assert_eq!(found.len(), 1, "the beginning of it can be found");
 }
 
@@ -217,7 +218,7 @@ async fn an_edit_between_the_look_and_the_writing_is_not_lost() {
     assert_eq!(planned.plan.updated.len(), 2);
 
     // … a person is faster …
-    let before = house.items(&house.acme, CiFilter::default()).await.remove(0);
+    let before = house.items(&house.acme, LIST.all(1000)).await.remove(0);
     let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
     let mut attributes = before.attributes.clone();
     attributes.insert("cost_center".into(), json!("42"));

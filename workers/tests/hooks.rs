@@ -10,11 +10,9 @@ use domain::{AlertSourceId, EmailAddress};
 use queue::BrokerConfig;
 use queue::messages::{Depth, Message, Publisher};
 use serde_json::json;
-use std::cell::Cell;
-use std::sync::Once;
 use std::time::{Duration, Instant};
 use store::Db;
-use testkit::{Organization, Proxy, Server, TestDb};
+use testkit::{Organization, Proxy, Server, TestDb, count_statements, statements_sent};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -141,51 +139,18 @@ async fn broker() -> Option<BrokerConfig> {
     Some(BrokerConfig { prefix: broker.prefix, ..BrokerConfig::new(broker.url) })
 }
 
-thread_local! {
-    static SENT: Cell<usize> = const { Cell::new(0) };
-}
-
-/// Counts the statements that each thread sends. Installed for the whole process: with the default of one thread, a place that logs for
-/// the first time on another one could be taken for unheard for ever.
-struct Statements;
-
-impl Statements {
-    fn count() {
-        static ONCE: Once = Once::new();
-        ONCE.call_once(|| tracing::subscriber::set_global_default(Statements).unwrap());
-    }
-}
-
-impl tracing::Subscriber for Statements {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target() == "sqlx::query"
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        if event.metadata().target() == "sqlx::query" {
-            SENT.set(SENT.get() + 1);
-        }
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn two_hundred_letters_cost_the_statements_of_one() {
     let house = house(testkit::database().await).await;
-    Statements::count();
+    count_statements();
     let mut costs = Vec::new();
     // The first opens the connection.
     for letters in [1, 1, 200] {
         let batch = messages((0..letters).map(|n| house.alert(n)));
-        let before = SENT.get();
+        let before = statements_sent();
         let moved = move_in(&house.db.db, &batch).await.unwrap();
         assert!(moved.iter().all(|moved| *moved == Moved::Kept), "{moved:?}");
-        costs.push(SENT.get() - before);
+        costs.push(statements_sent() - before);
     }
     assert_eq!(costs[1], costs[2]);
     assert!((3..=6).contains(&costs[2]), "begin, tokens, rows, jobs, commit: {costs:?}");

@@ -94,6 +94,7 @@ async fn queue(tx: &mut Tx, about: &About<'_>, to: &EmailAddress, name: &str, wo
             auto_submitted: about.auto_submitted.map(str::to_owned),
             words: Some(words),
             report: None,
+            password_reset: None,
         },
         ..NewMail::default()
     };

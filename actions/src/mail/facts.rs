@@ -1,12 +1,11 @@
 //! What the database knows about a mail: the tickets it refers to, and how its sender stands to them.
 
-use crate::Result;
+use crate::{Result, tickets};
 use domain::mail::{Facts, Hit, Mail, automatic, message_id};
 use domain::ticket::TicketNumber;
-use domain::{EmailAddress, TicketId, UserId};
+use domain::{Actor, EmailAddress, Permission, Rights, TicketId};
 use store::Tx;
 use store::mail_messages::Known;
-use store::tickets::Ticket;
 use store::users::User;
 
 pub async fn gather(
@@ -19,6 +18,12 @@ pub async fn gather(
     let mut ids = message_id::candidates(mail);
     ids.extend(mail.report.iter().filter_map(|report| report.original_message_id.clone()));
     let known = store::mail_messages::known(tx, &ids).await?;
+    let sender = match sender {
+        Some(user) => store::rights::of(tx, user.id).await?.filter(|sender| sender.may_enter),
+        None => None,
+    };
+    let sender = sender.map(|sender| Actor::user(tx.organization(), sender.id, sender.name, sender.rights));
+    let sender = sender.as_ref();
     let mut referenced = Vec::new();
     for id in &ids {
         // Several: the same mail in several tickets, or one id under which we and somebody else wrote.
@@ -46,16 +51,17 @@ async fn hit(
     id: TicketId,
     found: Option<&Known>,
     mail: &Mail,
-    sender: Option<&User>,
+    sender: Option<&Actor>,
 ) -> Result<Hit> {
     let ticket = store::tickets::get(tx, id).await?;
     let ours = found.is_some_and(|known| known.ours);
     let addressee = ours && found.is_some_and(|known| known.address == mail.from.address.as_str());
-    let staff = sender.is_some_and(|user| user.is_active && user.role.is_staff());
-    let takes_part = match sender.filter(|user| user.is_active) {
-        Some(user) => staff || takes_part(tx, &ticket, user.id).await?,
+    // A mail may do what its sender may; to who may not write to the ticket it is a stranger's.
+    let takes_part = match sender {
+        Some(actor) => tickets::decision(tx, actor, Permission::TicketsCommentPublic, &ticket).await?.allowed,
         None => false,
     };
+    let staff = takes_part && sender.and_then(Actor::rights).is_some_and(Rights::is_staff);
     Ok(Hit {
         ticket: id,
         status: ticket.status,
@@ -65,8 +71,4 @@ async fn hit(
         participant: takes_part || addressee,
         staff,
     })
-}
-
-async fn takes_part(tx: &mut Tx, ticket: &Ticket, user: UserId) -> Result<bool> {
-    Ok(ticket.assignee == Some(user) || store::tickets::is_participant(tx, ticket.id, user).await?)
 }

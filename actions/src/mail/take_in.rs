@@ -7,7 +7,7 @@ use crate::tickets::{self, NewComment, NewTicket, StoredAttachment};
 use domain::mail::automatic::{self, Automatic, ReturnPath};
 use domain::mail::{Decision, Ignored, Mail, Person, decide, quote};
 use domain::ticket::{LinkKind, Source, Visibility};
-use domain::{Actor, CommentId, EmailAddress, TicketId, UserId};
+use domain::{Actor, CommentId, EmailAddress, InboxId, TicketId, UserId};
 use store::Tx;
 use store::inbox::{Entry, Status};
 use store::mail_messages::{Direction, NewMessage};
@@ -59,11 +59,21 @@ pub async fn take_in(tx: &mut Tx, actor: &Actor, incoming: Incoming<'_>) -> Resu
     let own = store::mailboxes::addresses(tx).await?;
     let sender = store::users::find_by_email(tx, &incoming.mail.from.address).await?;
     let facts = facts::gather(tx, incoming.mail, &own, incoming.return_path, sender.as_ref()).await?;
-    let id = incoming.entry.id;
+    let (id, from) = (incoming.entry.id, &incoming.mail.from.address);
+    let organization = store::organizations::current(tx).await?;
+    let is_deleted = sender.is_none() && store::users::is_deleted_address(tx, from).await?;
     match decide(&facts) {
         Decision::Ignore { why, about } => {
             store::inbox::finish(tx, id, Status::Ignored, Some(&reason(why, incoming.mail)), about).await?;
             Ok(Outcome::Ignored { why: why.reason(), label: why.outcome(), ticket: about })
+        }
+        Decision::Comment { .. } | Decision::Open { .. } if sender.is_none() && is_deleted => {
+            refuse(tx, id, "refused: the sender's account was deleted: restore it, then replay this").await
+        }
+        Decision::Open { .. }
+            if sender.is_none() && !organization.sender_policy.admits(&organization.sender_domains, from) =>
+        {
+            refuse(tx, id, organization.sender_policy.refusal()).await
         }
         Decision::Comment { ticket, visibility, stranger } => {
             let from = Writer { user: sender.filter(|_| !stranger).map(|user| user.id), stranger };
@@ -79,6 +89,12 @@ pub async fn take_in(tx: &mut Tx, actor: &Actor, incoming: Incoming<'_>) -> Resu
             Ok(outcome)
         }
     }
+}
+
+/// Kept where people see it and can replay it. Whoever is named as the sender hears nothing: they may not have written it.
+async fn refuse(tx: &mut Tx, id: InboxId, why: &'static str) -> Result<Outcome> {
+    store::inbox::finish(tx, id, Status::Ignored, Some(why), None).await?;
+    Ok(Outcome::Ignored { why, label: "refused", ticket: None })
 }
 
 async fn open(

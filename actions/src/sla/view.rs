@@ -33,6 +33,9 @@ pub struct ClockView {
 
 /// Those of all the given tickets; tickets without clocks are left out.
 pub async fn view(tx: &mut Tx, tickets: &[TicketId]) -> Result<HashMap<TicketId, TicketClocks>> {
+    if tickets.is_empty() {
+        return Ok(HashMap::new());
+    }
     let now = tx.now();
     let mut book = Book::default();
     let mut all: HashMap<TicketId, TicketClocks> = HashMap::new();

@@ -24,14 +24,35 @@ pub async fn assign(tx: &mut Tx, actor: &Actor, id: TicketId, assignment: Assign
     if assignment.assignee.is_none() && assignment.team.is_none() {
         return Err(Error::invalid("", "name an assignee, a team, or both"));
     }
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsAssign, id).await?;
     let mut after = before.clone();
-    set(tx, &mut after, &assignment).await?;
-    change::apply(tx, actor, before, after, Note::default().because(assignment.reason.as_deref())).await
+    let away = set(tx, &mut after, &assignment, actor.user_id()).await?;
+    let note = Note::default().because(assignment.reason.as_deref()).instead_of(away);
+    change::apply(tx, actor, before, after, note).await
 }
 
-/// Sets the fields after checking them. Also for `update` and `escalate`.
-pub(super) async fn set(tx: &mut Tx, ticket: &mut Ticket, assignment: &Assignment) -> Result<()> {
+/// Takes a ticket from somebody who cannot work on it any more; its team keeps it. Not asked for by who sees the ticket, but a consequence:
+/// no permission on the ticket is needed.
+pub(crate) async fn release(tx: &mut Tx, actor: &Actor, id: TicketId, from: UserId, why: &str) -> Result<()> {
+    let before = store::tickets::lock(tx, id).await?;
+    if before.assignee != Some(from) || matches!(before.status, Status::Closed | Status::Cancelled) {
+        return Ok(());
+    }
+    let mut after = before.clone();
+    set(tx, &mut after, &Assignment { assignee: Some(None), ..Assignment::default() }, None).await?;
+    change::apply(tx, actor, before, after, Note::default().because(Some(why))).await?;
+    Ok(())
+}
+
+/// Sets the fields after checking them. Also for `update` and `escalate`. Who is away is stood in for, and told to the caller: not when they
+/// take the ticket themselves (`by`), and not with a confidential ticket, which the substitute may not see.
+pub(super) async fn set(
+    tx: &mut Tx,
+    ticket: &mut Ticket,
+    assignment: &Assignment,
+    by: Option<UserId>,
+) -> Result<Option<UserId>> {
+    let mut away = None;
     let (assignee, team) = (ticket.assignee, ticket.team);
     if let Some(team) = assignment.team {
         if let Some(team) = team {
@@ -44,7 +65,17 @@ pub(super) async fn set(tx: &mut Tx, ticket: &mut Ticket, assignment: &Assignmen
             if let Some(user) = assignee {
                 people::must_be_staff(tx, user, "/assignee").await?;
             }
-            ticket.assignee = assignee;
+            if let Some(user) = assignee
+                && ticket.assignee != Some(user)
+                && by != Some(user)
+                && !ticket.is_confidential
+                && let Some(substitute) = people::stand_in(tx, user).await?
+            {
+                away = Some(user);
+                ticket.assignee = Some(substitute);
+            } else {
+                ticket.assignee = assignee;
+            }
         }
         // Handed to another team, the ticket leaves a person who is not in it.
         None if ticket.team != team => {
@@ -57,9 +88,9 @@ pub(super) async fn set(tx: &mut Tx, ticket: &mut Ticket, assignment: &Assignmen
         None => {}
     }
     if (ticket.assignee, ticket.team) == (assignee, team) {
-        return Ok(());
+        return Ok(None);
     }
-    match (ticket.status, ticket.assignee) {
+    let moved = match (ticket.status, ticket.assignee) {
         (Status::Closed | Status::Cancelled, _) => Err(Error::conflict(format!(
             "a ticket that is {} cannot be assigned: reopen it, or open a new one",
             ticket.status
@@ -67,5 +98,6 @@ pub(super) async fn set(tx: &mut Tx, ticket: &mut Ticket, assignment: &Assignmen
         (Status::New, Some(_)) => change::move_to(ticket, Status::Assigned, tx.now()),
         (Status::Assigned | Status::InProgress, None) => change::move_to(ticket, Status::New, tx.now()),
         _ => Ok(()),
-    }
+    };
+    moved.map(|()| away)
 }

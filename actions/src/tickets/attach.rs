@@ -29,7 +29,7 @@ pub async fn attach_stored(
     new: StoredAttachment,
 ) -> Result<Attachment> {
     permission::check(actor, Permission::TicketsCommentPublic)?;
-    let row = see::lock(tx, actor, ticket).await?;
+    let row = see::lock(tx, actor, Permission::TicketsCommentPublic, ticket).await?;
     let mut is_internal = false;
     if let Some(comment) = comment {
         let none = || Error::invalid("/comment", "the ticket has no such comment");
@@ -38,7 +38,7 @@ pub async fn attach_stored(
             other => other.into(),
         })?;
         is_internal = comment.visibility == Visibility::Internal;
-        if comment.ticket != ticket || (is_internal && !see::sees_internal(actor)) {
+        if comment.ticket != ticket || (is_internal && !see::sees_internal(tx, actor, &row).await?) {
             return Err(none());
         }
     }

@@ -1,9 +1,10 @@
 //! The common second half of every verb that changes a ticket: row, history, event, clocks.
 
+use super::people;
 use crate::{Result, events};
-use domain::Actor;
 use domain::ticket::text::truncated;
 use domain::ticket::{Changes, Status};
+use domain::{Actor, UserId};
 use queue::trace::TraceContext;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -49,6 +50,15 @@ impl Note {
         Note { is_internal: true, ..self }
     }
 
+    /// Says who is away and for whom the assignee stands in.
+    pub fn instead_of(mut self, user: Option<UserId>) -> Self {
+        if let Some(user) = user {
+            self.changes.add("instead_of", &Value::Null, &user);
+            self.payload.insert("instead_of".into(), json!({"user": user, "why": "out_of_office"}));
+        }
+        self
+    }
+
     fn verb(&self) -> &'static str {
         self.action.unwrap_or("updated")
     }
@@ -67,10 +77,51 @@ impl Note {
 pub(super) async fn apply(
     tx: &mut Tx,
     actor: &Actor,
-    before: Ticket,
+    mut before: Ticket,
     mut after: Ticket,
     note: Note,
 ) -> Result<Ticket> {
+    if before.status.is_reopening(after.status) {
+        before = take_from_the_gone(tx, before, &mut after).await?;
+    }
+    write(tx, actor, before, after, note).await
+}
+
+/// A ticket that comes back to work while its assignee or team has gone comes back to who is left: the team, or everybody's queue. That is a change
+/// of its own, before the reopening, so that nobody who is gone is asked to act. Both rows hold until the transaction is over.
+async fn take_from_the_gone(tx: &mut Tx, before: Ticket, after: &mut Ticket) -> Result<Ticket> {
+    let (mut freed, mut why) = (before.clone(), Vec::new());
+    if let Some(user) = before.assignee
+        && let Some(reason) = people::gone(tx, user).await?
+    {
+        freed.assignee = None;
+        why.push(reason);
+        if after.assignee == Some(user) {
+            after.assignee = None;
+        }
+    }
+    if let Some(team) = before.team
+        && !store::removals::has_team(tx, team).await?
+    {
+        freed.team = None;
+        why.push("the team was deleted");
+        if after.team == Some(team) {
+            after.team = None;
+        }
+    }
+    if why.is_empty() {
+        return Ok(before);
+    }
+    if after.assignee.is_none() && matches!(after.status, Status::Assigned | Status::InProgress) {
+        after.status = Status::New;
+    }
+    let by = Actor::system(tx.organization(), "reopen");
+    let freed = write(tx, &by, before, freed, Note::default().because(Some(&why.join("; ")))).await?;
+    after.version = freed.version;
+    Ok(freed)
+}
+
+async fn write(tx: &mut Tx, actor: &Actor, before: Ticket, mut after: Ticket, note: Note) -> Result<Ticket> {
     let mut changes = difference(&before, &after);
     if changes.is_empty() && note.action.is_none() {
         return Ok(before);
@@ -170,6 +221,7 @@ fn difference(before: &Ticket, after: &Ticket) -> Changes {
     changes.note("assignee", &before.assignee, &after.assignee);
     changes.note("team", &before.team, &after.team);
     changes.note("resolution", &before.resolution, &after.resolution);
+    changes.note("confidential", &before.is_confidential, &after.is_confidential);
     changes.note("first_responded_at", &before.first_responded_at, &after.first_responded_at);
     changes
 }
@@ -215,6 +267,7 @@ fn payload(ticket: &Ticket, changes: &Changes, more: Map<String, Value>) -> Valu
         "requester": ticket.requester,
         "assignee": ticket.assignee,
         "team": ticket.team,
+        "confidential": ticket.is_confidential,
         "resolution": ticket.resolution.as_deref().map(|text| truncated(text, 2000)),
         "changes": changes,
     });

@@ -41,15 +41,13 @@ impl NewComment {
 /// Adds the comment. The first public one from staff, other than the requester, is the first response. A public one
 /// from the requester puts a pending ticket back to work and reopens a resolved one.
 pub async fn comment(tx: &mut Tx, actor: &Actor, id: TicketId, new: NewComment) -> Result<CommentId> {
-    permission::check(
-        actor,
-        match new.visibility {
-            Visibility::Public => Permission::TicketsCommentPublic,
-            Visibility::Internal => Permission::TicketsCommentInternal,
-        },
-    )?;
+    let needed = match new.visibility {
+        Visibility::Public => Permission::TicketsCommentPublic,
+        Visibility::Internal => Permission::TicketsCommentInternal,
+    };
+    permission::check(actor, needed)?;
     let body = body(actor, &new)?;
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, needed, id).await?;
     let author = new.author.or(actor.user_id());
     let comment = Comment {
         id: CommentId::new(),
@@ -105,10 +103,10 @@ fn body(actor: &Actor, new: &NewComment) -> Result<String> {
 
 async fn is_staff(tx: &mut Tx, actor: &Actor, author: Option<UserId>) -> Result<bool> {
     Ok(match (&actor.who, author) {
-        (Who::User { id, role, .. }, Some(author)) if author == *id => role.is_staff(),
+        (Who::User { id, rights, .. }, Some(author)) if author == *id => rights.is_staff(),
         (_, Some(author)) => {
             let standing = store::ticket_people::standing(tx, author).await?;
-            standing.ok_or_else(|| Error::invalid("/author", "there is no such user"))?.role.is_staff()
+            standing.ok_or_else(|| Error::invalid("/author", "there is no such user"))?.is_staff
         }
         (_, None) => false,
     })

@@ -11,7 +11,7 @@ use store::tickets::Ticket;
 /// Exactly these from now on. Staff only, also while opening.
 pub async fn set_configuration_items(tx: &mut Tx, actor: &Actor, id: TicketId, items: &[CiId]) -> Result<()> {
     permission::check(actor, Permission::TicketsUpdate)?;
-    let ticket = see::lock(tx, actor, id).await?;
+    let ticket = see::lock(tx, actor, Permission::TicketsUpdate, id).await?;
     let had = store::ticket_configuration_items::of_all(tx, &[id]).await?.remove(&id).unwrap_or_default();
     let gone: Vec<CiId> = had.iter().copied().filter(|item| !items.contains(item)).collect();
     let new: Vec<CiId> = items.iter().copied().filter(|item| !had.contains(item)).collect();

@@ -24,7 +24,7 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
     if escalation.reason.trim().is_empty() {
         return Err(Error::invalid("/reason", "say why it is escalated"));
     }
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsEscalate, id).await?;
     if !before.status.is_open() {
         return Err(Error::conflict(format!(
             "a ticket that is {} cannot be escalated: reopen it first",
@@ -37,14 +37,14 @@ pub async fn escalate(tx: &mut Tx, actor: &Actor, id: TicketId, escalation: Esca
     }
     let assignment =
         Assignment { assignee: escalation.assignee.map(Some), team: escalation.team.map(Some), reason: None };
-    assign::set(tx, &mut after, &assignment).await?;
+    let away = assign::set(tx, &mut after, &assignment, actor.user_id()).await?;
     if after == before {
         return Err(Error::conflict(
             "the ticket is there already: name a higher priority, another team or assignee",
         ));
     }
     // Whom it calls and why is nothing for the requester.
-    let note = Note::action("escalated").because(Some(&escalation.reason)).internal();
+    let note = Note::action("escalated").because(Some(&escalation.reason)).instead_of(away).internal();
     change::apply(tx, actor, before, after, note).await
 }
 

@@ -2,9 +2,10 @@
 
 use super::see;
 use crate::Result;
-use domain::{Actor, HistoryId, TicketId};
+use domain::{Actor, HistoryId};
 use store::Tx;
 use store::ticket_history::{self, Entry};
+use store::tickets::Ticket;
 
 /// Oldest first, from the entry after `after`. For a ticket that the actor may see.
 ///
@@ -13,12 +14,12 @@ use store::ticket_history::{self, Entry};
 pub async fn history(
     tx: &mut Tx,
     actor: &Actor,
-    ticket: TicketId,
+    ticket: &Ticket,
     after: Option<HistoryId>,
     limit: i64,
 ) -> Result<Vec<Entry>> {
-    let internal = see::sees_internal(actor);
-    let mut entries = ticket_history::list(tx, ticket, internal, after, limit).await?;
+    let internal = see::sees_internal(tx, actor, ticket).await?;
+    let mut entries = ticket_history::list(tx, ticket.id, internal, after, limit).await?;
     if !internal {
         for entry in
             entries.iter_mut().filter(|entry| entry.actor.is_none() || entry.actor != actor.user_id())

@@ -3,7 +3,7 @@
 use super::change::{self, Note};
 use super::see;
 use crate::{Error, Result};
-use domain::permission::{self, Permission};
+use domain::permission::{self, Permission, Reach};
 use domain::ticket::LinkKind;
 use domain::{Actor, LinkId, TicketId};
 use serde_json::{Value, json};
@@ -22,7 +22,10 @@ pub async fn link(
         return Err(Error::invalid("/ticket", "a ticket cannot be linked to itself"));
     }
     lock_both(tx, from, to).await?;
-    let contrary = store::ticket_links::list(tx, from)
+    let ticket = see::see(tx, actor, from).await?;
+    see::require(tx, actor, Permission::TicketsUpdate, &ticket).await?;
+    see::see(tx, actor, to).await?;
+    let contrary = store::ticket_links::list(tx, &Reach::Everything, from)
         .await?
         .into_iter()
         .find(|link| link.other == to && link.kind == kind && !link.outgoing);
@@ -45,8 +48,11 @@ pub async fn link(
 
 pub async fn unlink(tx: &mut Tx, actor: &Actor, ticket: TicketId, link: LinkId) -> Result<()> {
     permission::check(actor, Permission::TicketsUpdate)?;
-    see::see(tx, actor, ticket).await?;
-    let removed = store::ticket_links::remove(tx, ticket, link).await?;
+    let ticket = see::see(tx, actor, ticket).await?;
+    see::require(tx, actor, Permission::TicketsUpdate, &ticket).await?;
+    let removed = store::ticket_links::remove(tx, ticket.id, link).await?;
+    // A link to what one does not see is not there.
+    see::see(tx, actor, if removed.0 == ticket.id { removed.2 } else { removed.0 }).await?;
     remember(tx, actor, removed, false).await
 }
 

@@ -1,14 +1,14 @@
 //! A new ticket.
 
 use super::change::{self, Note};
-use super::people;
+use super::{people, see};
 use crate::{Error, FieldError, Result};
 use domain::permission::{self, Permission};
 use domain::ticket::{Changes, Level, Source, Status, TicketKind, text};
 use domain::{Actor, TeamId, TicketId, UserId, Who};
 use queue::trace::TraceContext;
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use store::Tx;
 use store::tickets::Ticket;
 
@@ -26,6 +26,7 @@ pub struct NewTicket {
     pub source: Source,
     pub tags: Vec<String>,
     pub watchers: Vec<UserId>,
+    pub is_confidential: bool,
     /// The trace it belongs to; `None`: that of the running task.
     pub trace: Option<TraceContext>,
 }
@@ -45,6 +46,7 @@ impl NewTicket {
             source,
             tags: Vec::new(),
             watchers: Vec::new(),
+            is_confidential: false,
             trace: None,
         }
     }
@@ -63,7 +65,7 @@ pub async fn open_all(tx: &mut Tx, actor: &Actor, new: Vec<NewTicket>) -> Result
         let requester = requester(tx, actor, new).await?;
         drafts.push((title, description, tags, requester));
     }
-    people_fit(tx, actor, &new).await?;
+    let away = people_fit(tx, actor, &new).await?;
     let matrix = store::priority_matrix::get(tx).await?;
     let now = tx.now();
     let (mut tickets, mut tags) = (Vec::with_capacity(new.len()), Vec::with_capacity(new.len()));
@@ -80,7 +82,11 @@ pub async fn open_all(tx: &mut Tx, actor: &Actor, new: Vec<NewTicket>) -> Result
             urgency: new.urgency,
             priority: matrix.priority(new.impact, new.urgency),
             requester,
-            assignee: new.assignee,
+            // A substitute may not see what is confidential.
+            assignee: match new.is_confidential {
+                true => new.assignee,
+                false => new.assignee.map(|user| away.get(&user).copied().unwrap_or(user)),
+            },
             team: new.team,
             source: new.source,
             resolution: None,
@@ -88,11 +94,20 @@ pub async fn open_all(tx: &mut Tx, actor: &Actor, new: Vec<NewTicket>) -> Result
             resolved_at: None,
             closed_at: None,
             reopened_count: 0,
+            is_confidential: new.is_confidential,
             version: 1,
             created_by: actor.user_id(),
             created_at: now,
             updated_at: now,
         });
+    }
+    for ticket in &tickets {
+        if ticket.assignee.is_some() || ticket.team.is_some() {
+            see::require(tx, actor, Permission::TicketsAssign, ticket).await?;
+        }
+        if ticket.is_confidential {
+            see::require(tx, actor, Permission::TicketsSetConfidential, ticket).await?;
+        }
     }
     let clocks = crate::sla::Opening::plan(tx, &tickets).await?;
     let numbers = store::tickets::insert(tx, &tickets).await?;
@@ -112,20 +127,27 @@ pub async fn open_all(tx: &mut Tx, actor: &Actor, new: Vec<NewTicket>) -> Result
         note.changes = first_values(ticket, &tags);
         note.payload.insert("description".into(), text::truncated(&ticket.description, 2000).into());
         note.payload.insert("tags".into(), tags.into());
+        let note = note.instead_of(new.assignee.filter(|user| ticket.assignee != Some(*user)));
         told.push((ticket, note));
     }
     change::tell_all(tx, actor, told).await?;
     Ok(tickets)
 }
 
-/// The people and teams named exist and fit; each is looked up once.
-async fn people_fit(tx: &mut Tx, actor: &Actor, new: &[NewTicket]) -> Result<()> {
+/// The people and teams named exist and fit; each is looked up once. Answers who stands in for whom.
+async fn people_fit(tx: &mut Tx, actor: &Actor, new: &[NewTicket]) -> Result<BTreeMap<UserId, UserId>> {
+    let mut away = BTreeMap::new();
     if new.iter().any(|new| new.assignee.is_some() || new.team.is_some()) {
         permission::check(actor, Permission::TicketsAssign)?;
     }
     let assignees: BTreeSet<_> = new.iter().filter_map(|new| new.assignee).collect();
     for assignee in assignees {
         people::must_be_staff(tx, assignee, "/assignee").await?;
+        if actor.user_id() != Some(assignee)
+            && let Some(substitute) = people::stand_in(tx, assignee).await?
+        {
+            away.insert(assignee, substitute);
+        }
     }
     let teams: BTreeSet<_> = new.iter().filter_map(|new| new.team).collect();
     for team in teams {
@@ -135,7 +157,7 @@ async fn people_fit(tx: &mut Tx, actor: &Actor, new: &[NewTicket]) -> Result<()>
     for watcher in watchers {
         people::must_exist(tx, *watcher, "/watchers").await?;
     }
-    Ok(())
+    Ok(away)
 }
 
 /// A person is told what does not fit; what Relaydesk itself brings in (mail, alerts) is cut, for its raw form is kept.
@@ -201,6 +223,7 @@ fn first_values(ticket: &Ticket, tags: &[String]) -> Changes {
     changes.note("requester", &None, &ticket.requester);
     changes.note("assignee", &None, &ticket.assignee);
     changes.note("team", &None, &ticket.team);
+    changes.note("confidential", &false, &ticket.is_confidential);
     if !tags.is_empty() {
         changes.add("tags", nothing, tags);
     }

@@ -18,7 +18,7 @@ pub async fn set_status(
     reason: Option<&str>,
 ) -> Result<Ticket> {
     permission::check(actor, needed(to))?;
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, needed(to), id).await?;
     let mut after = before.clone();
     set(&mut after, to, tx.now())?;
     change::apply(tx, actor, before, after, Note::default().because(reason)).await
@@ -27,7 +27,7 @@ pub async fn set_status(
 pub async fn resolve(tx: &mut Tx, actor: &Actor, id: TicketId, resolution: &str) -> Result<Ticket> {
     permission::check(actor, Permission::TicketsResolve)?;
     let resolution = clean_resolution(resolution)?;
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsResolve, id).await?;
     if before.status == Status::Resolved {
         return Err(Error::conflict("the ticket is resolved already"));
     }
@@ -40,7 +40,7 @@ pub async fn resolve(tx: &mut Tx, actor: &Actor, id: TicketId, resolution: &str)
 /// Only a resolved ticket can be closed.
 pub async fn close(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&str>) -> Result<Ticket> {
     permission::check(actor, Permission::TicketsClose)?;
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsClose, id).await?;
     if before.status == Status::Closed {
         return Err(Error::conflict("the ticket is closed already"));
     }
@@ -55,10 +55,10 @@ pub async fn close(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&str
     change::apply(tx, actor, before, after, Note::default().because(reason)).await
 }
 
-/// Back to work, with the same assignee if there is one. Requesters may reopen what they requested.
+/// Back to work, with the same assignee if there is one and they can still work on it. Requesters may reopen what they requested.
 pub async fn reopen(tx: &mut Tx, actor: &Actor, id: TicketId, reason: Option<&str>) -> Result<Ticket> {
     permission::check(actor, Permission::TicketsReopen)?;
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsReopen, id).await?;
     if before.status.is_open() {
         return Err(Error::conflict(format!("the ticket is open already: it is {}", before.status)));
     }

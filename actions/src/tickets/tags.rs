@@ -17,7 +17,7 @@ pub(super) const RULE: &str = "a tag is one line of 1 to 64 characters without c
 pub async fn add_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> Result<bool> {
     permission::check(actor, Permission::TicketsUpdate)?;
     let tag = text::tag(tag).ok_or_else(|| Error::invalid("/tag", RULE))?;
-    let ticket = see::lock(tx, actor, id).await?;
+    let ticket = see::lock(tx, actor, Permission::TicketsUpdate, id).await?;
     let had = store::ticket_tags::of(tx, id).await?;
     if had.len() >= text::MAX_TAGS && !had.contains(&tag) {
         return Err(Error::invalid("/tag", TOO_MANY));
@@ -33,7 +33,7 @@ pub async fn add_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> Res
 pub async fn remove_tag(tx: &mut Tx, actor: &Actor, id: TicketId, tag: &str) -> Result<()> {
     permission::check(actor, Permission::TicketsUpdate)?;
     let tag = text::tag(tag).ok_or(Error::NotFound)?;
-    let ticket = see::lock(tx, actor, id).await?;
+    let ticket = see::lock(tx, actor, Permission::TicketsUpdate, id).await?;
     if !store::ticket_tags::remove(tx, id, &tag).await? {
         return Err(Error::NotFound);
     }
@@ -53,7 +53,7 @@ pub async fn set_tags(tx: &mut Tx, actor: &Actor, id: TicketId, tags: &[String])
     }
     wanted.sort();
     wanted.dedup();
-    let ticket = see::lock(tx, actor, id).await?;
+    let ticket = see::lock(tx, actor, Permission::TicketsUpdate, id).await?;
     let had = store::ticket_tags::of(tx, id).await?;
     if had == wanted {
         return Ok(());

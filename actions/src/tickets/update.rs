@@ -24,6 +24,7 @@ pub struct TicketPatch {
     pub requester: Option<Option<UserId>>,
     pub assignee: Option<Option<UserId>>,
     pub team: Option<Option<TeamId>>,
+    pub is_confidential: Option<bool>,
 }
 
 /// Impact or urgency named anew computes the priority anew.
@@ -32,14 +33,21 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: TicketId, patch: TicketPatch
     if let Some(to) = patch.status {
         permission::check(actor, status::needed(to))?;
     }
-    let before = see::lock(tx, actor, id).await?;
+    let before = see::lock(tx, actor, Permission::TicketsUpdate, id).await?;
+    if let Some(to) = patch.status {
+        see::require(tx, actor, status::needed(to), &before).await?;
+    }
     let mut after = before.clone();
     words(&mut after, &patch)?;
     if let Some(requester) = patch.requester {
-        if let Some(user) = requester {
+        if let Some(user) = requester.filter(|_| requester != before.requester) {
             people::must_exist(tx, user, "/requester").await?;
         }
         after.requester = requester;
+    }
+    if let Some(confidential) = patch.is_confidential.filter(|wanted| *wanted != before.is_confidential) {
+        see::require(tx, actor, Permission::TicketsSetConfidential, &before).await?;
+        after.is_confidential = confidential;
     }
     if patch.impact.is_some() || patch.urgency.is_some() {
         after.impact = patch.impact.unwrap_or(after.impact);
@@ -47,10 +55,11 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: TicketId, patch: TicketPatch
         let priority = store::priority_matrix::get(tx).await?.priority(after.impact, after.urgency);
         after.priority = patch.priority_at_least.map_or(priority, |least| least.higher(priority));
     }
+    let mut away = None;
     if patch.assignee.is_some() || patch.team.is_some() {
-        permission::check(actor, Permission::TicketsAssign)?;
+        see::require(tx, actor, Permission::TicketsAssign, &before).await?;
         let assignment = Assignment { assignee: patch.assignee, team: patch.team, reason: None };
-        assign::set(tx, &mut after, &assignment).await?;
+        away = assign::set(tx, &mut after, &assignment, actor.user_id()).await?;
     }
     if let Some(to) = patch.status {
         // Judged from the status before: naming an assignee may have moved it already.
@@ -59,7 +68,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, id: TicketId, patch: TicketPatch
             status::set(&mut after, to, tx.now())?;
         }
     }
-    change::apply(tx, actor, before, after, Note::default()).await
+    change::apply(tx, actor, before, after, Note::default().instead_of(away)).await
 }
 
 fn words(ticket: &mut Ticket, patch: &TicketPatch) -> Result<()> {

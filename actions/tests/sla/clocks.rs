@@ -58,7 +58,7 @@ async fn warning_then_breach_each_on_time_and_once() {
     assert_eq!(judge(&db.db, &acme.agent, &first).await, Checked::Nothing);
     assert_eq!((events(&db, "sla.warning").await, events(&db, "sla.breached").await), (1, 1));
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
+    let breaches = super::breaches(&mut tx).await;
     assert_eq!(breaches.len(), 1);
     assert_eq!(breaches[0].breached_at, ticket.created_at + TimeDelta::minutes(10));
     assert_eq!((breaches[0].policy_name.as_str(), breaches[0].target_seconds), ("standard", 600));
@@ -90,7 +90,7 @@ async fn a_breach_that_no_timer_found_is_recorded_when_the_ticket_is_resolved() 
     pass(&db, 90);
     let mut tx = db.db.begin(acme.id).await.unwrap();
     resolve(&mut tx, &acme.agent, ticket.id, "rebooted").await.unwrap();
-    let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
+    let breaches = super::breaches(&mut tx).await;
     tx.commit().await.unwrap();
     let overruns: Vec<_> = breaches.iter().map(|b| (b.metric, b.overrun_seconds.map(|s| s / 60))).collect();
     assert_eq!(overruns, [(Metric::Resolution, Some(30)), (Metric::FirstResponse, Some(80))]);
@@ -169,7 +169,7 @@ async fn another_priority_changes_the_goal_but_not_the_start() {
     assert_eq!(stored.clock.due_at, Some(ticket.created_at + TimeDelta::minutes(30)));
     // The first response was late under the old goal: ten minutes, not five.
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
+    let breaches = super::breaches(&mut tx).await;
     assert_eq!(
         breaches.iter().map(|b| (b.metric, b.target_seconds)).collect::<Vec<_>>(),
         [(Metric::FirstResponse, 600)]

@@ -128,7 +128,7 @@ async fn a_policy_that_comes_later_knows_of_pauses_before() {
     let clock = of(&late).await;
     assert!(clock.state() == State::Paused && near(clock.elapsed, 65), "{clock:?}");
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let breaches = store::sla_breaches::list(&mut tx, &Default::default(), None, 10).await.unwrap();
+    let breaches = super::breaches(&mut tx).await;
     let resolution: Vec<_> = breaches.iter().filter(|breach| breach.metric == Metric::Resolution).collect();
     assert_eq!(resolution.len(), 1, "{resolution:?}");
     assert_eq!(

@@ -191,3 +191,51 @@ async fn a_chain_that_runs_keeps_its_steps() {
     let stepped = next(&db.db, &acme, &escalation, 0).await;
     assert!(matches!(&stepped, Stepped::Done { detail, .. } if detail == "low to medium"), "{stepped:?}");
 }
+
+/// A manager who is out of office is stood in for, at the address where that one wants their mail; unless the substitute may not see the ticket.
+#[tokio::test]
+async fn an_escalation_to_a_manager_who_is_away_goes_to_their_substitute() {
+    let (db, acme) = house().await;
+    let team = team(&db, &acme).await;
+    let mut owner = db.owner().await;
+    sqlx::query(
+        "update users set away_from = now() - interval '1 day', away_until = now() + interval '30 days', substitute_id = $2 where id = $1",
+    )
+    .bind(acme.admin.user_id().unwrap().0)
+    .bind(acme.agent.user_id().unwrap().0)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into contact_ways (id, organization_id, user_id, place, kind, value, is_preferred, created_at)
+         values ($1, $2, $3, 0, 'email', 'agent@home.example', true, now())",
+    )
+    .bind(uuid::Uuid::now_v7())
+    .bind(acme.id.0)
+    .bind(acme.agent.user_id().unwrap().0)
+    .execute(&mut owner)
+    .await
+    .unwrap();
+    let steps = vec![
+        after(0, Action::AssignTeam { team }),
+        after(0, Action::NotifyManager),
+        after(0, Action::NotifyManager),
+    ];
+    let (ticket, escalation) = breached(&db, &acme, steps).await;
+    next(&db.db, &acme, &escalation, 0).await;
+    let stepped = next(&db.db, &acme, &escalation, 1).await;
+    let told = "mail to agent, who stands in for admin (out of office)";
+    assert!(matches!(&stepped, Stepped::Done { detail, .. } if detail == told), "{stepped:?}");
+    let sent = "select count(*) from deliveries where recipient = 'agent@home.example'";
+    assert_eq!(count(&db, sent).await, 1);
+    sqlx::query("update tickets set is_confidential = true, requester_id = null where id = $1")
+        .bind(ticket.id.0)
+        .execute(&mut owner)
+        .await
+        .unwrap();
+    let stepped = next(&db.db, &acme, &escalation, 2).await;
+    assert!(
+        matches!(&stepped, Stepped::Done { outcome: StepOutcome::Skipped, detail, .. } if detail.contains("may not see")),
+        "{stepped:?}"
+    );
+}

@@ -23,6 +23,12 @@ async fn house() -> (TestDb, Organization) {
     (db, organization)
 }
 
+async fn breaches(tx: &mut store::Tx) -> Vec<store::sla_breaches::Breach> {
+    let (everything, all) = (domain::permission::Reach::Everything, store::sla_breaches::LIST.all(10));
+    let rows = store::sla_breaches::list(tx, &everything, &all).await.unwrap();
+    rows.into_iter().map(|row| row.item).collect()
+}
+
 /// First response in ten minutes, resolution in an hour; half of that at priority high.
 fn promise() -> NewPolicy {
     let target = |priority, first, resolution| Target {

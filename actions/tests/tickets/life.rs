@@ -161,7 +161,8 @@ async fn links_are_seen_from_both_ends_and_not_made_twice() {
     assert!(matches!(link(&mut tx, agent, b.id, LinkKind::Blocks, a.id).await, Err(Error::Conflict(_))));
     assert!(link(&mut tx, agent, a.id, LinkKind::RelatesTo, b.id).await.unwrap().is_some());
     assert_eq!(link(&mut tx, agent, b.id, LinkKind::RelatesTo, a.id).await.unwrap(), None);
-    let from_b = store::ticket_links::list(&mut tx, b.id).await.unwrap();
+    let from_b =
+        store::ticket_links::list(&mut tx, &domain::permission::Reach::Everything, b.id).await.unwrap();
     assert_eq!((from_b.len(), from_b[0].outgoing, from_b[0].other), (2, false, a.id));
     unlink(&mut tx, agent, b.id, id).await.unwrap();
     assert!(matches!(unlink(&mut tx, agent, b.id, id).await, Err(Error::NotFound)));

@@ -1,7 +1,9 @@
 use crate::{house, opened};
 use actions::tickets::{NewTicket, add_tag, open, resolve};
-use domain::ticket::{Level, Priority, Source, Status};
-use store::ticket_list::{After, Order, OrderBy, TicketFilter, list};
+use domain::permission::Reach;
+use domain::ticket::{Level, Priority, Source};
+use store::listing::{Compare, Condition, Is};
+use store::ticket_list::{FIELDS, TicketFilter, list, order};
 
 #[tokio::test]
 async fn filters_and_words_find_tickets() {
@@ -12,37 +14,46 @@ async fn filters_and_words_find_tickets() {
     add_tag(&mut tx, &acme.agent, printer.id, "paper").await.unwrap();
     resolve(&mut tx, &acme.agent, network.id, "cable").await.unwrap();
     let found = async |tx: &mut store::Tx, filter: TicketFilter| -> Vec<String> {
-        let tickets =
-            list(tx, &filter, Order { by: OrderBy::Number, descending: false }, None, 10).await.unwrap();
-        tickets.into_iter().map(|ticket| ticket.number).collect()
+        let order = order(&[("number", false)]);
+        let tickets = list(tx, &Reach::Everything, &filter, &order, None, 10).await.unwrap();
+        tickets.into_iter().map(|ticket| ticket.item.number).collect()
     };
-    let all = TicketFilter::default;
+    let words = |q: &str| TicketFilter { q: Some(q.to_owned()), ..TicketFilter::default() };
+    let on = |name: &str, is: Is| {
+        let conditions = vec![Condition::new(FIELDS, name, is).expect("a field")];
+        TicketFilter { conditions, ..TicketFilter::default() }
+    };
+    let texts = |all: &[&str]| Is::Text(all.iter().map(|text| (*text).to_owned()).collect());
+    let user = |actor: &domain::Actor| Is::Id(vec![actor.user_id().unwrap().0]);
     let (first, second) = (vec![printer.number.clone()], vec![network.number.clone()]);
     for (filter, expected) in [
-        (TicketFilter { q: Some("print".into()), ..all() }, &first),
-        (TicketFilter { q: Some("db-01".into()), ..all() }, &first),
-        (TicketFilter { q: Some("inc0000002".into()), ..all() }, &second),
-        (TicketFilter { q: Some("network -printer".into()), ..all() }, &second),
-        (TicketFilter { q: Some("\"floor three\"".into()), ..all() }, &second),
-        (TicketFilter { q: Some("zzz".into()), ..all() }, &vec![]),
-        (TicketFilter { q: Some("'); drop table tickets; --".into()), ..all() }, &vec![]),
-        (TicketFilter { q: Some("& | ! <-> :* \\ '".into()), ..all() }, &vec![]),
-        (TicketFilter { tag: Some("Paper".into()), ..all() }, &first),
-        (TicketFilter { open: Some(true), ..all() }, &first),
-        (TicketFilter { open: Some(false), ..all() }, &second),
-        (TicketFilter { status: vec![Status::Resolved, Status::Closed], ..all() }, &second),
-        (TicketFilter { requester: acme.end_user.user_id(), ..all() }, &second),
-        (TicketFilter { assignee: Some(acme.agent.user_id()), ..all() }, &vec![]),
-        (TicketFilter { source: vec![Source::Email], ..all() }, &vec![]),
-        (TicketFilter { created_before: Some(printer.created_at), ..all() }, &vec![]),
-        (TicketFilter { created_after: Some(network.created_at), ..all() }, &second),
-        (TicketFilter { configuration_item: Some(domain::CiId::new()), ..all() }, &vec![]),
+        (words("print"), &first),
+        (words("db-01"), &first),
+        (words("inc0000002"), &second),
+        (words("network -printer"), &second),
+        (words("\"floor three\""), &second),
+        (words("zzz"), &vec![]),
+        (words("'); drop table tickets; --"), &vec![]),
+        (words("& | ! <-> :* \\ '"), &vec![]),
+        (on("tag", texts(&["paper"])), &first),
+        (on("tag", texts(&["'); drop table tickets; --"])), &vec![]),
+        (on("open", Is::Flag(true)), &first),
+        (on("open", Is::Flag(false)), &second),
+        (on("status", texts(&["resolved", "closed"])), &second),
+        (on("requester", user(&acme.end_user)), &second),
+        (on("assignee", user(&acme.agent)), &vec![]),
+        (on("source", texts(&["email"])), &vec![]),
+        (on("created_at", Is::Time(Compare::Below, printer.created_at)), &vec![]),
+        (on("created_at", Is::Time(Compare::AtMost, printer.created_at)), &first),
+        (on("created_at", Is::Time(Compare::AtLeast, network.created_at)), &second),
+        (on("resolved_at", Is::Null(true)), &first),
+        (on("configuration_item", Is::Id(vec![domain::CiId::new().0])), &vec![]),
     ] {
         assert_eq!(&found(&mut tx, filter.clone()).await, expected, "{filter:?}");
     }
-    let both =
-        found(&mut tx, TicketFilter { assignee: Some(None), impact: vec![Level::Medium], ..all() }).await;
-    assert_eq!(both, [printer.number, network.number]);
+    let mut both = on("assignee", Is::Null(true));
+    both.conditions.extend(on("impact", texts(&["medium"])).conditions);
+    assert_eq!(found(&mut tx, both).await, [printer.number, network.number]);
 }
 
 #[tokio::test]
@@ -55,21 +66,32 @@ async fn pages_in_every_order_hold_each_ticket_once() {
         let new = NewTicket { urgency, ..NewTicket::incident(format!("ticket {n}"), Source::Api) };
         open(&mut tx, &acme.agent, new).await.unwrap();
     }
-    for by in [OrderBy::CreatedAt, OrderBy::UpdatedAt, OrderBy::Priority, OrderBy::Number] {
-        for descending in [false, true] {
-            let order = Order { by, descending };
-            let mut seen = Vec::new();
-            let mut after = None;
+    let everything = TicketFilter::default();
+    for names in [
+        &["created_at"][..],
+        &["updated_at"],
+        &["priority"],
+        &["number"],
+        &["status", "priority"],
+        &["urgency", "impact", "number"],
+    ] {
+        // Both directions for each field.
+        for directions in 0..1_u32 << names.len() {
+            let by = names.iter().enumerate().map(|(at, name)| (*name, directions >> at & 1 == 1));
+            let order = order(&by.collect::<Vec<_>>());
+            let (mut seen, mut after) = (Vec::new(), None);
             loop {
-                let page = list(&mut tx, &TicketFilter::default(), order, after.as_ref(), 4).await.unwrap();
+                let page =
+                    list(&mut tx, &Reach::Everything, &everything, &order, after.as_ref(), 4).await.unwrap();
                 let Some(last) = page.last() else { break };
-                after = Some(After::of(order, last));
-                seen.extend(page);
+                after = Some(order.read(last.place.clone()).expect("a place of this order"));
+                seen.extend(page.into_iter().map(|ticket| ticket.item));
             }
-            let whole = list(&mut tx, &TicketFilter::default(), order, None, 100).await.unwrap();
-            assert_eq!(seen, whole, "{order:?}");
+            let whole = list(&mut tx, &Reach::Everything, &everything, &order, None, 100).await.unwrap();
+            let whole: Vec<_> = whole.into_iter().map(|ticket| ticket.item).collect();
+            assert_eq!(seen, whole, "{names:?} {directions:b}");
             assert_eq!(seen.len(), 11);
-            if by == OrderBy::Priority && !descending {
+            if *names == ["priority"] && directions == 0 {
                 assert_eq!(seen[0].priority, Priority::High);
             }
         }

@@ -1,12 +1,13 @@
 use crate::{house, opened};
 use actions::Error;
 use actions::tickets::{
-    NewComment, StoredAttachment, TicketPatch, add_watcher, attach_stored, comment, find, scope, see,
-    sees_internal, update,
+    NewComment, StoredAttachment, TicketPatch, add_watcher, attach_stored, comment, find, see, sees_internal,
+    update,
 };
+use domain::permission::{self, Reach};
 use domain::ticket::Source;
 use store::blobs::Blobs;
-use store::ticket_list::{Order, TicketFilter, list};
+use store::ticket_list::{TicketFilter, list, order};
 use testkit::organization;
 
 #[tokio::test]
@@ -22,8 +23,17 @@ async fn another_organization_finds_nothing() {
     assert!(matches!(update(&mut tx, &other.admin, ticket.id, patch).await, Err(Error::NotFound)));
     let public = NewComment::public("hi", Source::Api);
     assert!(matches!(comment(&mut tx, &other.admin, ticket.id, public).await, Err(Error::NotFound)));
-    let all = list(&mut tx, &TicketFilter::default(), Order::default(), None, 10).await.unwrap();
-    assert_eq!(all, []);
+    let all = list(
+        &mut tx,
+        &Reach::Everything,
+        &TicketFilter::default(),
+        &order(&[("created_at", true)]),
+        None,
+        10,
+    )
+    .await
+    .unwrap();
+    assert!(all.is_empty());
     assert_eq!(store::ticket_history::list(&mut tx, ticket.id, true, None, 10).await.unwrap(), []);
 }
 
@@ -34,11 +44,12 @@ async fn end_users_see_what_they_requested_or_watch() {
     let foreign = opened(&db, &acme.agent, "foreign").await;
     let user = acme.end_user.user_id().unwrap();
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    assert_eq!(scope(&acme.agent), None);
-    let theirs = TicketFilter { participant: scope(&acme.end_user), ..TicketFilter::default() };
+    let reach = permission::reach(&acme.end_user);
     let titles = async |tx: &mut store::Tx| -> Vec<String> {
-        let found = list(tx, &theirs, Order::default(), None, 10).await.unwrap();
-        found.into_iter().map(|ticket| ticket.title).collect()
+        let found = list(tx, &reach, &TicketFilter::default(), &order(&[("created_at", true)]), None, 10)
+            .await
+            .unwrap();
+        found.into_iter().map(|ticket| ticket.item.title).collect()
     };
     assert_eq!(titles(&mut tx).await, ["own"]);
     assert!(matches!(see(&mut tx, &acme.end_user, foreign.id).await, Err(Error::NotFound)));
@@ -70,8 +81,9 @@ async fn internal_comments_and_their_files_stay_among_staff() {
     let sneaked = attach_stored(&mut tx, &acme.end_user, id, Some(note), file(b"x").await).await;
     assert!(matches!(sneaked, Err(Error::Invalid(_))));
 
-    let staff = sees_internal(&acme.agent);
-    let guest = sees_internal(&acme.end_user);
+    let ticket = store::tickets::get(&mut tx, id).await.unwrap();
+    let staff = sees_internal(&mut tx, &acme.agent, &ticket).await.unwrap();
+    let guest = sees_internal(&mut tx, &acme.end_user, &ticket).await.unwrap();
     assert_eq!((staff, guest), (true, false));
     let bodies = async |tx: &mut store::Tx, internal| -> Vec<String> {
         let comments = store::ticket_comments::list(tx, id, internal, None, 10).await.unwrap();

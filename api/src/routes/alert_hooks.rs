@@ -1,4 +1,4 @@
-//! `POST /hooks/{kind}/{token}`: monitoring systems knock here. The raw payload is durable before they get their OK; what
+//! `POST /hooks/{kind}` (or `/hooks/{kind}/{token}`): monitoring systems knock here. The raw payload is durable before they get their OK; what
 //! becomes of it is a job's business.
 
 mod by_broker;
@@ -34,7 +34,13 @@ use uuid::Uuid;
 const PLANNED: [&str; 6] = ["grafana", "zabbix", "nagios", "icinga", "datadog", "cloudwatch"];
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(receive))
+    OpenApiRouter::new().routes(routes!(receive)).routes(routes!(receive_by_path))
+}
+
+/// The token of a hook from the `Authorization` header, which proxies keep out of their logs.
+pub(super) fn token_of(headers: &HeaderMap) -> ApiResult<&str> {
+    let missing = || Problem::unauthorized("send the token of the hook: Authorization: Bearer …");
+    crate::caller::bearer_of(headers).filter(|token| !token.is_empty()).ok_or_else(missing)
 }
 
 /// Kept, and what will work on it.
@@ -47,27 +53,53 @@ struct AlertAccepted {
 
 /// Receive alerts
 ///
-/// 202 after the payload is durable. A payload that cannot be used gets 400 with what is wrong, and is kept too, to be
+/// The token goes in the header (`Authorization: Bearer rda_…`). 202 after the payload is durable. A payload that cannot be used gets 400 with what is wrong, and is kept too, to be
 /// replayed after a fix. Of one that is too large (413) the inbox keeps that it came. 503 with Retry-After when nothing can be
 /// kept.
+#[utoipa::path(post, path = "/hooks/{kind}", tag = "hooks", request_body = serde_json::Value, security(("bearer" = [])),
+    params(("kind" = String, Path, description = "alertmanager or generic")),
+    responses((status = 202, body = AlertAccepted), (status = 401, description = "No token", body = Problem)))]
+async fn receive(
+    State(state): State<AppState>,
+    ApiPath(kind): ApiPath<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> ApiResult<(StatusCode, Json<AlertAccepted>)> {
+    let token = token_of(&headers)?.to_owned();
+    take(&state, &kind, &token, &headers, body).await
+}
+
+/// Receive alerts from who can send no header
+///
+/// As `/hooks/{kind}`, with the token in the path. Proxies write paths into their logs: take the header where the sender can.
 #[utoipa::path(post, path = "/hooks/{kind}/{token}", tag = "hooks", request_body = serde_json::Value, security(()),
     params(("kind" = String, Path, description = "alertmanager or generic"), ("token" = String, Path)),
     responses((status = 202, body = AlertAccepted)))]
-async fn receive(
+async fn receive_by_path(
     State(state): State<AppState>,
     ApiPath((kind, token)): ApiPath<(String, String)>,
     headers: HeaderMap,
     body: Body,
 ) -> ApiResult<(StatusCode, Json<AlertAccepted>)> {
-    let kind = known(&kind)?;
+    take(&state, &kind, &token, &headers, body).await
+}
+
+async fn take(
+    state: &AppState,
+    kind: &str,
+    token: &str,
+    headers: &HeaderMap,
+    body: Body,
+) -> ApiResult<(StatusCode, Json<AlertAccepted>)> {
+    let kind = known(kind)?;
     if let Some(door) = &state.door {
-        return by_broker::receive(&state, door, (kind, &token), &headers, body).await;
+        return by_broker::receive(state, door, (kind, token), headers, body).await;
     }
     let limit = state.settings.upload_limit;
     // A usual payload is here before the database is asked; more is taken only from senders that we know.
     let mut body = Incoming::of(body);
     body.read(state.settings.body_limit.min(limit)).await?;
-    let (mut tx, source) = identify(&state, kind, &token).await?;
+    let (mut tx, source) = identify(state, kind, token).await?;
     let now = tx.now();
     if body.is_whole {
         tx.enter(source.organization).await?;
@@ -76,13 +108,13 @@ async fn receive(
         tx.rollback().await?;
         body.read(limit).await?;
         if !body.is_whole {
-            return Err(too_large(&state, &source, &headers, body.drain(limit).await?).await?);
+            return Err(too_large(state, &source, headers, body.drain(limit).await?).await?);
         }
         tx = state.db.begin(source.organization).await?;
     }
     let body = Bytes::from(body.kept);
     let read = parse(kind, body.clone(), now).await?;
-    let payload = Payload { source: &source, headers: &headers, body: &body };
+    let payload = Payload { source: &source, headers, body: &body };
     if let Err(invalid) = read {
         return Err(refuse(tx, &payload, invalid).await?);
     }
@@ -128,8 +160,7 @@ impl Incoming {
     }
 
     async fn next(&mut self) -> ApiResult<Option<Bytes>> {
-        let broken = |_| Problem::bad_request("the body did not arrive completely");
-        self.stream.try_next().await.map_err(broken)
+        self.stream.try_next().await.map_err(|error| crate::body::incomplete(&error))
     }
 
     /// Until the end, or until there is more than `limit`.

@@ -1,15 +1,18 @@
 //! `alerts`: what monitoring systems told us, one item an episode (from firing to its end).
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Search};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Search};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
+use domain::Permission;
 use domain::alert::AlertStatus;
-use domain::{AlertId, AlertSourceId, Permission};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
-use store::alerts::{Alert, AlertFilter};
-use utoipa::{IntoParams, ToSchema};
+use store::alerts::{Alert, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -62,51 +65,27 @@ impl From<Alert> for AlertView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct AlertFilters {
-    source: Option<Uuid>,
-    /// firing or resolved.
-    #[param(value_type = Option<String>)]
-    status: Option<AlertStatus>,
-    severity: Option<String>,
-    fingerprint: Option<String>,
-    /// Id or number of the incident.
-    #[param(example = "INC0000123")]
-    incident: Option<String>,
-}
+filters!(AlertFilters, FIELDS);
 
-/// List alerts, newest first
-#[utoipa::path(get, path = "/alerts", tag = "alerts", params(ListQuery, Search, AlertFilters),
+/// List alerts
+///
+/// Sorts by first_received_at; newest first, if nothing is named. Nothing can be expanded.
+#[utoipa::path(get, path = "/alerts", tag = "alerts", params(ListQuery, Search, Shaping, AlertFilters),
     responses((status = 200, body = Page<AlertView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filters): Filters<AlertFilters>,
-) -> ApiResult<Json<Page<AlertView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::AlertsRead)?;
-    list.fixed_order("-first_received_at")?;
+    shape.check::<AlertView>(&[])?;
     let mut tx = caller.begin(&state).await?;
-    let filter = AlertFilter {
-        source: filters.source.map(AlertSourceId),
-        status: filters.status,
-        severity: filters.severity,
-        fingerprint: filters.fingerprint,
-        incident: match filters.incident {
-            None => None,
-            Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
-                Ok(ticket) => Some(ticket.id),
-                Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
-                Err(error) => return Err(error.into()),
-            },
-        },
-        q: list.q.clone(),
-    };
-    let rows =
-        store::alerts::list(&mut tx, &filter, list.after::<Uuid>()?.map(AlertId), list.limit()).await?;
-    Ok(Json(list.page(rows, |row| row.id.0, AlertView::from)?))
+    let asked = asked.with_tickets(&mut tx, &caller.actor(), &LIST).await?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
+    let rows = store::alerts::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, AlertView::from)?))
 }
 
 /// Show an alert

@@ -1,7 +1,8 @@
 //! API tokens: shown once, stored hashed.
 
 use crate::idempotency::HoldsSecret;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Credential, Filters, ListQuery, Page};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Credential, Filters, ListQuery, Page, Problem};
+use actions::api_tokens::NewToken;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -22,13 +23,16 @@ pub fn router() -> OpenApiRouter<AppState> {
 
 /// An API token, without the token.
 #[derive(Serialize, ToSchema)]
-struct ApiTokenView {
+pub(crate) struct ApiTokenView {
     id: Uuid,
     user: Uuid,
     name: String,
     /// How the token begins.
     #[schema(example = "rd_a1B2c3")]
     prefix: String,
+    /// The permissions that it is for; null: all of its user.
+    #[schema(example = json!(["tickets.view", "tickets.create"]))]
+    scopes: Option<Vec<String>>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
     /// To the minute.
@@ -43,6 +47,7 @@ impl From<ApiToken> for ApiTokenView {
             user: token.user.0,
             name: token.name,
             prefix: token.prefix,
+            scopes: token.scopes,
             created_at: token.created_at,
             expires_at: token.expires_at,
             last_used_at: token.last_used_at,
@@ -86,18 +91,23 @@ async fn list_tokens(
 
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct NewApiTokenBody {
+pub(crate) struct NewApiTokenBody {
     /// What it is for.
     #[schema(example = "nightly export")]
     name: String,
     /// With an API token that expires: at the latest when that one does, which is the default then.
     #[serde(default, deserialize_with = "crate::moment::optional")]
     expires_at: Option<DateTime<Utc>>,
+    /// The permissions that it is for, as `user-permissions` lists them; left out: all of its user. It never allows more than its user may at the
+    /// moment, nor more than the token that asks for it.
+    #[serde(default)]
+    #[schema(example = json!(["tickets.view", "tickets.create"]))]
+    scopes: Option<Vec<String>>,
 }
 
 /// A new token, with the token itself: it is not shown again.
 #[derive(Serialize, ToSchema)]
-struct CreatedApiToken {
+pub(crate) struct CreatedApiToken {
     #[serde(flatten)]
     #[schema(inline)]
     view: ApiTokenView,
@@ -105,23 +115,38 @@ struct CreatedApiToken {
     token: String,
 }
 
-/// Make a token for oneself: it can do what its user can
+/// Make a token for oneself: it can do what its user can, or less
+///
+/// A person has to be logged in for it, and to have shown who they are within the last ten minutes. A service account makes its own with one
+/// that it has.
 #[utoipa::path(post, path = "/api-tokens", tag = "auth", request_body = NewApiTokenBody,
-    responses((status = 201, body = CreatedApiToken)))]
+    responses((status = 201, body = CreatedApiToken), (status = 401, body = Problem),
+        (status = 403, description = "Not allowed; or `reauthentication-required`: the login is older than ten minutes", body = Problem),
+        (status = 422, body = Problem)))]
 async fn create_token(
     State(state): State<AppState>,
     caller: Caller,
     ApiJson(body): ApiJson<NewApiTokenBody>,
 ) -> ApiResult<Response> {
-    let mut tx = caller.begin(&state).await?;
-    let user = caller.user_id();
+    make(&state, &caller, caller.user_id(), body).await
+}
+
+pub(crate) async fn make(
+    state: &AppState,
+    caller: &Caller,
+    user: UserId,
+    body: NewApiTokenBody,
+) -> ApiResult<Response> {
     let made_with = match caller.credential() {
         Credential::ApiToken(id) => Some(id),
-        Credential::Login(_) => None,
+        Credential::Login(_) => {
+            caller.require_recent_login()?;
+            None
+        }
     };
-    let (made, token) =
-        actions::api_tokens::create(&mut tx, &caller.actor(), user, &body.name, body.expires_at, made_with)
-            .await?;
+    let new = NewToken { name: body.name, expires_at: body.expires_at, scopes: body.scopes, made_with };
+    let mut tx = caller.begin(state).await?;
+    let (made, token) = actions::api_tokens::create(&mut tx, &caller.actor(), user, &new).await?;
     tx.commit().await?;
     let created = CreatedApiToken { view: made.into(), token: token.expose_secret().to_owned() };
     Ok((StatusCode::CREATED, Extension(HoldsSecret), Json(created)).into_response())

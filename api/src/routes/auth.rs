@@ -1,9 +1,10 @@
 //! Logging in, staying in, logging out.
 
+use crate::client::ClientAddress;
 use crate::idempotency::HoldsSecret;
 use crate::{ApiJson, ApiResult, AppState, Caller, Credential, Problem};
-use actions::auth::{Login, Origin, Tokens};
-use axum::extract::{ConnectInfo, FromRequestParts, State};
+use actions::auth::{Again, LoggedIn, Login, Origin, Tokens};
+use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -12,7 +13,6 @@ use chrono::{DateTime, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,12 +23,12 @@ pub fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(login))
         .routes(routes!(refresh))
         .routes(routes!(logout))
+        .routes(routes!(reauthenticate))
         .routes(routes!(verify_token))
-        .routes(routes!(change_password))
 }
 
-/// Where a request comes from. Forwarding headers are not believed: nobody said which proxies to trust.
-struct From(Origin);
+/// Where a request comes from.
+pub(crate) struct From(pub Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for From {
     type Rejection = Infallible;
@@ -36,8 +36,8 @@ impl<S: Send + Sync> FromRequestParts<S> for From {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let user_agent =
             parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(From(Origin { user_agent, ip: peer.map(|peer| peer.0.ip().to_string()) }))
+        let client = parts.extensions.get::<ClientAddress>().and_then(|client| client.0);
+        Ok(From(Origin { user_agent, ip: client.map(|address| address.to_string()) }))
     }
 }
 
@@ -62,7 +62,7 @@ struct RefreshBody {
 
 /// A pair of tokens.
 #[derive(Serialize, ToSchema)]
-struct TokenPair {
+pub(crate) struct TokenPair {
     /// For `Authorization: Bearer …`.
     access: String,
     /// Good for one call of `auth/refresh`.
@@ -72,22 +72,61 @@ struct TokenPair {
     expires_in: i64,
 }
 
-fn answer(tokens: Tokens) -> Response {
-    let refresh = tokens.refresh.expose_secret().to_owned();
-    let pair = TokenPair { access: tokens.access, refresh, expires_in: tokens.expires_in };
-    (Extension(HoldsSecret), Json(pair)).into_response()
+impl std::convert::From<Tokens> for TokenPair {
+    fn from(tokens: Tokens) -> Self {
+        let refresh = tokens.refresh.expose_secret().to_owned();
+        TokenPair { access: tokens.access, refresh, expires_in: tokens.expires_in }
+    }
+}
+
+/// The password was right, and is not enough.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct MfaRequired {
+    /// Always true.
+    mfa_required: bool,
+    /// For `auth/mfa/verify`, within ten minutes.
+    #[schema(example = "rdm_…")]
+    mfa_token: String,
+    /// There is no second factor yet, and the organization asks for one: begin with `auth/mfa/enable`. The token is good for nothing else.
+    must_enrol: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum LoginAnswer {
+    In(TokenPair),
+    Halfway(MfaRequired),
+}
+
+/// What holds a secret is not kept for repetitions.
+pub(crate) fn secret<T: Serialize>(body: T) -> Response {
+    (Extension(HoldsSecret), Json(body)).into_response()
 }
 
 /// Log in
 #[utoipa::path(post, path = "/auth/login", tag = "auth", security(()), request_body = LoginBody,
-    responses((status = 200, body = TokenPair), (status = 401, body = Problem)))]
+    responses((status = 200, body = LoginAnswer), (status = 401, body = Problem),
+        (status = 422, description = "The same address and password in several organizations: name one", body = Problem),
+        (status = 429, description = "Too many failed logins from this network", body = Problem)))]
 async fn login(
     State(state): State<AppState>,
     From(origin): From,
     ApiJson(body): ApiJson<LoginBody>,
 ) -> ApiResult<Response> {
     let login = Login { email: body.email, password: body.password, organization: body.organization };
-    Ok(answer(actions::auth::login(&state.db, &state.keys, &login, &origin).await?))
+    Ok(logged_in(actions::auth::login(&state.db, &state.keys, &login, &origin).await?))
+}
+
+/// The tokens, or what is asked for besides.
+pub(crate) fn logged_in(result: LoggedIn) -> Response {
+    secret(match result {
+        LoggedIn::In(tokens) => LoginAnswer::In(tokens.into()),
+        LoggedIn::Halfway(challenge) => LoginAnswer::Halfway(MfaRequired {
+            mfa_required: true,
+            mfa_token: challenge.token.expose_secret().to_owned(),
+            must_enrol: challenge.must_enrol,
+        }),
+    })
 }
 
 /// New tokens for a refresh token
@@ -99,7 +138,7 @@ async fn refresh(
     ApiJson(body): ApiJson<RefreshBody>,
 ) -> ApiResult<Response> {
     let token = body.refresh.expose_secret();
-    Ok(answer(actions::auth::refresh(&state.db, &state.keys, token, &origin).await?))
+    Ok(secret(TokenPair::from(actions::auth::refresh(&state.db, &state.keys, token, &origin).await?)))
 }
 
 /// End a login: that of the refresh token in the body, or of the access token in the header
@@ -118,8 +157,43 @@ async fn logout(
     let Credential::Login(family) = caller.credential() else {
         return Err(Problem::conflict("an API token is no login: revoke it at api-tokens"));
     };
-    actions::auth::end_login(&state.db, caller.organization(), family).await?;
+    actions::auth::end_login(&state.db, caller.organization(), caller.user_id(), family).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct ReauthenticateBody {
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+    /// Of who has a second factor: six digits, or a recovery code.
+    #[serde(default)]
+    #[schema(example = "123456")]
+    code: Option<String>,
+}
+
+/// Show again who one is: a new login in place of the one that asks
+///
+/// Asked for (`reauthentication-required`) before API tokens, recovery codes and the end of other logins. The tokens before are good for
+/// nothing afterwards. Who logs in at an identity provider and has no password begins a new login there.
+#[utoipa::path(post, path = "/auth/reauthenticate", tag = "auth", request_body = ReauthenticateBody,
+    responses((status = 200, body = TokenPair), (status = 401, body = Problem), (status = 403, description = "Not for API tokens", body = Problem),
+        (status = 422, description = "The password or the code is wrong, or the code is missing", body = Problem), (status = 429, body = Problem)))]
+async fn reauthenticate(
+    State(state): State<AppState>,
+    From(origin): From,
+    caller: Caller,
+    ApiJson(body): ApiJson<ReauthenticateBody>,
+) -> ApiResult<Response> {
+    let again = Again {
+        organization: caller.organization(),
+        user: caller.user_id(),
+        login: caller.require_login()?,
+        password: body.password,
+        code: body.code,
+    };
+    let (keys, ring) = (&state.keys, &state.secrets);
+    Ok(secret(TokenPair::from(actions::auth::again(&state.db, keys, ring, &again, &origin).await?)))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -174,38 +248,4 @@ async fn verify_token(
         })),
         Err(problem) => Err(problem),
     }
-}
-
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-struct ChangePasswordBody {
-    #[schema(value_type = String, format = Password)]
-    current_password: SecretString,
-    /// At least 10 characters.
-    #[schema(value_type = String, format = Password)]
-    new_password: SecretString,
-}
-
-/// Change one's own password: all other logins end
-#[utoipa::path(post, path = "/auth/change-password", tag = "auth", request_body = ChangePasswordBody, responses((status = 204)))]
-async fn change_password(
-    State(state): State<AppState>,
-    caller: Caller,
-    ApiJson(body): ApiJson<ChangePasswordBody>,
-) -> ApiResult<StatusCode> {
-    let login = match caller.credential() {
-        Credential::Login(family) => Some(family),
-        Credential::ApiToken(_) => None,
-    };
-    let (organization, user) = (caller.organization(), caller.user_id());
-    actions::auth::change_password(
-        &state.db,
-        organization,
-        user,
-        login,
-        &body.current_password,
-        &body.new_password,
-    )
-    .await?;
-    Ok(StatusCode::NO_CONTENT)
 }

@@ -1,7 +1,9 @@
 //! `configuration-items`: what the organization runs, kept by hand or by discovery.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Search, etag};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::cmdb::{self, CiFields};
 use axum::Json;
 use axum::extract::State;
@@ -9,12 +11,12 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiStatus;
-use domain::{CiCategoryId, CiId, DiscoverySourceId, Permission};
+use domain::{CiCategoryId, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
-use store::configuration_items::{CiFilter, CiOrderBy, ConfigurationItem};
-use utoipa::{IntoParams, ToSchema};
+use store::configuration_items::{ConfigurationItem, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -66,52 +68,26 @@ impl From<ConfigurationItem> for CiView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct CiFilters {
-    class: Option<String>,
-    category: Option<Uuid>,
-    /// planned, active, maintenance, inactive or retired.
-    #[param(value_type = Option<String>)]
-    status: Option<CiStatus>,
-    discovery_source: Option<Uuid>,
-    /// true: only those that their source no longer lists.
-    missing: Option<bool>,
-    name: Option<String>,
-    /// The value of any identifier.
-    identifier: Option<String>,
-}
+filters!(CiFilters, FIELDS);
 
 /// List configuration items
 ///
-/// Sorts by created_at or name; newest first, if nothing is named.
-#[utoipa::path(get, path = "/configuration-items", tag = "cmdb", params(ListQuery, Search, CiFilters),
+/// Sorts by created_at or name; newest first, if nothing is named. Nothing can be expanded.
+#[utoipa::path(get, path = "/configuration-items", tag = "cmdb", params(ListQuery, Search, Shaping, CiFilters),
     responses((status = 200, body = Page<CiView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filters): Filters<CiFilters>,
-) -> ApiResult<Json<Page<CiView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::CmdbRead)?;
+    shape.check::<CiView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let filter = CiFilter {
-        class: filters.class,
-        category: filters.category.map(CiCategoryId),
-        status: filters.status,
-        discovery_source: filters.discovery_source.map(DiscoverySourceId),
-        missing: filters.missing,
-        name: filters.name,
-        identifier: filters.identifier,
-        q: list.q.clone(),
-    };
-    let ordering = list.ordering(&["created_at", "name"], "-created_at")?;
-    let by = if ordering.field == "name" { CiOrderBy::Name } else { CiOrderBy::CreatedAt };
-    let after = list.after::<(String, Uuid)>()?.map(|(name, id)| (name, CiId(id)));
-    let order = (by, ordering.descending);
-    let rows = store::configuration_items::list(&mut tx, &filter, order, after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), CiView::from)?))
+    let rows = store::configuration_items::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, CiView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,6 +1,8 @@
 //! Departments.
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
+use crate::shape::{Noun, Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::departments::DepartmentFields;
 use axum::Json;
@@ -10,18 +12,18 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{DepartmentId, Permission, UserId};
 use serde::{Deserialize, Serialize};
-use store::departments::Department;
+use serde_json::Value;
+use store::departments::{Department, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_departments, create_department)).routes(routes!(
-        show_department,
-        update_department,
-        delete_department
-    ))
+    OpenApiRouter::new()
+        .routes(routes!(list_departments, create_department))
+        .routes(routes!(show_department, update_department, delete_department))
+        .routes(routes!(restore_department))
 }
 
 /// A department.
@@ -34,6 +36,8 @@ struct DepartmentView {
     manager: Option<Uuid>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// Deleted since then: in no list but that of deleted ones, and named by what named it before.
+    deleted_at: Option<DateTime<Utc>>,
 }
 
 impl From<Department> for DepartmentView {
@@ -45,6 +49,7 @@ impl From<Department> for DepartmentView {
             manager: department.manager.map(Into::into),
             created_at: department.created_at,
             updated_at: department.updated_at,
+            deleted_at: department.deleted_at,
         }
     }
 }
@@ -72,17 +77,30 @@ struct DepartmentPatch {
     manager: Option<Option<Uuid>>,
 }
 
-#[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery, Search), responses((status = 200, body = Page<DepartmentView>)))]
+filters!(DepartmentFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 2] = [("parent", Noun::Department), ("manager", Noun::Person)];
+
+/// List departments
+///
+/// Without the deleted ones. Sorts by name or created_at; by name, if nothing is named. Can expand parent and manager.
+#[utoipa::path(get, path = "/departments", tag = "people", params(ListQuery, Search, Shaping, DepartmentFilters),
+    responses((status = 200, body = Page<DepartmentView>)))]
 async fn list_departments(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<DepartmentView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::PeopleRead)?;
-    list.fixed_order("name")?;
+    shape.check_with::<DepartmentView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::departments::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), DepartmentView::from)?))
+    let rows = store::departments::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, DepartmentView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[utoipa::path(post, path = "/departments", tag = "people", request_body = NewDepartment, responses((status = 201, body = DepartmentView)))]
@@ -129,7 +147,7 @@ async fn update_department(
     ApiJson(body): ApiJson<DepartmentPatch>,
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
-    let before = store::departments::lock(&mut tx, id).await?;
+    let before = actions::departments::lock(&mut tx, id, body.parent.is_some()).await?;
     if_match.check(before.updated_at)?;
     let fields = DepartmentFields {
         name: body.name.unwrap_or_else(|| before.name.clone()),
@@ -141,7 +159,10 @@ async fn update_department(
     Ok(etag::ok(after.updated_at, DepartmentView::from(after)))
 }
 
-#[utoipa::path(delete, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)), responses((status = 204)))]
+/// Delete a department softly: its name is free, and what is over keeps it
+#[utoipa::path(delete, path = "/departments/{id}", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem),
+        (status = 409, description = "Deleted already, or people, teams or departments belong to it", body = Problem)))]
 async fn delete_department(
     State(state): State<AppState>,
     caller: Caller,
@@ -150,8 +171,28 @@ async fn delete_department(
 ) -> ApiResult<StatusCode> {
     caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
-    if_match.check(store::departments::lock(&mut tx, id).await?.updated_at)?;
-    actions::departments::delete(&mut tx, &caller.actor(), id).await?;
+    let before = actions::departments::lock_whole(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    actions::departments::delete(&mut tx, &caller.actor(), before).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Bring a department back that was deleted
+#[utoipa::path(post, path = "/departments/{id}/restore", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 200, body = DepartmentView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "Not deleted, its name is taken by now, or the department above is deleted", body = Problem)))]
+async fn restore_department(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<DepartmentId>,
+    if_match: IfMatch,
+) -> ApiResult<Response> {
+    caller.require(Permission::TeamsManage)?;
+    let mut tx = caller.begin(&state).await?;
+    let before = actions::departments::lock_whole(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    let after = actions::departments::restore(&mut tx, &caller.actor(), before).await?;
+    tx.commit().await?;
+    Ok(etag::ok(after.updated_at, DepartmentView::from(after)))
 }

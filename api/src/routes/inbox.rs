@@ -1,15 +1,19 @@
 //! `inbox`: mail and payloads as they arrived, and what became of them.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
-use domain::{InboxId, Permission};
-use serde::{Deserialize, Serialize};
-use store::inbox::{Entry, Filter, Status};
-use utoipa::{IntoParams, ToSchema};
+use domain::{Permission, TicketId};
+use serde::Serialize;
+use serde_json::Value;
+use store::Tx;
+use store::inbox::{Entry, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -63,55 +67,35 @@ impl From<Entry> for InboxView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct InboxFilters {
-    /// pending, processed, ignored or failed.
-    #[param(value_type = Option<String>)]
-    #[serde(default, deserialize_with = "status")]
-    status: Option<Status>,
-    source: Option<String>,
-    /// Id of the mailbox or alert source.
-    channel: Option<Uuid>,
-    /// Id or number of the ticket.
-    #[param(example = "INC0000123")]
-    ticket: Option<String>,
-}
+filters!(InboxFilters, FIELDS);
 
-fn status<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Status>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(serde::de::Error::custom)).transpose()
-}
-
-/// List what came in, newest first
-#[utoipa::path(get, path = "/inbox", tag = "inbox", params(ListQuery, InboxFilters),
+/// List what came in
+///
+/// Sorts by received_at; newest first, if nothing is named.
+#[utoipa::path(get, path = "/inbox", tag = "inbox", params(ListQuery, Shaping, InboxFilters),
     responses((status = 200, body = Page<InboxView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filters): Filters<InboxFilters>,
-) -> ApiResult<Json<Page<InboxView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::InboxRead)?;
-    list.fixed_order("-received_at")?;
+    shape.check::<InboxView>(&[])?;
     let mut tx = caller.begin(&state).await?;
-    let filter = Filter {
-        status: filters.status,
-        source: filters.source,
-        channel_id: filters.channel,
-        ticket: match filters.ticket {
-            None => None,
-            Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
-                Ok(ticket) => Some(ticket.id),
-                Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
-                Err(error) => return Err(error.into()),
-            },
-        },
-        after: list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, InboxId(id))),
-    };
-    let rows = store::inbox::list(&mut tx, &filter, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.received_at, row.id.0), InboxView::from)?))
+    let asked = asked.with_tickets(&mut tx, &caller.actor(), &LIST).await?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
+    let rows = store::inbox::list(&mut tx, &caller.reach(), &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, InboxView::from)?))
+}
+
+/// What became of a ticket is as visible as that.
+async fn see_what_it_became(tx: &mut Tx, caller: &Caller, ticket: Option<TicketId>) -> ApiResult<()> {
+    if let Some(ticket) = ticket {
+        actions::tickets::see(tx, &caller.actor(), ticket).await?;
+    }
+    Ok(())
 }
 
 /// Show what came in, without its bytes
@@ -123,7 +107,9 @@ async fn show(
 ) -> ApiResult<Json<InboxView>> {
     caller.require(Permission::InboxRead)?;
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(store::inbox::entry(&mut tx, id.into()).await?.into()))
+    let entry = store::inbox::entry(&mut tx, id.into()).await?;
+    see_what_it_became(&mut tx, &caller, entry.ticket).await?;
+    Ok(Json(entry.into()))
 }
 
 /// Download it as it arrived
@@ -137,6 +123,7 @@ async fn raw(
     caller.require(Permission::InboxRead)?;
     let mut tx = caller.begin(&state).await?;
     let inbox = store::inbox::get(&mut tx, id.into()).await?;
+    see_what_it_became(&mut tx, &caller, inbox.entry.ticket).await?;
     // Never shown in a browser, whatever it says it is: it was written by strangers.
     let headers = [
         (header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

@@ -2,6 +2,7 @@
 //! files of their own.
 
 mod attachments;
+mod bulk;
 mod comments;
 mod history;
 mod input;
@@ -13,24 +14,23 @@ mod view;
 mod watchers;
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaped, Shaping};
 use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, OneOrMore, Page, Problem,
-    Search, etag,
+    ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Reading, Search, etag,
 };
 use actions::tickets::{self, NewTicket, TicketPatch};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use chrono::{DateTime, Utc};
 use domain::Permission::{TicketsAssign, TicketsUpdate};
-use domain::ticket::{Level, Priority, Source, Status, TicketKind};
-use domain::{CiId, TeamId, UserId};
+use domain::ticket::{Level, Source, Status, TicketKind};
+use domain::{CiId, TeamId};
 use serde::Deserialize;
-use std::str::FromStr;
 use store::Tx;
-use store::ticket_list::{After, Order, OrderBy, TicketFilter};
+use store::ticket_list::{FIELDS, LIST, TicketFilter};
 use store::tickets::Ticket;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use view::IncidentView;
@@ -39,6 +39,7 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list, create))
         .routes(routes!(show, change))
+        .merge(bulk::router())
         .merge(verbs::router())
         .merge(comments::router())
         .merge(attachments::router())
@@ -72,116 +73,35 @@ async fn answer(mut tx: Tx, ticket: Ticket) -> ApiResult<Response> {
     Ok(etag::ok(version, view))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct IncidentFilters {
-    /// One or more, separated by commas.
-    #[param(value_type = Option<String>, example = "new,assigned")]
-    status: Option<OneOrMore<Status>>,
-    #[param(value_type = Option<String>, example = "critical,high")]
-    priority: Option<OneOrMore<Priority>>,
-    #[param(value_type = Option<String>)]
-    impact: Option<OneOrMore<Level>>,
-    #[param(value_type = Option<String>)]
-    urgency: Option<OneOrMore<Level>>,
-    #[param(value_type = Option<String>, example = "email")]
-    source: Option<OneOrMore<Source>>,
-    /// A user's id, `me`, or `none`.
-    assignee: Option<String>,
-    /// A team's id, or `none`.
-    team: Option<String>,
-    /// A user's id, or `me`.
-    requester: Option<String>,
-    tag: Option<String>,
-    #[param(value_type = Option<uuid::Uuid>)]
-    configuration_item: Option<CiId>,
-    #[serde(default, deserialize_with = "crate::moment::optional")]
-    created_after: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "crate::moment::optional")]
-    created_before: Option<DateTime<Utc>>,
-    #[serde(default, deserialize_with = "crate::moment::optional")]
-    updated_after: Option<DateTime<Utc>>,
-    /// True: new, assigned, in progress or pending.
-    open: Option<bool>,
-}
+filters!(IncidentFilters, FIELDS);
 
 /// List incidents
 ///
-/// End users get those that they requested or watch. Sorts by created_at, updated_at, priority or number.
-#[utoipa::path(get, path = "/incidents", tag = "incidents", params(ListQuery, Search, IncidentFilters),
+/// Those that one sees: staff all but confidential ones, end users those that they requested or watch. Sorts by created_at, updated_at, priority,
+/// impact, urgency, status and number, also by several; newest first, if nothing is named. Can expand requester, assignee and team.
+#[utoipa::path(get, path = "/incidents", tag = "incidents", params(ListQuery, Search, Shaping, IncidentFilters),
     responses((status = 200, body = Page<IncidentView>)))]
 async fn list(
-    State(state): State<AppState>,
-    caller: Caller,
+    Reading { caller, mut tx }: Reading,
     query: ListQuery,
-    Filters(filters): Filters<IncidentFilters>,
-) -> ApiResult<Json<Page<IncidentView>>> {
-    let filter = filters.filter(&caller, query.q.clone())?;
-    let order = order(&query)?;
-    let after = query.after()?.map(|(key, id): (String, _)| After { key, id });
-    let mut tx = caller.begin(&state).await?;
-    let tickets = store::ticket_list::list(&mut tx, &filter, order, after.as_ref(), query.limit()).await?;
-    let mut views = view::Views::gather(&mut tx, &tickets).await?;
-    let key = |ticket: &Ticket| {
-        let after = After::of(order, ticket);
-        (after.key, after.id)
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Shaped<IncidentView>>>> {
+    shape.check::<IncidentView>(&view::EXPANDABLE)?;
+    let filter = TicketFilter {
+        kind: Some(TicketKind::Incident),
+        conditions: asked.conditions(FIELDS, caller.user_id())?,
+        q: query.q.clone(),
     };
-    Ok(Json(query.page(tickets, key, |ticket| views.listed(ticket))?))
-}
-
-fn order(query: &ListQuery) -> ApiResult<Order> {
-    let ordering = query.ordering(&["created_at", "updated_at", "priority", "number"], "-created_at")?;
-    let by = match ordering.field {
-        "updated_at" => OrderBy::UpdatedAt,
-        "priority" => OrderBy::Priority,
-        "number" => OrderBy::Number,
-        _ => OrderBy::CreatedAt,
-    };
-    Ok(Order { by, descending: ordering.descending })
-}
-
-impl IncidentFilters {
-    fn filter(self, caller: &Caller, q: Option<String>) -> ApiResult<TicketFilter> {
-        fn all<T>(values: Option<OneOrMore<T>>) -> Vec<T> {
-            values.map(|values| values.0).unwrap_or_default()
-        }
-        let user = |name: &str, text: &str| -> ApiResult<UserId> {
-            if text == "me" { Ok(caller.user_id()) } else { id(name, text) }
-        };
-        let or_none = |text: &Option<String>| text.as_deref() == Some("none");
-        Ok(TicketFilter {
-            kind: Some(TicketKind::Incident),
-            status: all(self.status),
-            priority: all(self.priority),
-            impact: all(self.impact),
-            urgency: all(self.urgency),
-            source: all(self.source),
-            assignee: match &self.assignee {
-                text if or_none(text) => Some(None),
-                Some(text) => Some(Some(user("/assignee", text)?)),
-                None => None,
-            },
-            team: match &self.team {
-                text if or_none(text) => Some(None),
-                Some(text) => Some(Some(id::<TeamId>("/team", text)?)),
-                None => None,
-            },
-            requester: self.requester.as_deref().map(|text| user("/requester", text)).transpose()?,
-            tag: self.tag,
-            configuration_item: self.configuration_item,
-            created_after: self.created_after,
-            created_before: self.created_before,
-            updated_after: self.updated_after,
-            open: self.open,
-            q,
-            participant: tickets::scope(&caller.actor()),
-        })
-    }
-}
-
-fn id<T: FromStr>(pointer: &str, text: &str) -> ApiResult<T> {
-    text.parse().map_err(|_| Problem::invalid(pointer, "is not an id"))
+    let order = query.sorted_by(&LIST)?;
+    let after = query.place(&order)?;
+    let reach = caller.reach();
+    let rows =
+        store::ticket_list::list(&mut tx, &reach, &filter, &order, after.as_ref(), query.limit()).await?;
+    let page = query.page(rows, |row| row.place.clone(), |row| row.item)?;
+    let mut views = view::Views::gather(&mut tx, &page.items, &shape).await?;
+    let items = page.items.into_iter().map(|ticket| shape.shaped(views.listed(ticket)));
+    Ok(Json(Page { items: items.collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]
@@ -208,6 +128,9 @@ struct NewIncident {
     #[serde(default)]
     #[schema(value_type = Vec<uuid::Uuid>)]
     configuration_items: Vec<CiId>,
+    /// Seen only by its requester, assignee, team and watchers, and by who may see confidential tickets.
+    #[serde(default)]
+    confidential: bool,
 }
 
 /// Open an incident
@@ -229,6 +152,7 @@ async fn create(
             .await?,
         team: body.team,
         tags: body.tags,
+        is_confidential: body.confidential,
         ..NewTicket::incident(body.title, Source::Api)
     };
     let ticket = tickets::open(&mut tx, &actor, new).await?;
@@ -245,12 +169,7 @@ async fn create(
 /// Show an incident
 #[utoipa::path(get, path = "/incidents/{id}", tag = "incidents", params(("id" = String, Path, description = "id or number")),
     responses((status = 200, body = IncidentView)))]
-async fn show(
-    State(state): State<AppState>,
-    caller: Caller,
-    ApiPath(key): ApiPath<String>,
-) -> ApiResult<Response> {
-    let mut tx = caller.begin(&state).await?;
+async fn show(Reading { caller, mut tx }: Reading, ApiPath(key): ApiPath<String>) -> ApiResult<Response> {
     let ticket = named(&mut tx, &caller, &key).await?;
     let version = ticket.version;
     Ok(etag::ok(version, IncidentView::of(&mut tx, ticket).await?))
@@ -293,6 +212,9 @@ struct IncidentPatch {
     #[schema(value_type = Option<Vec<uuid::Uuid>>)]
     #[serde(default, deserialize_with = "crate::body::not_null")]
     configuration_items: Option<Vec<CiId>>,
+    /// Needs tickets.set_confidential.
+    #[serde(default, deserialize_with = "crate::body::not_null")]
+    confidential: Option<bool>,
 }
 
 /// Change fields of an incident
@@ -332,6 +254,7 @@ async fn change(
         requester,
         assignee,
         team: body.team,
+        is_confidential: body.confidential,
     };
     tickets::update(&mut tx, &actor, ticket.id, patch).await?;
     if let Some(tags) = &body.tags {

@@ -47,9 +47,9 @@ struct Job {
     finished_at: Option<DateTime<Utc>>,
     cancel_requested: bool,
     trace_parent: Option<String>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     progress: Option<Value>,
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     result: Option<Value>,
     /// Why it was cancelled, or the last failure.
     error: Option<String>,
@@ -58,7 +58,7 @@ struct Job {
     /// How long its present or last run had waited for a worker.
     queue_wait_ms: Option<i64>,
     /// Null for a finished job whose arguments were large.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     args: Option<Value>,
 }
 
@@ -102,7 +102,7 @@ struct JobAttempt {
     /// Who stepped in.
     actor: Option<String>,
     /// The arguments before they were edited.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     args: Option<Value>,
 }
 
@@ -224,7 +224,7 @@ struct Because {
 #[serde(deny_unknown_fields)]
 struct Retry {
     /// Other arguments. They are checked: the kind must be able to read them. The old ones stay in the job's trail.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<Value>)]
     args: Option<Value>,
     #[schema(max_length = 500, example = "the address was misspelt")]
     reason: Option<String>,

@@ -1,5 +1,6 @@
-//! `POST /hooks/email/{token}`: a raw message for one mailbox, for mail servers and services that deliver by HTTP.
+//! `POST /hooks/email` (or `/hooks/email/{token}`): a raw message for one mailbox, for mail servers and services that deliver by HTTP.
 
+use super::alert_hooks::token_of;
 use crate::{ApiPath, ApiResult, AppState, Problem};
 use actions::credentials::hash_token;
 use actions::hooks::{Door, Letter, Sought, looks_like_a_token};
@@ -7,7 +8,7 @@ use actions::inbox::{MAIL, MailEnvelope, identity, keep_mail};
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use store::inbox::Kept;
 use utoipa::ToSchema;
@@ -16,7 +17,7 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(receive))
+    OpenApiRouter::new().routes(routes!(receive)).routes(routes!(receive_by_path))
 }
 
 #[derive(Serialize, ToSchema)]
@@ -30,18 +31,38 @@ struct MailAccepted {
 
 /// Receive a raw message
 ///
-/// 202 after it is durable. The body is the message as it came over the wire (`message/rfc822`). The same message twice is
+/// The token goes in the header (`Authorization: Bearer …`). 202 after it is durable. The body is the message as it came over the wire (`message/rfc822`). The same message twice is
 /// kept once.
+#[utoipa::path(post, path = "/hooks/email", tag = "hooks", security(("bearer" = [])),
+    request_body(content = String, content_type = "message/rfc822"),
+    responses((status = 202, body = MailAccepted), (status = 401, description = "No token", body = Problem),
+        (status = 404, description = "There is no mailbox with this token", body = Problem)))]
+async fn receive(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    body: Body,
+) -> ApiResult<(StatusCode, Json<MailAccepted>)> {
+    let token = token_of(&headers)?.to_owned();
+    take(&state, &token, body).await
+}
+
+/// Receive a raw message from who can send no header
+///
+/// As `/hooks/email`, with the token in the path. Proxies write paths into their logs: take the header where the sender can.
 #[utoipa::path(post, path = "/hooks/email/{token}", tag = "hooks", security(()), params(("token" = String, Path)),
     request_body(content = String, content_type = "message/rfc822"), responses((status = 202, body = MailAccepted)))]
-async fn receive(
+async fn receive_by_path(
     State(state): State<AppState>,
     ApiPath(token): ApiPath<String>,
     body: Body,
 ) -> ApiResult<(StatusCode, Json<MailAccepted>)> {
-    let hash = hash_token(&token);
+    take(&state, &token, body).await
+}
+
+async fn take(state: &AppState, token: &str, body: Body) -> ApiResult<(StatusCode, Json<MailAccepted>)> {
+    let hash = hash_token(token);
     if let Some(door) = &state.door {
-        return by_broker(&state, door, &token, &hash, body).await;
+        return by_broker(state, door, token, &hash, body).await;
     }
     let mut tx = state.db.begin_presenting(&hash).await?;
     let found = store::mailboxes::by_hook_token_hash(&mut tx, &hash).await?;
@@ -115,6 +136,6 @@ fn too_large(error: &axum::Error, limit: usize) -> Problem {
     if std::error::Error::source(error).is_some_and(|cause| cause.to_string().contains("length limit")) {
         Problem::payload_too_large(format!("a message may have at most {limit} bytes"))
     } else {
-        Problem::bad_request("the body did not arrive completely")
+        crate::body::incomplete(error)
     }
 }

@@ -1,15 +1,18 @@
 //! `notifications`: the ledger of what was sent, to whom, and what the peer said.
 
 use super::notification_channels::Accepted;
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::{ChannelId, ChannelKind, DeliveryId, EventId, Permission, RuleId, TicketId};
-use serde::{Deserialize, Serialize};
-use store::deliveries::{Delivery, Filter, Status};
-use utoipa::{IntoParams, ToSchema};
+use serde::Serialize;
+use serde_json::Value;
+use store::deliveries::{Delivery, FIELDS, LIST, Status};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -83,58 +86,27 @@ impl From<Delivery> for DeliveryView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct DeliveryFilters {
-    /// `pending`, `sent` or `given_up`.
-    #[param(value_type = Option<String>, example = "given_up")]
-    status: Option<Status>,
-    #[param(value_type = Option<String>, example = "slack")]
-    kind: Option<ChannelKind>,
-    #[param(value_type = Option<Uuid>)]
-    channel: Option<ChannelId>,
-    /// A ticket's id or number.
-    #[param(example = "INC0000123")]
-    ticket: Option<String>,
-    #[param(value_type = Option<Uuid>)]
-    event: Option<EventId>,
-}
+filters!(DeliveryFilters, FIELDS);
 
 /// List notifications
 ///
-/// Every message that was or will be sent, newest first.
-#[utoipa::path(get, path = "/notifications", tag = "notifications", params(ListQuery, DeliveryFilters),
+/// Every message that was or will be sent. Sorts by created_at; newest first, if nothing is named.
+#[utoipa::path(get, path = "/notifications", tag = "notifications", params(ListQuery, Shaping, DeliveryFilters),
     responses((status = 200, body = Page<DeliveryView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<DeliveryFilters>,
-) -> ApiResult<Json<Page<DeliveryView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
+    shape.check::<DeliveryView>(&[])?;
     let mut tx = caller.begin(&state).await?;
-    let ticket = match &filters.ticket {
-        None => None,
-        Some(key) => match store::tickets::find(&mut tx, key).await {
-            Ok(ticket) => Some(ticket.id),
-            Err(store::Error::NotFound) => {
-                return Err(Problem::invalid("/ticket", "there is no such ticket"));
-            }
-            Err(error) => return Err(error.into()),
-        },
-    };
-    let filter = Filter {
-        status: filters.status,
-        channel: filters.kind,
-        channel_id: filters.channel,
-        ticket,
-        event: filters.event,
-    };
-    let deliveries = store::deliveries::list(&mut tx, &filter, after, query.limit()).await?;
-    Ok(Json(query.page(deliveries, |delivery| (delivery.created_at, delivery.id.0), DeliveryView::from)?))
+    let asked = asked.with_tickets(&mut tx, &caller.actor(), &LIST).await?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
+    let rows = store::deliveries::list(&mut tx, &caller.reach(), &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, DeliveryView::from)?))
 }
 
 /// Show a notification
@@ -147,7 +119,11 @@ async fn show(
 ) -> ApiResult<Json<DeliveryView>> {
     caller.require(Permission::NotificationsRead)?;
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(store::deliveries::get(&mut tx, id).await?.into()))
+    let delivery = store::deliveries::get(&mut tx, id).await?;
+    if let Some(ticket) = delivery.ticket {
+        actions::tickets::see(&mut tx, &caller.actor(), ticket).await?;
+    }
+    Ok(Json(delivery.into()))
 }
 
 /// Try a notification again

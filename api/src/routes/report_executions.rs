@@ -1,16 +1,18 @@
 //! `report-executions`: every run of a report and what came out of it.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use domain::{Permission, ReportExecutionId, ReportKind, ReportScheduleId, UserId};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
-use store::report_executions::{self, Csv, Execution, Status};
-use utoipa::{IntoParams, ToSchema};
+use store::report_executions::{self, Csv, Execution, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -71,39 +73,26 @@ impl From<Execution> for ExecutionView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ExecutionFilters {
-    #[param(value_type = Option<Uuid>)]
-    schedule: Option<ReportScheduleId>,
-    /// `queued`, `done` or `failed`.
-    status: Option<String>,
-}
+filters!(ExecutionFilters, FIELDS);
 
 /// List report executions
-#[utoipa::path(get, path = "/report-executions", tag = "reports", params(ListQuery, ExecutionFilters),
+///
+/// Sorts by created_at; newest first, if nothing is named.
+#[utoipa::path(get, path = "/report-executions", tag = "reports", params(ListQuery, Shaping, ExecutionFilters),
     responses((status = 200, body = Page<ExecutionView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<ExecutionFilters>,
-) -> ApiResult<Json<Page<ExecutionView>>> {
-    caller.require(Permission::ReportsRun)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
-    let status: Option<Status> = match filters.status {
-        Some(text) => Some(text.parse().map_err(|detail: String| Problem::invalid("/status", detail))?),
-        None => None,
-    };
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
+    caller.require_wide(Permission::ReportsRun)?;
+    shape.check::<ExecutionView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let executions = report_executions::list(&mut tx, filters.schedule, status, after, query.limit()).await?;
-    Ok(Json(query.page(
-        executions,
-        |execution| (execution.created_at, execution.id.0),
-        ExecutionView::from,
-    )?))
+    let rows = report_executions::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, ExecutionView::from)?))
 }
 
 /// Show a report execution
@@ -114,7 +103,7 @@ async fn show(
     caller: Caller,
     ApiPath(id): ApiPath<ReportExecutionId>,
 ) -> ApiResult<Json<ExecutionView>> {
-    caller.require(Permission::ReportsRun)?;
+    caller.require_wide(Permission::ReportsRun)?;
     let mut tx = caller.begin(&state).await?;
     Ok(Json(report_executions::get(&mut tx, id).await?.into()))
 }
@@ -127,7 +116,7 @@ async fn csv(
     caller: Caller,
     ApiPath(id): ApiPath<ReportExecutionId>,
 ) -> ApiResult<Response> {
-    caller.require(Permission::ReportsRun)?;
+    caller.require_wide(Permission::ReportsRun)?;
     let mut tx = caller.begin(&state).await?;
     file(report_executions::csv(&mut tx, id).await?)
 }

@@ -1,15 +1,16 @@
 //! SLA breaches: read only.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use crate::filters::{Asked, filters};
+use crate::shape::{Noun, Shape, Shaping};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::sla::Metric;
-use domain::ticket::Priority;
-use domain::{BreachId, Permission, SlaPolicyId, TeamId};
-use serde::{Deserialize, Serialize};
-use store::sla_breaches::{Breach, Filter};
-use utoipa::{IntoParams, ToSchema};
+use domain::{BreachId, Permission};
+use serde::Serialize;
+use serde_json::Value;
+use store::sla_breaches::{Breach, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -62,60 +63,31 @@ impl From<Breach> for BreachView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct BreachFilters {
-    /// A ticket's id or number.
-    #[param(example = "INC0000123")]
-    ticket: Option<String>,
-    #[param(value_type = Option<String>, example = "resolution")]
-    metric: Option<Metric>,
-    #[param(value_type = Option<Uuid>)]
-    policy: Option<SlaPolicyId>,
-    #[param(value_type = Option<String>)]
-    priority: Option<Priority>,
-    #[param(value_type = Option<Uuid>)]
-    team: Option<TeamId>,
-    /// Breached at this moment or later.
-    #[serde(default, deserialize_with = "crate::moment::optional")]
-    since: Option<DateTime<Utc>>,
-    /// Breached before this moment.
-    #[serde(default, deserialize_with = "crate::moment::optional")]
-    until: Option<DateTime<Utc>>,
-}
+filters!(BreachFilters, FIELDS);
 
-/// List SLA breaches, latest first
-#[utoipa::path(get, path = "/sla-breaches", tag = "sla", params(ListQuery, BreachFilters),
+const EXPANDABLE: [(&str, Noun); 2] = [("team", Noun::Team), ("assignee", Noun::Person)];
+
+/// List SLA breaches
+///
+/// Sorts by breached_at; latest first, if nothing is named. Can expand team and assignee.
+#[utoipa::path(get, path = "/sla-breaches", tag = "sla", params(ListQuery, Shaping, BreachFilters),
     responses((status = 200, body = Page<BreachView>)))]
 async fn list_breaches(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filters): Filters<BreachFilters>,
-) -> ApiResult<Json<Page<BreachView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::SlaRead)?;
-    list.fixed_order("-breached_at")?;
+    shape.check_with::<BreachView>(&EXPANDABLE)?;
     let mut tx = caller.begin(&state).await?;
-    let ticket = match filters.ticket {
-        None => None,
-        Some(key) => match actions::tickets::find(&mut tx, &caller.actor(), &key).await {
-            Ok(ticket) => Some(ticket.id),
-            Err(actions::Error::NotFound) => return Ok(Json(Page::empty())),
-            Err(error) => return Err(error.into()),
-        },
-    };
-    let filter = Filter {
-        ticket,
-        metric: filters.metric,
-        policy: filters.policy,
-        priority: filters.priority,
-        team: filters.team,
-        since: filters.since,
-        until: filters.until,
-    };
-    let rows = store::sla_breaches::list(&mut tx, &filter, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.breached_at, row.id.0), BreachView::from)?))
+    let asked = asked.with_tickets(&mut tx, &caller.actor(), &LIST).await?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
+    let rows = store::sla_breaches::list(&mut tx, &caller.reach(), &wanted).await?;
+    let mut page = list.whole(rows, BreachView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 /// Show an SLA breach
@@ -128,5 +100,7 @@ async fn show_breach(
 ) -> ApiResult<Json<BreachView>> {
     caller.require(Permission::SlaRead)?;
     let mut tx = caller.begin(&state).await?;
-    Ok(Json(BreachView::from(store::sla_breaches::get(&mut tx, id).await?)))
+    let breach = store::sla_breaches::get(&mut tx, id).await?;
+    actions::tickets::see(&mut tx, &caller.actor(), breach.ticket).await?;
+    Ok(Json(BreachView::from(breach)))
 }

@@ -1,8 +1,12 @@
 //! Teams and their members.
 
 use crate::body::nullable;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
-use actions::teams::TeamFields;
+use crate::filters::{Asked, filters};
+use crate::shape::{Noun, Shape, Shaping};
+use crate::{
+    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
+};
+use actions::teams::{MemberChanges, TeamFields};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -10,8 +14,11 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{DepartmentId, Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
-use store::teams::{Member, Team};
-use utoipa::ToSchema;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use store::Tx;
+use store::teams::{FIELDS, LIST, Member, Team};
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -20,8 +27,9 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(list_teams, create_team))
         .routes(routes!(show_team, update_team, delete_team))
+        .routes(routes!(restore_team))
         .routes(routes!(list_members, add_member))
-        .routes(routes!(remove_member))
+        .routes(routes!(show_member, update_member, remove_member))
 }
 
 /// A team.
@@ -36,6 +44,8 @@ struct TeamView {
     department: Option<Uuid>,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// Deleted since then: in no list but that of deleted ones, and named by what named it before.
+    deleted_at: Option<DateTime<Utc>>,
 }
 
 impl From<Team> for TeamView {
@@ -48,6 +58,7 @@ impl From<Team> for TeamView {
             department: team.department.map(Into::into),
             created_at: team.created_at,
             updated_at: team.updated_at,
+            deleted_at: team.deleted_at,
         }
     }
 }
@@ -61,6 +72,10 @@ struct MemberView {
     #[schema(example = "agent")]
     role: &'static str,
     is_active: bool,
+    is_lead: bool,
+    /// With a level from 1 (begins) to 5 (teaches others).
+    #[schema(example = json!({"linux": 4}))]
+    skills: BTreeMap<String, u8>,
     since: DateTime<Utc>,
 }
 
@@ -72,6 +87,8 @@ impl From<Member> for MemberView {
             email: member.email,
             role: member.role.as_str(),
             is_active: member.is_active,
+            is_lead: member.is_lead,
+            skills: member.skills,
             since: member.since,
         }
     }
@@ -105,17 +122,30 @@ struct TeamPatch {
     department: Option<Option<Uuid>>,
 }
 
-#[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery, Search), responses((status = 200, body = Page<TeamView>)))]
+filters!(TeamFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 2] = [("manager", Noun::Person), ("department", Noun::Department)];
+
+/// List teams
+///
+/// Without the deleted ones. Sorts by name or created_at; by name, if nothing is named. Can expand manager and department.
+#[utoipa::path(get, path = "/teams", tag = "people", params(ListQuery, Search, Shaping, TeamFilters),
+    responses((status = 200, body = Page<TeamView>)))]
 async fn list_teams(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<TeamView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::PeopleRead)?;
-    list.fixed_order("name")?;
+    shape.check_with::<TeamView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::teams::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.name.clone(), row.id.0), TeamView::from)?))
+    let rows = store::teams::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, TeamView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[utoipa::path(post, path = "/teams", tag = "people", request_body = NewTeam, responses((status = 201, body = TeamView)))]
@@ -172,7 +202,10 @@ async fn update_team(
     Ok(etag::ok(after.updated_at, TeamView::from(after)))
 }
 
-#[utoipa::path(delete, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)), responses((status = 204)))]
+/// Delete a team softly: its name is free, and what is over keeps it
+#[utoipa::path(delete, path = "/teams/{id}", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 204), (status = 404, body = Problem),
+        (status = 409, description = "Deleted already, or the team has tickets that are not closed", body = Problem)))]
 async fn delete_team(
     State(state): State<AppState>,
     caller: Caller,
@@ -181,26 +214,57 @@ async fn delete_team(
 ) -> ApiResult<StatusCode> {
     caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
-    if_match.check(store::teams::lock(&mut tx, id).await?.updated_at)?;
-    actions::teams::delete(&mut tx, &caller.actor(), id).await?;
+    let before = store::teams::lock(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    actions::teams::delete(&mut tx, &caller.actor(), before).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path), ListQuery),
+/// Bring a team back that was deleted
+#[utoipa::path(post, path = "/teams/{id}/restore", tag = "people", params(("id" = Uuid, Path)),
+    responses((status = 200, body = TeamView), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "Not deleted, its name is taken by now, or the department above is deleted", body = Problem)))]
+async fn restore_team(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(id): ApiPath<TeamId>,
+    if_match: IfMatch,
+) -> ApiResult<Response> {
+    caller.require(Permission::TeamsManage)?;
+    let mut tx = caller.begin(&state).await?;
+    let before = store::teams::lock(&mut tx, id).await?;
+    if_match.check(before.updated_at)?;
+    let after = actions::teams::restore(&mut tx, &caller.actor(), before).await?;
+    tx.commit().await?;
+    Ok(etag::ok(after.updated_at, TeamView::from(after)))
+}
+
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Skill {
+    /// Members who have it only.
+    skill: Option<String>,
+}
+
+#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path), ListQuery, Skill),
     responses((status = 200, body = Page<MemberView>)))]
 async fn list_members(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<TeamId>,
     list: ListQuery,
+    Filters(filter): Filters<Skill>,
 ) -> ApiResult<Json<Page<MemberView>>> {
     list.fixed_order("name")?;
     caller.require(Permission::PeopleRead)?;
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
     let members = store::teams::members(&mut tx, id).await?;
-    let members = members.into_iter().map(MemberView::from).collect();
+    let wanted = filter.skill.map(|skill| skill.to_lowercase());
+    let can = |member: &Member| wanted.as_ref().is_none_or(|skill| member.skills.contains_key(skill));
+    let members = members.into_iter().filter(can).map(MemberView::from).collect();
     Ok(Json(list.page_of_all(members, |member| member.user)?))
 }
 
@@ -224,6 +288,57 @@ async fn add_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
+async fn member_of(tx: &mut Tx, team: TeamId, user: UserId) -> ApiResult<Member> {
+    let members = store::teams::members(tx, team).await?;
+    members.into_iter().find(|member| member.user == user).ok_or_else(Problem::not_found)
+}
+
+#[utoipa::path(get, path = "/teams/{id}/members/{user}", tag = "people", params(("id" = Uuid, Path), ("user" = Uuid, Path)),
+    responses((status = 200, body = MemberView), (status = 404, body = Problem)))]
+async fn show_member(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath((id, user)): ApiPath<(TeamId, UserId)>,
+) -> ApiResult<Response> {
+    caller.require(Permission::PeopleRead)?;
+    let mut tx = caller.begin(&state).await?;
+    let member = member_of(&mut tx, id, user).await?;
+    Ok(etag::ok(member.updated_at, MemberView::from(member)))
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct MemberPatch {
+    #[serde(default, deserialize_with = "crate::body::not_null")]
+    is_lead: Option<bool>,
+    /// All of them, with a level from 1 (begins) to 5 (teaches others).
+    #[serde(default, deserialize_with = "crate::body::not_null")]
+    #[schema(example = json!({"linux": 4}))]
+    skills: Option<BTreeMap<String, u8>>,
+}
+
+/// What somebody is in a team, and what they can do there
+#[utoipa::path(patch, path = "/teams/{id}/members/{user}", tag = "people", params(("id" = Uuid, Path), ("user" = Uuid, Path)),
+    request_body = MemberPatch, responses((status = 200, body = MemberView), (status = 404, body = Problem), (status = 422, body = Problem)))]
+async fn update_member(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath((id, user)): ApiPath<(TeamId, UserId)>,
+    if_match: IfMatch,
+    ApiJson(body): ApiJson<MemberPatch>,
+) -> ApiResult<Response> {
+    caller.require(Permission::TeamsManage)?;
+    let mut tx = caller.begin(&state).await?;
+    let team = store::teams::lock(&mut tx, id).await?;
+    let before = member_of(&mut tx, id, user).await?;
+    if_match.check(before.updated_at)?;
+    let changes = MemberChanges { is_lead: body.is_lead, skills: body.skills };
+    actions::teams::update_member(&mut tx, &caller.actor(), &team, &before, changes).await?;
+    let after = member_of(&mut tx, id, user).await?;
+    tx.commit().await?;
+    Ok(etag::ok(after.updated_at, MemberView::from(after)))
+}
+
 #[utoipa::path(delete, path = "/teams/{id}/members/{user}", tag = "people",
     params(("id" = Uuid, Path), ("user" = Uuid, Path)), responses((status = 204)))]
 async fn remove_member(
@@ -234,7 +349,8 @@ async fn remove_member(
 ) -> ApiResult<StatusCode> {
     caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
-    if_match.check(store::teams::lock(&mut tx, id).await?.updated_at)?;
+    store::teams::lock(&mut tx, id).await?;
+    if_match.check(member_of(&mut tx, id, user).await?.updated_at)?;
     actions::teams::remove_member(&mut tx, &caller.actor(), id, user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

@@ -1,10 +1,17 @@
-//! Tenants, as those see them who operate the installation: the organizations and their shares of busy lanes.
+//! Tenants, as those see them who operate the installation: the organizations, whether they go on, and their shares of busy lanes. Nothing of what
+//! is in them.
 
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::operations::{self, TenantView};
+use actions::organizations::NewTenant;
+use actions::tenants;
+use actions::users::NewPerson;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use chrono::{DateTime, Utc};
+use domain::{Permission, Role};
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -12,7 +19,11 @@ use utoipa_axum::routes;
 use uuid::Uuid;
 
 pub fn router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(list_tenants)).routes(routes!(change_tenant))
+    OpenApiRouter::new()
+        .routes(routes!(list_tenants, create_tenant))
+        .routes(routes!(change_tenant, delete_tenant))
+        .routes(routes!(suspend_tenant))
+        .routes(routes!(resume_tenant))
 }
 
 /// An organization of the installation.
@@ -23,6 +34,13 @@ struct Tenant {
     slug: String,
     name: String,
     is_operator: bool,
+    /// active, suspended or deleted: both of these are refused at every request.
+    #[schema(example = "active")]
+    state: &'static str,
+    suspended_at: Option<DateTime<Utc>>,
+    /// Why; everybody who is locked out is told.
+    suspended_for: Option<String>,
+    created_at: DateTime<Utc>,
     /// Its share of a lane in which several wait, as a multiple of the usual share.
     #[schema(example = 1)]
     weight: f32,
@@ -35,6 +53,14 @@ impl From<TenantView> for Tenant {
             slug: organization.slug,
             name: organization.name,
             is_operator: organization.is_operator,
+            state: match (organization.suspended_at, organization.deleted_at) {
+                (_, Some(_)) => "deleted",
+                (Some(_), None) => "suspended",
+                (None, None) => "active",
+            },
+            suspended_at: organization.suspended_at,
+            suspended_for: organization.suspended_for,
+            created_at: organization.created_at,
             weight,
         }
     }
@@ -58,12 +84,16 @@ async fn list_tenants(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct TenantChange {
-    /// 1 is the usual share.
+    /// Its share of busy lanes; 1 is the usual one.
     #[schema(minimum = 0.01, maximum = 1000, example = 3)]
-    weight: f32,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
+    weight: Option<f32>,
+    /// The slug never changes.
+    #[serde(default, deserialize_with = "crate::body::not_null")]
+    name: Option<String>,
 }
 
-/// Give an organization another share of busy lanes, in all processes and at once (operator's organization only)
+/// Rename an organization, or give it another share of busy lanes, in all processes and at once (operator's organization only)
 #[utoipa::path(patch, path = "/tenants/{slug}", tag = "jobs", params(("slug" = String, Path)), request_body = TenantChange,
     responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 422, body = Problem)))]
 async fn change_tenant(
@@ -73,7 +103,146 @@ async fn change_tenant(
     ApiJson(body): ApiJson<TenantChange>,
 ) -> ApiResult<StatusCode> {
     let mut tx = state.db.begin_system().await?;
-    operations::set_weight(&mut tx, &caller.actor(), &slug, body.weight).await?;
+    let actor = caller.actor();
+    match (body.weight, &body.name) {
+        (Some(weight), None) => operations::set_weight(&mut tx, &actor, &slug, weight).await?,
+        (None, Some(name)) => tenants::rename(&mut tx, &actor, &slug, name).await?,
+        // Who asks for nothing must be known too.
+        (None, None) => tenants::may(&mut tx, &actor).await?,
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid("/name", "change the name or the weight, not both at once"));
+        }
+    }
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct NewTenantBody {
+    /// Lower-case letters, digits and dashes; never changes.
+    #[schema(example = "initech")]
+    slug: String,
+    #[schema(example = "Initech")]
+    name: String,
+    /// IANA name.
+    #[serde(default)]
+    #[schema(default = "UTC", example = "Europe/Berlin")]
+    time_zone: Option<String>,
+    /// Without one nobody can get in until the command line makes one.
+    #[serde(default)]
+    admin: Option<FirstAdmin>,
+}
+
+/// The first person of a new organization.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct FirstAdmin {
+    #[schema(example = "ada@initech.example")]
+    email: String,
+    name: String,
+    /// To be changed by them.
+    #[serde(default)]
+    #[schema(value_type = Option<String>, format = Password)]
+    password: Option<SecretString>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Created {
+    id: Uuid,
+    slug: String,
+}
+
+/// Create an organization (operator's organization only)
+#[utoipa::path(post, path = "/tenants", tag = "jobs", request_body = NewTenantBody,
+    responses((status = 201, body = Created), (status = 403, body = Problem), (status = 409, body = Problem)))]
+async fn create_tenant(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiJson(body): ApiJson<NewTenantBody>,
+) -> ApiResult<(StatusCode, Json<Created>)> {
+    caller.require(Permission::PlatformManage)?;
+    let admin = match body.admin {
+        Some(admin) => Some(NewPerson {
+            password_hash: match &admin.password {
+                Some(password) => {
+                    let (organization, policy) = ([body.slug.as_str(), body.name.as_str()], &state.passwords);
+                    let (email, name) = (&admin.email, &admin.name);
+                    Some(actions::passwords::first_admin(policy, organization, email, name, password).await?)
+                }
+                None => None,
+            },
+            email: admin.email,
+            name: admin.name,
+            role: Role::Admin,
+            department: None,
+            manager: None,
+            time_zone: None,
+            locale: None,
+            phone: None,
+        }),
+        None => None,
+    };
+    let time_zone = body.time_zone.unwrap_or_else(|| "UTC".to_owned());
+    let new = NewTenant { slug: body.slug, name: body.name, time_zone };
+    let mut tx = state.db.begin_system().await?;
+    let id = tenants::create(&mut tx, &caller.actor(), &new, admin).await?;
+    tx.commit().await?;
+    Ok((StatusCode::CREATED, Json(Created { id: id.0, slug: new.slug })))
+}
+
+/// Delete an organization softly (operator's organization only)
+///
+/// It is suspended for good; everything in it stays, and `resume` brings it back.
+#[utoipa::path(delete, path = "/tenants/{slug}", tag = "jobs", params(("slug" = String, Path)),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn delete_tenant(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(slug): ApiPath<String>,
+) -> ApiResult<StatusCode> {
+    let mut tx = state.db.begin_system().await?;
+    tenants::delete(&mut tx, &caller.actor(), &slug).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct Suspension {
+    /// Everybody who is locked out is told.
+    #[schema(min_length = 1, max_length = 500, example = "the contract has ended")]
+    reason: String,
+}
+
+/// Suspend an organization (operator's organization only)
+///
+/// From the next request on its logins, sessions and tokens are refused with the reason. Mail and alerts that arrive are kept, and worked on when
+/// it goes on.
+#[utoipa::path(post, path = "/tenants/{slug}/suspend", tag = "jobs", params(("slug" = String, Path)), request_body = Suspension,
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn suspend_tenant(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(slug): ApiPath<String>,
+    ApiJson(body): ApiJson<Suspension>,
+) -> ApiResult<StatusCode> {
+    let mut tx = state.db.begin_system().await?;
+    tenants::suspend(&mut tx, &caller.actor(), &slug, &body.reason).await?;
+    tx.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Let a suspended or deleted organization go on (operator's organization only)
+#[utoipa::path(post, path = "/tenants/{slug}/resume", tag = "jobs", params(("slug" = String, Path)),
+    responses((status = 204), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem)))]
+async fn resume_tenant(
+    State(state): State<AppState>,
+    caller: Caller,
+    ApiPath(slug): ApiPath<String>,
+) -> ApiResult<StatusCode> {
+    let mut tx = state.db.begin_system().await?;
+    tenants::resume(&mut tx, &caller.actor(), &slug).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -89,25 +89,6 @@ async fn end_users_do_not_learn_who_has_an_account() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_makes_none_that_outlives_it() {
-    let api = Api::start().await;
-    let soon = "2030-01-01T00:00:00Z";
-    let make = |token: &str, body: Value| {
-        let token = token.to_owned();
-        let api = &api;
-        async move { api.post("/api/v1/api-tokens", &token, body).await }
-    };
-    let short = make(&api.admin, json!({"name": "for a while", "expires_at": soon})).await.expect(201);
-    let short = short.json["token"].as_str().unwrap().to_owned();
-    let child = make(&short, json!({"name": "child"})).await.expect(201);
-    assert_eq!(child.json["expires_at"], soon);
-    let longer = json!({"name": "longer", "expires_at": "2030-01-01T00:00:01Z"});
-    assert_eq!(make(&short, longer).await.expect(422).json["errors"][0]["pointer"], "/expires_at");
-    let shorter = json!({"name": "shorter", "expires_at": "2029-01-01T00:00:00Z"});
-    make(&short, shorter).await.expect(201);
-}
-
-#[tokio::test]
 async fn what_a_deactivated_user_had_stays_dead() {
     let api = Api::start().await;
     let agent = api.organization.agent.user_id().unwrap();

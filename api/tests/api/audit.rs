@@ -6,7 +6,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 /// What can be made, changed and deleted, children before parents; and how its events begin.
-const NOUNS: [(&str, &str); 11] = [
+const NOUNS: [(&str, &str); 12] = [
     ("/api/v1/notification-rules/{id}", "rule"),
     ("/api/v1/notification-channels/{id}", "channel"),
     ("/api/v1/sla-policies/{id}", "sla_policy"),
@@ -17,6 +17,7 @@ const NOUNS: [(&str, &str); 11] = [
     ("/api/v1/report-schedules/{id}", "report_schedule"),
     ("/api/v1/discovery-sources/{id}", "discovery_source"),
     ("/api/v1/ci-categories/{id}", "ci_category"),
+    ("/api/v1/identity-providers/{id}", "identity_provider"),
     ("/api/v1/teams/{id}", "team"),
 ];
 
@@ -32,7 +33,7 @@ async fn events(api: &Api) -> Vec<(String, Value, Option<uuid::Uuid>)> {
 async fn every_change_of_the_settings_is_recorded() {
     let api = Api::start().await;
     let objects = fixtures::make(&api, &api.organization, &api.admin, "acme").await;
-    let mut secrets = vec!["another long one".to_owned(), "https://hooks".to_owned()];
+    let mut secrets = vec!["another long one".to_owned(), "https://hooks.example/".to_owned()];
     for (path, noun) in NOUNS {
         let path = objects.fill(path).unwrap();
         api.patch(&path, &api.admin, json!({"name": format!("Renamed {noun}")})).await.expect(200);
@@ -86,5 +87,17 @@ async fn every_change_of_the_settings_is_recorded() {
     for (kind, payload, _) in &recorded {
         let text = payload.to_string();
         assert!(!secrets.iter().any(|secret| text.contains(secret.as_str())), "{kind}: {text}");
+    }
+    // Nor does the audit log, in which the same changes are.
+    let entries: Vec<(String, String)> =
+        sqlx::query_as("select noun || '.' || verb, changes::text from audit_entries")
+            .fetch_all(&mut api.test_db.owner().await)
+            .await
+            .unwrap();
+    for (what, changes) in &entries {
+        assert!(!secrets.iter().any(|secret| changes.contains(secret.as_str())), "{what}: {changes}");
+    }
+    for table in ["notification_channels", "mailboxes", "alert_sources", "users", "priority_matrix"] {
+        assert!(entries.iter().any(|(what, _)| what.starts_with(table)), "nothing of {table}");
     }
 }

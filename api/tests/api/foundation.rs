@@ -27,7 +27,7 @@ async fn errors_are_problem_documents() {
     for (method, path, token, status, slug) in [
         (Method::GET, "/nowhere", "", 404, "not-found"),
         (Method::GET, "/api/v1/nowhere", &*api.admin, 404, "not-found"),
-        (Method::DELETE, "/api/v1/user-roles", &api.admin, 405, "method-not-allowed"),
+        (Method::DELETE, "/api/v1/user-permissions", &api.admin, 405, "method-not-allowed"),
         (Method::GET, "/api/v1/user-roles", "", 401, "unauthorized"),
         (Method::GET, "/api/v1/user-roles", "rd_nonsense", 401, "unauthorized"),
         (Method::GET, "/api/v1/user-roles", "not.a.jwt", 401, "unauthorized"),
@@ -94,6 +94,7 @@ async fn requests_are_measured() {
         "relaydesk_http_request_duration_seconds_count{method=\"GET\",route=\"/api/v1/user-roles\",status=\"200\"}"
     ));
     assert!(metrics.text.contains("relaydesk_build_info{version="));
+    assert!(metrics.header("content-type").ends_with("; charset=utf-8"));
     assert!(metrics.text.contains("relaydesk_db_pool_connections{state=\"idle\"}"));
 }
 
@@ -141,4 +142,19 @@ async fn a_storm_of_disconnects_harms_nobody() {
     .await
     .unwrap();
     assert_eq!((stuck, torn), (0, 0));
+}
+
+/// ASVS 5.0, 13.4.5.
+#[tokio::test]
+async fn metrics_have_a_listener_of_their_own() {
+    let mut api = Api::start().await;
+    api.get("/metrics", "").await.expect(200);
+    let settings = api::Settings { metrics_elsewhere: true, ..api::Settings::default() };
+    api.state.settings = std::sync::Arc::new(settings);
+    api.router = api::app(api.state.clone());
+    api.get("/metrics", "").await.expect(404);
+    api.get("/metrics", &api.admin).await.expect(404);
+    api.router = api::metrics_alone(api.state.db.clone());
+    assert!(api.get("/metrics", "").await.expect(200).text.contains("relaydesk_db_pool_connections"));
+    api.get("/api/v1/users/me", &api.admin).await.expect(404);
 }

@@ -119,7 +119,7 @@ async fn what_is_wrong_is_pointed_at() {
     }
     let list = api.get(INCIDENTS, &api.agent).await.expect(200).json;
     assert_eq!(list["items"], json!([]), "a refused incident leaves nothing behind");
-    for query in ["status=open", "assignee=x", "created_after=yesterday", "ordering=title", "cursor=x"] {
+    for query in ["status=open", "assignee=x", "created_at[gte]=yesterday", "ordering=title", "cursor=x"] {
         api.get(&format!("{INCIDENTS}?{query}"), &api.agent).await.expect(422);
     }
 }
@@ -149,7 +149,7 @@ async fn lists_filter_search_and_page() {
         ("open=true", 6),
         ("open=false", 0),
         ("source=email", 0),
-        ("created_after=2100-01-01T00:00:00Z", 0),
+        ("created_at[gte]=2100-01-01T00:00:00Z", 0),
     ] {
         assert_eq!(count(query).await, expected, "{query}");
     }
@@ -253,6 +253,32 @@ async fn upload(api: &Api, token: &str, body: Vec<u8>) -> Answer {
     api.send(request).await
 }
 
+/// ASVS 5.0, 5.2.2: people open a file by its name.
+#[tokio::test]
+async fn a_file_is_what_its_name_says() {
+    let api = Api::start().await;
+    api.incident(&api.end_user, "see the file").await;
+    let program = b"MZ\x90\0\x03\0\0\0";
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+    for (name, media_type, bytes) in [
+        ("invoice.pdf", "application/pdf", &program[..]),
+        ("photo.jpg", "image/jpeg", b"<script>alert(1)</script>"),
+        ("readme.txt", "text/plain", program),
+        ("scan.PDF", "application/pdf", png),
+    ] {
+        let refused = upload(&api, &api.end_user, form(name, media_type, bytes, "")).await.expect(422);
+        assert_eq!(pointer(&refused), "/file", "{name}");
+    }
+    for (name, said, bytes, media_type) in [
+        ("screen.png", "text/html", &png[..], "image/png"),
+        ("setup.exe", "image/png", program, "application/vnd.microsoft.portable-executable"),
+        ("page.html", "text/html", b"<script>alert(1)</script>", "text/html"),
+    ] {
+        let kept = upload(&api, &api.end_user, form(name, said, bytes, "")).await.expect(201).json;
+        assert_eq!(kept["media_type"], media_type, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn files_come_back_byte_for_byte_and_cannot_do_harm() {
     let api = Api::start().await;
@@ -281,6 +307,7 @@ async fn files_come_back_byte_for_byte_and_cannot_do_harm() {
     assert_eq!(header("x-content-type-options"), "nosniff");
     assert_eq!(header("content-length"), "1500000");
     assert_eq!(header("etag"), format!("\"{hash}\""));
+    assert_eq!(header("cache-control"), "no-store");
     let body = axum::body::to_bytes(response.into_body(), 64 << 20).await.unwrap();
     assert!(body == bytes, "the bytes differ");
     let mut again = request_of(&api.agent);

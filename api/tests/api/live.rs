@@ -291,3 +291,32 @@ async fn the_stream_ends_with_the_login_and_with_the_process() {
     let rest = async { while let Some(Ok(_)) = stream.next().await {} };
     tokio::time::timeout(Duration::from_secs(5), rest).await.expect("the stream ends");
 }
+
+#[tokio::test]
+async fn the_confidential_is_told_to_those_who_have_a_part_in_it() {
+    let api = Api::start().await;
+    let (mut agent, mut admin) = (follow(&api, &api.agent, None).await, follow(&api, &api.admin, None).await);
+    let secret = json!({"title": "salaries", "confidential": true});
+    let secret = api.post("/api/v1/incidents", &api.admin, secret).await.expect(201).json;
+    let path = format!("/api/v1/incidents/{}", secret["id"].as_str().unwrap());
+    api.post("/api/v1/teams", &api.admin, json!({"name": "one"})).await.expect(201);
+    assert_eq!(next(&mut admin).await.1, "incident.opened");
+    assert_eq!(next(&mut agent).await.1, "team.created", "and nothing before it");
+    let watcher = json!({"user": api.organization.agent.user_id()});
+    api.post(&format!("{path}/watchers"), &api.admin, watcher).await.expect(201);
+    api.post(&format!("{path}/comments"), &api.admin, json!({"body": "look"})).await.expect(201);
+    let (_, kind, data) = next(&mut agent).await;
+    assert_eq!((kind.as_str(), &data["ticket"]), ("incident.commented", &secret["id"]));
+    // What was missed, too: seen by now. And hidden from whom it was told before it became confidential.
+    let plain = api.post("/api/v1/incidents", &api.admin, json!({"title": "plain"})).await.expect(201).json;
+    let plain = format!("/api/v1/incidents/{}", plain["id"].as_str().unwrap());
+    assert_eq!(next(&mut agent).await.1, "incident.opened");
+    api.patch(&plain, &api.admin, json!({"confidential": true})).await.expect(200);
+    api.post("/api/v1/teams", &api.admin, json!({"name": "two"})).await.expect(201);
+    let mut again = follow(&api, &api.agent, Some("0")).await;
+    let mut told = Vec::new();
+    while told.iter().filter(|kind| *kind == "team.created").count() < 2 {
+        told.push(next(&mut again).await.1);
+    }
+    assert_eq!(told, ["incident.opened", "team.created", "incident.commented", "team.created"]);
+}

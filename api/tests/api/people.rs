@@ -143,7 +143,30 @@ async fn teams_have_members() {
     let answer = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(409);
     assert_eq!(answer.json["detail"], "there is a team of that name already");
     api.delete(&path, &api.admin).await.expect(204);
-    api.get(&path, &api.admin).await.expect(404);
+    assert!(api.get(&path, &api.admin).await.expect(200).json["deleted_at"].is_string());
+}
+
+#[tokio::test]
+async fn an_organization_says_who_becomes_known_by_mail() {
+    let api = Api::start().await;
+    let path = format!("/api/v1/organizations/{}", api.organization.id);
+    let shown = api.get(&path, &api.agent).await.expect(200).json;
+    assert_eq!((&shown["sender_policy"], &shown["sender_domains"]), (&json!("open"), &json!([])));
+    for (body, pointer) in [
+        (json!({"sender_policy": "known_domains"}), "/sender_domains"),
+        (json!({"sender_policy": "some"}), "/sender_policy"),
+        (json!({"sender_domains": ["example.org", "org"]}), "/sender_domains/1"),
+        (json!({"sender_domains": ["*.*"]}), "/sender_domains/0"),
+        (json!({"sender_domains": vec!["example.org"; 201]}), "/sender_domains"),
+    ] {
+        let answer = api.patch(&path, &api.admin, body).await.expect(422);
+        assert_eq!(answer.json["errors"][0]["pointer"], pointer);
+    }
+    let body = json!({"sender_policy": "known_domains", "sender_domains": ["Example.org", "*.corp.example", "example.org"]});
+    api.patch(&path, &api.agent, body.clone()).await.expect(403);
+    let changed = api.patch(&path, &api.admin, body).await.expect(200).json;
+    assert_eq!(changed["sender_domains"], json!(["*.corp.example", "example.org"]));
+    api.patch(&path, &api.admin, json!({"sender_domains": []})).await.expect(422);
 }
 
 #[tokio::test]
@@ -215,7 +238,8 @@ async fn lists_are_walked_by_cursor() {
 #[tokio::test]
 async fn api_tokens_are_shown_once() {
     let api = Api::start().await;
-    let made = api.post("/api/v1/api-tokens", &api.agent, json!({"name": "export"})).await.expect(201);
+    let login = api.agent_login().await;
+    let made = api.post("/api/v1/api-tokens", &login, json!({"name": "export"})).await.expect(201);
     let token = made.json["token"].as_str().unwrap().to_owned();
     assert!(token.starts_with("rd_") && token.starts_with(made.json["prefix"].as_str().unwrap()));
     assert_eq!(api.get("/api/v1/users/me", &token).await.expect(200).json["role"], "agent");
@@ -234,7 +258,11 @@ async fn api_tokens_are_shown_once() {
 }
 
 fn keyed(api: &Api, key: &str, path: &str, body: &Value) -> Request<Body> {
-    let mut request = request(Method::POST, path, &api.admin, Some(body.clone()));
+    keyed_by(&api.admin, key, path, body)
+}
+
+fn keyed_by(token: &str, key: &str, path: &str, body: &Value) -> Request<Body> {
+    let mut request = request(Method::POST, path, token, Some(body.clone()));
     request.headers_mut().insert("idempotency-key", key.parse().unwrap());
     request
 }
@@ -257,8 +285,10 @@ async fn a_repeated_write_gets_the_first_answer() {
         api.send(keyed(&api, "k2", "/api/v1/teams", &body)).await.expect(409).json["detail"]
     );
     // Secrets are not kept.
-    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"}))).await.expect(201);
-    api.send(keyed(&api, "k3", "/api/v1/api-tokens", &json!({"name": "x"}))).await.expect(409);
+    let login = api.admin_login().await;
+    let make = || keyed_by(&login, "k3", "/api/v1/api-tokens", &json!({"name": "x"}));
+    api.send(make()).await.expect(201);
+    api.send(make()).await.expect(409);
     // And after a day the key is free.
     api.test_db.db.clock().shift(chrono::TimeDelta::hours(25));
     api.send(keyed(&api, "k1", "/api/v1/teams", &json!({"name": "Other"}))).await.expect(201);
@@ -268,7 +298,8 @@ async fn a_repeated_write_gets_the_first_answer() {
 async fn many_at_once_with_one_key_take_effect_once() {
     let api = Api::start().await;
     let body = json!({"name": "same for all"});
-    let requests = (0..40).map(|_| api.send(keyed(&api, "storm", "/api/v1/api-tokens", &body)));
+    let login = api.admin_login().await;
+    let requests = (0..40).map(|_| api.send(keyed_by(&login, "storm", "/api/v1/api-tokens", &body)));
     let answers = futures::future::join_all(requests).await;
     assert_eq!(answers.iter().filter(|answer| answer.status == 201).count(), 1);
     assert!(answers.iter().all(|answer| [201, 409].contains(&answer.status.as_u16())), "{answers:?}");

@@ -5,10 +5,13 @@ use actions::credentials::{hash_token, new_token};
 use api::{AppState, Settings};
 use axum::Router;
 use axum::body::{Body, to_bytes};
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use connectors::http::{Client, Destinations};
 use domain::Actor;
 use secrecy::ExposeSecret;
 use serde_json::Value;
+use std::net::SocketAddr;
 use store::blobs::Blobs;
 use testkit::{Organization, TestDb};
 use tower::ServiceExt;
@@ -59,12 +62,22 @@ impl Api {
         let organization = testkit::organization(&test_db, "acme").await;
         let blobs = tempfile::tempdir().unwrap();
         let keys = Keys::new(b"a secret of the tests, 32 bytes long");
-        let state = AppState::new(test_db.db.clone(), Blobs::new(blobs.path()), keys, Settings::default());
+        let secrets = "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse().unwrap();
+        let state = AppState::new(test_db.db.clone(), Blobs::new(blobs.path()), keys, Settings::default())
+            .with_secrets(secrets)
+            .with_outgoing(Client::new(Destinations::allowing(["127.0.0.0/8".parse().unwrap()])).unwrap());
         let router = api::app(state.clone());
         let admin = token_of(&test_db, &organization.admin).await;
         let agent = token_of(&test_db, &organization.agent).await;
         let end_user = token_of(&test_db, &organization.end_user).await;
         Api { test_db, organization, admin, agent, end_user, state, router, _blobs: blobs }
+    }
+
+    /// Another process of the same installation.
+    pub fn another_process(&self) -> Router {
+        let keys = Keys::new(b"a secret of the tests, 32 bytes long");
+        let (db, blobs) = (self.test_db.db.clone(), self.state.blobs.clone());
+        api::app(AppState::new(db, blobs, keys, Settings::default()))
     }
 
     pub async fn send(&self, request: Request<Body>) -> Answer {
@@ -84,8 +97,8 @@ impl Api {
         let id = domain::UserId(user.as_str().expect("an id").parse().expect("an id"));
         let mut tx = self.test_db.db.begin(self.organization.id).await.unwrap();
         let user = store::users::get(&mut tx, id).await.unwrap();
-        let who = domain::Who::User { id, role: user.role, name: user.name };
-        token_of(&self.test_db, &Actor { organization: self.organization.id, who }).await
+        let rights = domain::Rights::of_role(id, user.role);
+        token_of(&self.test_db, &Actor::user(self.organization.id, id, user.name, rights)).await
     }
 
     pub async fn get(&self, path: &str, token: &str) -> Answer {
@@ -94,6 +107,60 @@ impl Api {
 
     pub async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
         self.call(Method::POST, path, token, Some(body)).await
+    }
+
+    /// As from another machine.
+    pub async fn post_from(&self, address: &str, path: &str, token: &str, body: Value) -> Answer {
+        let mut request = request(Method::POST, path, token, Some(body));
+        let peer = SocketAddr::new(address.parse().unwrap(), 50_000);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        self.send(request).await
+    }
+
+    /// Gives a person a password.
+    pub async fn set_password(&self, user: domain::UserId, password: &str) {
+        let hash = actions::credentials::hash_password(&password.into(), "/password").await.unwrap();
+        let mut tx = self.test_db.db.begin(self.organization.id).await.unwrap();
+        store::users::set_password_hash(&mut tx, user, &hash).await.unwrap();
+        tx.commit().await.unwrap();
+    }
+
+    /// The access token of a login that begins now.
+    pub async fn login_of(&self, person: &Actor) -> String {
+        let (user, family) = (person.user_id().unwrap(), domain::SessionId::new());
+        let mut tx = self.test_db.db.begin(person.organization).await.unwrap();
+        let now = tx.now();
+        let new = store::sessions::NewSession {
+            id: family,
+            user,
+            family: family.0,
+            login_at: now,
+            refresh_hash: &hash_token(new_token("rdr_").expose_secret()),
+            expires_at: now + chrono::TimeDelta::days(7),
+            user_agent: None,
+            ip: None,
+            bounds: store::sessions::Bounds::default(),
+        };
+        store::sessions::insert(&mut tx, &new).await.unwrap();
+        tx.commit().await.unwrap();
+        self.state.keys.issue(user, person.organization, family.0, now)
+    }
+
+    pub async fn admin_login(&self) -> String {
+        self.login_of(&self.organization.admin).await
+    }
+
+    pub async fn agent_login(&self) -> String {
+        self.login_of(&self.organization.agent).await
+    }
+
+    /// How often an event of that kind was recorded.
+    pub async fn events(&self, kind: &str) -> Vec<Value> {
+        sqlx::query_scalar("select payload from events where kind = $1 order by seq")
+            .bind(kind)
+            .fetch_all(&mut self.test_db.owner().await)
+            .await
+            .unwrap()
     }
 
     pub async fn patch(&self, path: &str, token: &str, body: Value) -> Answer {
@@ -129,6 +196,7 @@ pub async fn token_of(db: &TestDb, actor: &Actor) -> String {
         name: "test",
         hash: &hash_token(&token),
         prefix: &token[..8],
+        scopes: None,
         expires_at: None,
     };
     store::api_tokens::insert(&mut tx, &new).await.unwrap();

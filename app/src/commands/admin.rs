@@ -1,18 +1,21 @@
-//! `relaydesk admin create-organization|create-user|create-token`
+//! `relaydesk admin create-organization|create-user|create-token|import-users`
 
 use crate::cli::{AdminCommand, Json};
 use crate::say;
-use actions::{api_tokens, organizations, users};
+use actions::passwords::{self, Policy};
+use actions::{api_tokens, imports, organizations, users};
 use anyhow::{Context, anyhow};
+use domain::people_sheet::LARGEST_TABLE;
 use domain::{Actor, EmailAddress, OrganizationId, Role, UserId};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::io::BufRead;
+use std::io::{BufRead, Read};
+use std::path::Path;
 use store::{Db, Tx};
 
 const LABEL: &str = "relaydesk admin";
 
-pub async fn run(command: &AdminCommand, db: &Db) -> anyhow::Result<()> {
+pub async fn run(command: &AdminCommand, db: &Db, policy: &Policy) -> anyhow::Result<()> {
     match command {
         AdminCommand::CreateOrganization { name, slug, time_zone, output } => {
             let id = create_organization(db, slug, name, time_zone).await?;
@@ -23,13 +26,18 @@ pub async fn run(command: &AdminCommand, db: &Db) -> anyhow::Result<()> {
             let made_up = given.is_none();
             let password = given.unwrap_or_else(|| crate::demo::secret().into());
             let mut tx = in_organization(db, organization).await?;
-            let id = create_user(&mut tx, email, name, *role, &password).await?;
+            let id = create_user(&mut tx, policy, email, name, *role, &password).await?;
+            // Typed by who it is for; one that is made up here has been on a screen.
+            store::users::set_must_change_password(&mut tx, id, made_up).await?;
             tx.commit().await?;
             let mut facts = json!({"id": id, "email": email, "role": role});
             if made_up {
                 facts["password"] = password.expose_secret().into();
             }
             show(output, &facts);
+        }
+        AdminCommand::ImportUsers { organization, dry_run, create_missing, file, output } => {
+            import_users(db, organization, *dry_run, *create_missing, file, output).await?;
         }
         AdminCommand::CreateToken { organization, email, name, output } => {
             let mut tx = in_organization(db, organization).await?;
@@ -39,6 +47,65 @@ pub async fn run(command: &AdminCommand, db: &Db) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// All lines or none, as over the API; also what becomes of it is written down there, unless the file is none.
+async fn import_users(
+    db: &Db,
+    organization: &str,
+    is_dry_run: bool,
+    creates_missing: bool,
+    file: &Path,
+    output: &Json,
+) -> anyhow::Result<()> {
+    let bytes = read_table(file)?;
+    let mut tx = in_organization(db, organization).await?;
+    let actor = Actor::system(tx.organization(), LABEL);
+    let report = match connectors::people_csv::read(&bytes) {
+        Err(errors) => imports::Report::refused(errors),
+        Ok(rows) => imports::apply(&mut tx, &actor, creates_missing, &rows).await.map_err(words)?,
+    };
+    if is_dry_run || !report.errors.is_empty() {
+        tx.rollback().await?;
+        tx = in_organization(db, organization).await?;
+    }
+    let import =
+        imports::record(&mut tx, &actor, is_dry_run, creates_missing, &report).await.map_err(words)?;
+    tx.commit().await?;
+    let errors = &report.errors[..report.errors.len().min(imports::SHOWN)];
+    if !output.json {
+        for error in errors {
+            let column = error.column.as_ref().map(|column| format!(", {column}")).unwrap_or_default();
+            eprintln!("line {}{column}: {}", error.line, error.detail);
+        }
+    }
+    let counts = report.counts;
+    let mut facts = json!({"import": import.id, "status": import.status, "rows": counts.rows, "created": counts.created,
+                           "changed": counts.changed, "unchanged": counts.unchanged});
+    if output.json {
+        facts["errors"] = json!(errors);
+    }
+    if output.json || report.errors.is_empty() {
+        show(output, &facts);
+    }
+    let wrong = report.errors.len();
+    anyhow::ensure!(wrong == 0, "{wrong} cells or lines are wrong: nothing was changed");
+    Ok(())
+}
+
+/// Not more than the API takes.
+fn read_table(file: &Path) -> anyhow::Result<Vec<u8>> {
+    let opened = std::fs::File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut bytes = Vec::new();
+    let read = opened.take(LARGEST_TABLE as u64 + 1).read_to_end(&mut bytes);
+    read.with_context(|| format!("cannot read {}", file.display()))?;
+    anyhow::ensure!(
+        bytes.len() <= LARGEST_TABLE,
+        "{} is larger than {} MiB: cut it in pieces",
+        file.display(),
+        LARGEST_TABLE >> 20
+    );
+    Ok(bytes)
 }
 
 pub async fn create_organization(
@@ -56,16 +123,18 @@ pub async fn create_organization(
 
 pub async fn create_user(
     tx: &mut Tx,
+    policy: &Policy,
     email: &str,
     name: &str,
     role: Role,
     password: &SecretString,
 ) -> anyhow::Result<UserId> {
+    let password_hash = passwords::first_in(tx, policy, email, name, password).await.map_err(words)?;
     let new = users::NewPerson {
         email: email.into(),
         name: name.into(),
         role,
-        password_hash: users::hashed(Some(password)).await.map_err(words)?,
+        password_hash: Some(password_hash),
         department: None,
         manager: None,
         time_zone: None,
@@ -82,7 +151,8 @@ pub async fn create_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Resul
         .await?
         .with_context(|| format!("there is no user {email}"))?;
     let actor = Actor::system(tx.organization(), LABEL);
-    let (_, token) = api_tokens::create(tx, &actor, user.id, name, None, None).await.map_err(words)?;
+    let new = api_tokens::NewToken { name: name.to_owned(), ..api_tokens::NewToken::default() };
+    let (_, token) = api_tokens::create(tx, &actor, user.id, &new).await.map_err(words)?;
     Ok(token)
 }
 
@@ -109,12 +179,16 @@ pub async fn set_password_or_create(
 ) -> anyhow::Result<()> {
     let address = EmailAddress::parse(email).map_err(|error| anyhow!("{error}"))?;
     let Some(user) = store::users::find_by_email(tx, &address).await? else {
-        create_user(tx, email, name, role, password).await?;
-        return Ok(());
+        let id = create_user(tx, &Policy::default(), email, name, role, password).await?;
+        return Ok(store::users::set_must_change_password(tx, id, false).await?);
     };
+    let hash = store::users::password_hash(tx, user.id).await?;
+    if actions::credentials::verify_password(hash, password).await.map_err(words)? {
+        return Ok(());
+    }
     let actor = Actor::system(tx.organization(), LABEL);
-    let hash = actions::credentials::hash_password(password, "/password").await.map_err(words)?;
-    users::set_password(tx, &actor, user.id, &hash).await.map_err(words)
+    passwords::set_in(tx, &Policy::default(), &actor, user.id, password).await.map_err(words)?;
+    Ok(store::users::set_must_change_password(tx, user.id, false).await?)
 }
 
 /// A transaction in the organization with that slug.

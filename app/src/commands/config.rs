@@ -20,7 +20,7 @@ pub fn run(command: &ConfigCommand, values: &Values, config: &Config) -> anyhow:
             if config.database_url.is_none() {
                 say!("note: DATABASE_URL is needed by every command but demo and config");
             }
-            if config.jwt_secret.is_none() {
+            if config.jwt_secret.is_empty() {
                 say!("note: RELAYDESK_JWT_SECRET is needed by serve and api");
             }
             for name in unknown_names() {

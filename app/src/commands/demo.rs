@@ -6,6 +6,7 @@ use crate::config::{Config, Values};
 use crate::demo::{Facts, seed, traffic};
 use crate::{say, wiring};
 use anyhow::Context;
+use base64::Engine;
 use embedded::{Cluster, Options};
 use std::fs;
 use std::io::Write;
@@ -58,6 +59,7 @@ pub fn prepare(demo: &cli::Demo, mut values: Values) -> anyhow::Result<Prepared>
     values.set_default("RELAYDESK_DISCOVERY_DIR", discovery.to_string_lossy());
     values.set_default("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "127.0.0.0/8,::1/128");
     values.set_default("RELAYDESK_JWT_SECRET", kept_secret(&folder.join("jwt.secret"))?);
+    values.set_default("RELAYDESK_JOB_KEYS", kept_key(&folder.join("job.keys"))?);
     Ok(Prepared { config: values.understand()?, cluster, folder, quiet: demo.quiet })
 }
 
@@ -110,7 +112,7 @@ fn forget(folder: &Path) -> anyhow::Result<()> {
             _ => {}
         }
     }
-    for name in ["demo.json", "jwt.secret"] {
+    for name in ["demo.json", "jwt.secret", "job.keys"] {
         match fs::remove_file(folder.join(name)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
@@ -127,6 +129,19 @@ fn kept_secret(file: &Path) -> anyhow::Result<String> {
             let secret = crate::demo::secret();
             write_private(file, secret.as_bytes())?;
             Ok(secret)
+        }
+    }
+}
+
+/// The same for the key of what is kept encrypted.
+fn kept_key(file: &Path) -> anyhow::Result<String> {
+    match fs::read_to_string(file) {
+        Ok(key) if !key.trim().is_empty() => Ok(key.trim().to_owned()),
+        _ => {
+            let bytes: [u8; 32] = rand::random();
+            let key = format!("demo:{}", base64::engine::general_purpose::STANDARD.encode(bytes));
+            write_private(file, key.as_bytes())?;
+            Ok(key)
         }
     }
 }

@@ -56,6 +56,22 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
             }
         }
     }
+    let clear = config.clear_text();
+    if clear.is_empty() {
+        found("clear text", Ok("nothing goes beyond this machine without TLS".to_owned()));
+    }
+    for one in clear {
+        found(
+            "clear text",
+            match config.allow_clear_text.contains(&one.kind) {
+                true => Ok(format!(
+                    "{} leads beyond this machine without TLS, as RELAYDESK_ALLOW_CLEAR_TEXT allows",
+                    one.setting
+                )),
+                false => Err(one.to_string()),
+            },
+        );
+    }
     found("data folder", writable(&config.data_dir));
     if let Some(dir) = &config.discovery_dir {
         let readable = std::fs::read_dir(dir).map(|_| format!("{} is readable", dir.display()));
@@ -63,11 +79,18 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
     }
     found(
         "access tokens",
-        config
-            .jwt_secret
-            .as_ref()
-            .map(|_| "signed".to_owned())
-            .ok_or("RELAYDESK_JWT_SECRET is not set".to_owned()),
+        match config.jwt_secret.len() {
+            0 => Err("RELAYDESK_JWT_SECRET is not set".to_owned()),
+            1 => Ok("signed".to_owned()),
+            keys => Ok(format!("signed with the first of {keys} keys")),
+        },
+    );
+    found(
+        "second factors",
+        match config.job_keys.is_empty() {
+            true => Err("nobody can have one: RELAYDESK_JOB_KEYS is not set".to_owned()),
+            false => Ok("their secrets can be sealed".to_owned()),
+        },
     );
     found(
         "outgoing mail",

@@ -3,6 +3,7 @@
 use crate::config::{Config, Lane};
 use crate::{say, wiring};
 use anyhow::Context;
+use api::server::Connections;
 use connectors::mail::smtp_server;
 use queue::{Engine, Transport};
 use std::collections::BTreeMap;
@@ -103,6 +104,13 @@ pub async fn run(
     let state = parts.http.then(|| wiring::api_state(config, &db)).transpose()?;
     let (http, smtp) = (parts.http.then_some(config.http_listen), config.smtp_listen.filter(|_| parts.mail));
     let Listeners { http: listener, smtp: mail_listener } = parts.listeners.complete(http, smtp).await?;
+    let metrics = match config.metrics_listen {
+        Some(address) => {
+            let bound = TcpListener::bind(address).await;
+            Some(bound.with_context(|| format!("cannot listen for metrics on {address}"))?)
+        }
+        None => None,
+    };
     wiring::fit_databases(&db, &direct).await?;
 
     let mut shared = wiring::shared(config, &db)?;
@@ -132,15 +140,14 @@ pub async fn run(
     if let (Some(listener), Some(state)) = (listener, &state) {
         addresses.http = Some(listener.local_addr()?);
         let router = api::app_with(state.clone(), console::router());
-        let end = end.clone();
-        servers.spawn(async move {
-            let served = axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())
-                .with_graceful_shutdown(end.cancelled_owned())
-                .await;
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP server ended");
-            }
-        });
+        let limits = Connections { most: config.http_connections, ..Connections::default() };
+        servers.spawn(api::server::serve(listener, router, limits, end.clone().cancelled_owned()));
+    }
+    if let Some(listener) = metrics {
+        info!(address = %listener.local_addr()?, "metrics");
+        let router = api::metrics_alone(db.clone());
+        let limits = Connections { most: 64, ..Connections::default() };
+        servers.spawn(api::server::serve(listener, router, limits, end.clone().cancelled_owned()));
     }
     let mut outcome = ready(&addresses).await;
     if outcome.is_ok() {

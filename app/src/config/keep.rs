@@ -31,15 +31,21 @@ pub fn retention(list: &str) -> Option<Pruning> {
         payloads: Some(DAY * 90),
         deliveries: Some(DAY * 400),
         reports: Some(DAY * 400),
+        webhooks: Some(DAY * 30),
+        audit: None,
         ..Pruning::default()
     };
     for (name, time) in pairs(list)? {
-        let time = if time == "never" { None } else { Some(days(time, 30)?) };
+        // The database keeps its audit log for so long at least.
+        let least = if name == "audit" { actions::audit_policy::LEAST_DAYS.unsigned_abs() } else { 30 };
+        let time = if time == "never" { None } else { Some(days(time, least)?) };
         match name {
             "mail" => keep.mail = time,
             "payloads" => keep.payloads = time,
             "deliveries" => keep.deliveries = time,
             "reports" => keep.reports = time,
+            "webhooks" => keep.webhooks = time,
+            "audit" => keep.audit = time,
             _ => return None,
         }
     }
@@ -72,9 +78,10 @@ mod tests {
         let shown = |name| super::super::find(name).default.unwrap();
         assert_eq!(history(shown("RELAYDESK_JOB_HISTORY")), history(""));
         assert_eq!(retention(shown("RELAYDESK_RETENTION")), retention(""));
-        let never = retention("mail=never,payloads=never,deliveries=never,reports=never");
+        let never =
+            retention("mail=never,payloads=never,deliveries=never,reports=never,webhooks=never,audit=never");
         assert_eq!(never, Some(Pruning::default()));
-        for wrong in ["mail=0d", "mail=29d", "mail", "mail=off", "tickets=90d"] {
+        for wrong in ["mail=0d", "mail=29d", "audit=89d", "mail", "mail=off", "tickets=90d"] {
             assert_eq!(retention(wrong), None, "{wrong}");
         }
     }

@@ -31,6 +31,14 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
         ("RELAYDESK_BASE_URL", "ftp://x"),
         ("RELAYDESK_LOG_FORMAT", "xml"),
+        ("RELAYDESK_TRUSTED_PROXIES", "proxy.example"),
+        ("RELAYDESK_PROXY_HEADER", "x-real-ip"),
+        ("RELAYDESK_HTTP_CONNECTIONS", "1"),
+        ("RELAYDESK_RATE_LIMITS", "token=0"),
+        ("RELAYDESK_RATE_LIMITS", "user=5"),
+        ("RELAYDESK_RATE_LIMITS", "token=5,token=6"),
+        ("RELAYDESK_CORS_ORIGINS", "https://portal.example.org/"),
+        ("RELAYDESK_CORS_ORIGINS", "*"),
         ("RELAYDESK_SHUTDOWN_GRACE", "-1"),
     ] {
         let error = with(&[(name, value)]).unwrap_err().to_string();
@@ -74,6 +82,66 @@ fn an_address_leads_somewhere() {
     ] {
         with(&[(name, value)]).unwrap();
     }
+}
+
+/// Who listens on the way reads no passwords, mails and jobs, unless somebody has decided that nobody listens there.
+#[test]
+fn clear_text_beyond_this_machine_is_refused() {
+    for (kind, name, value, more) in [
+        ("database", "DATABASE_URL", "postgres://desk:secret-word@db.example/desk", None),
+        ("database", "DATABASE_URL", "postgres://desk:secret-word@10.0.0.7/desk?sslmode=prefer", None),
+        (
+            "database",
+            "RELAYDESK_DATABASE_DIRECT_URL",
+            "postgres://desk:secret-word@db.example/desk?sslmode=disable",
+            None,
+        ),
+        ("database", "DATABASE_URL", "postgres://desk:secret-word@db.example/desk?sslmode=require", None),
+        ("broker", "AMQP_URL", "amqp://desk:secret-word@broker.example/desk", None),
+        ("mail", "RELAYDESK_MAIL_URL", "smtp://desk:secret-word@relay.example:587", None),
+        ("mail", "RELAYDESK_MAIL_URL", "smtp://desk:secret-word@relay.example:587?tls=opportunistic", None),
+        ("smtp", "RELAYDESK_SMTP_LISTEN", "0.0.0.0:25", None),
+        ("http", "RELAYDESK_HTTP_LISTEN", "[::]:8080", None),
+        (
+            "http",
+            "RELAYDESK_HTTP_LISTEN",
+            "192.0.2.1:80",
+            Some(("RELAYDESK_BASE_URL", "http://desk.example")),
+        ),
+    ] {
+        let pairs: Vec<_> = [(name, value)].into_iter().chain(more).collect();
+        let error = with(&pairs).unwrap().require_no_clear_text(true).unwrap_err().to_string();
+        assert!(error.starts_with(name) && error.contains(&format!("name {kind} in")), "{error}");
+        assert!(!error.contains("secret-word"), "{error}");
+        let allowed = [&pairs[..], &[("RELAYDESK_ALLOW_CLEAR_TEXT", kind)]].concat();
+        with(&allowed).unwrap().require_no_clear_text(true).unwrap();
+        assert_eq!(with(&allowed).unwrap().clear_text().len(), 1, "doctor tells it all the same");
+        let other = if kind == "mail" { "database,http" } else { "mail" };
+        let others = [&pairs[..], &[("RELAYDESK_ALLOW_CLEAR_TEXT", other)]].concat();
+        with(&others).unwrap().require_no_clear_text(true).unwrap_err();
+    }
+    for (name, value, more) in [
+        ("DATABASE_URL", "postgres://desk@localhost/desk", None),
+        ("DATABASE_URL", "postgres://desk@127.0.0.1:6432/desk", None),
+        ("DATABASE_URL", "postgres://desk@[::1]/desk", None),
+        ("DATABASE_URL", "postgres://desk@db.example/desk?host=/run/postgresql", None),
+        ("DATABASE_URL", "postgres://desk@db.example/desk?sslmode=verify-full", None),
+        ("AMQP_URL", "amqp://127.0.0.1:5672/%2f", None),
+        ("AMQP_URL", "amqps://desk:x@broker.example/desk", None),
+        ("RELAYDESK_MAIL_URL", "smtps://relay.example", None),
+        ("RELAYDESK_MAIL_URL", "smtp://relay.example?tls=required", None),
+        ("RELAYDESK_MAIL_URL", "smtp://[::1]:2525", None),
+        ("RELAYDESK_MAIL_URL", "file:///tmp/outbox", None),
+        ("RELAYDESK_SMTP_LISTEN", "127.0.0.1:2525", None),
+        ("RELAYDESK_HTTP_LISTEN", "0.0.0.0:8080", Some(("RELAYDESK_BASE_URL", "https://desk.example"))),
+    ] {
+        let pairs: Vec<_> = [(name, value)].into_iter().chain(more).collect();
+        with(&pairs).unwrap().require_no_clear_text(true).unwrap_or_else(|error| panic!("{value}: {error}"));
+    }
+    // A worker does not listen.
+    with(&[("RELAYDESK_HTTP_LISTEN", "0.0.0.0:8080")]).unwrap().require_no_clear_text(false).unwrap();
+    let error = with(&[("RELAYDESK_ALLOW_CLEAR_TEXT", "all")]).unwrap_err().to_string();
+    assert!(error.contains("expected"), "{error}");
 }
 
 #[test]

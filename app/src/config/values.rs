@@ -15,6 +15,11 @@ pub(super) fn networks(list: &str) -> Option<Vec<IpNet>> {
     words(list).map(|word| word.parse().ok()).collect()
 }
 
+/// Of at least 32 characters each; none is none.
+pub(super) fn secrets(list: &str) -> Option<Vec<SecretString>> {
+    words(list).map(|word| (word.len() >= 32).then(|| word.into())).collect()
+}
+
 pub(super) fn lanes(list: &str) -> Option<BTreeMap<String, Lane>> {
     let mut named = BTreeSet::new();
     words(list)

@@ -174,9 +174,3 @@ pub fn cpu_seconds() -> Result<f64> {
         |n: usize| fields.get(n).and_then(|field| field.parse::<f64>().ok()).context("/proc/self/stat");
     Ok((ticks(11)? + ticks(12)?) / 100.0)
 }
-
-pub fn memory_mb(name: &str) -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
-}

@@ -16,8 +16,14 @@ pub fn is_visible(text: &str) -> bool {
     text.chars().any(|c| !(c.is_whitespace() || c.is_control() || is_ignorable(c)))
 }
 
+/// Whether it turns the direction of what follows (Bidi_Control without the plain marks, which right-to-left names need): with these a text can
+/// look like another one.
+pub fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Unicode 17, DerivedCoreProperties.txt.
-fn is_ignorable(c: char) -> bool {
+pub fn is_ignorable(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
         | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}'

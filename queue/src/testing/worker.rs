@@ -248,7 +248,9 @@ impl<S: Send + Sync + 'static> Worker<S> {
                 Place::Memory(memory) => memory.rules().heads(lane, kinds, turns.from()),
                 Place::Postgres(pool) => {
                     let mut connection = pool.acquire().await.expect("the database");
-                    claim::heads(&mut connection, lane, kinds, turns.from()).await.expect("the database")
+                    claim::heads(&mut connection, lane, kinds, turns.from(), no_floor())
+                        .await
+                        .expect("the database")
                 }
             };
             turns.found(&heads, Instant::now(), Duration::ZERO);

@@ -17,7 +17,7 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, Basi
 use lapin::types::FieldTable;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -26,12 +26,17 @@ pub(crate) struct Consumer {
     pub claimer: Claimer,
     pub broker: Arc<Broker>,
     pub head: Arc<Head>,
+    /// Whether the database answers this process. Where it does not, messages are for others: each that is kept would wait for
+    /// [`republish_after`](crate::BrokerConfig::republish_after).
+    pub pulse: watch::Receiver<bool>,
 }
 
 enum End {
     /// The engine stops.
     Stopped,
     Lost(BrokerError),
+    /// The database does not answer this process.
+    Silent,
 }
 
 impl From<BrokerError> for End {
@@ -58,13 +63,30 @@ impl Consumer {
             };
             let ended = match opened {
                 Ok((channel, deliveries)) => {
-                    self.consume(&channel, deliveries, &permits, &mut suspicion, &mut failures).await
+                    let ended =
+                        self.consume(&channel, deliveries, &permits, &mut suspicion, &mut failures).await;
+                    if matches!(ended, Err(End::Silent)) {
+                        // What it was sent goes back to the queue.
+                        let _ = reply(channel.close(200, "no answer from the database".into())).await;
+                    }
+                    ended
                 }
                 Err(error) => Err(End::Lost(error)),
             };
             match ended {
                 Ok(never) => match never {},
                 Err(End::Stopped) => return,
+                Err(End::Silent) => {
+                    warn!(
+                        lane = self.claimer.lane,
+                        "the database does not answer: deliveries are left to others"
+                    );
+                    let mut pulse = self.pulse.clone();
+                    tokio::select! {
+                        () = self.claimer.stop.cancelled() => return,
+                        _ = pulse.wait_for(|answers| *answers) => {}
+                    }
+                }
                 Err(End::Lost(error)) => {
                     failures += 1;
                     if failures == 1 {
@@ -115,10 +137,14 @@ impl Consumer {
                     claimer.look(suspicion).await;
                     continue;
                 }
+                () = self.silence() => return Err(End::Silent),
                 delivery = deliveries.next() => delivery.ok_or(BrokerError::Cancelled)??,
             };
             *failures = 0;
-            let mut held = claimer.take_permits(permits, backlog).await.ok_or(End::Stopped)?;
+            let mut held = tokio::select! {
+                held = claimer.take_permits(permits, backlog) => held.ok_or(End::Stopped)?,
+                () = self.silence() => return Err(End::Silent),
+            };
             let room = held.num_permits();
             let mut batch = vec![first];
             while batch.len() < room
@@ -146,6 +172,13 @@ impl Consumer {
         }
     }
 
+    /// Until the database does not answer this process any more.
+    async fn silence(&self) {
+        if self.pulse.clone().wait_for(|answers| !answers).await.is_err() {
+            std::future::pending::<()>().await; // the heart has stopped, and the engine stops
+        }
+    }
+
     /// Messages that we did not write go to the dead letters.
     async fn ours(&self, batch: &[Delivery]) -> Result<Vec<Received>, BrokerError> {
         let mut received = Vec::with_capacity(batch.len());
@@ -161,7 +194,7 @@ impl Consumer {
         Ok(received)
     }
 
-    /// Until the database has answered: the messages are kept meanwhile.
+    /// Until the database has answered, or is found not to answer this process: the messages are kept meanwhile.
     async fn claim(
         &self,
         ids: Vec<Uuid>,
@@ -201,6 +234,9 @@ impl Consumer {
                 }
                 Err(error) => {
                     *suspicion = Some(Suspicion::now());
+                    if !*self.pulse.borrow() {
+                        return Err(End::Silent);
+                    }
                     if !patience.failed("claiming jobs", &error, &claimer.stop).await {
                         return Err(End::Stopped);
                     }

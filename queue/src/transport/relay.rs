@@ -147,13 +147,16 @@ impl Relay {
             let outcome = if sweep <= Instant::now() {
                 let begun = Instant::now();
                 let swept = self.sweep(session).await;
-                // Looking at a million rows takes its time; then do it more rarely.
-                let pause = (self.broker.config.republish_after / 3).max(begun.elapsed() * 20);
-                sweep = Instant::now() + jittered(pause);
+                let took = swept.as_ref().ok().map(|_| begun.elapsed());
+                sweep = Instant::now() + jittered(until_next_sweep(self.broker.config.republish_after, took));
                 swept
             } else {
                 self.round(session).await
             };
+            if matches!(outcome, Err(Failed::Database(_))) {
+                // It may have marked rows and not lived to say so.
+                sweep = sweep.min(Instant::now() + self.broker.config.republish_after);
+            }
             match outcome {
                 Ok(Round::Again) if !self.stop.is_cancelled() => {}
                 Ok(Round::Full) => {
@@ -377,9 +380,23 @@ impl Relay {
     }
 }
 
+/// Looking at a million rows takes its time; then it is done more rarely. How long one without an answer took says nothing: what a
+/// silent database kept from us is looked for as soon as it is back.
+fn until_next_sweep(republish_after: Duration, took: Option<Duration>) -> Duration {
+    (republish_after / 3).max(took.unwrap_or_default() * 20)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_sweep_is_done_more_rarely_and_one_without_an_answer_is_not() {
+        let after = Duration::from_secs(15);
+        assert_eq!(until_next_sweep(after, Some(Duration::from_millis(20))), Duration::from_secs(5));
+        assert_eq!(until_next_sweep(after, Some(Duration::from_secs(2))), Duration::from_secs(40));
+        assert_eq!(until_next_sweep(after, None), Duration::from_secs(5));
+    }
 
     #[test]
     fn as_much_is_published_ahead_as_is_consumed() {

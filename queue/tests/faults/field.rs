@@ -62,6 +62,7 @@ impl Field {
             broker: self.broker.as_ref().map(|broker| (broker.url.clone(), broker.prefix.clone())),
             places: 8,
             patient: in_full(),
+            polls: true,
             crash_limit: 5,
         }
     }

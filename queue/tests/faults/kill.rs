@@ -28,20 +28,21 @@ async fn kill_9_of_random_workers(on: On) {
         victim.kill().await;
         workers.push(start());
     }
+    // From the last kill on: before it, whoever led was killed as well, every second or so.
     let drained = field.drained(spec.rescued_within() * 2).await;
     field.each_once(jobs as i64).await;
     let (lost, longest) = (
         field.count("select count(*) from queue.attempts where outcome = 'lost'").await,
         field.longest_loss().await,
     );
-    assert!(longest <= spec.rescued_within(), "{longest:?} until a lost job was taken back");
+    assert!(drained <= spec.rescued_within(), "{drained:?} until the lost jobs were over");
     report(
-        "kill -9 of random workers: 0 lost, 0 doubled; runs again ≤ 30 s",
+        "kill -9 of random workers: 0 lost, 0 doubled; runs again ≤ 30 s after the last",
         &format!("{}: {jobs} jobs, 3 processes, {kills} kills", on.name()),
         format!(
-            "0 lost, 0 doubled, {lost} runs lost, taken back after {:.1} s at most, drained {:.1} s after the last kill",
-            longest.as_secs_f64(),
-            drained.as_secs_f64()
+            "0 lost, 0 doubled, {lost} runs lost, drained {:.1} s after the last kill, {:.1} s at most from a lost run's beginning to its end",
+            drained.as_secs_f64(),
+            longest.as_secs_f64()
         ),
     );
 }
@@ -50,14 +51,10 @@ async fn stopped_longer_than_the_lease(on: On) {
     let Some(field) = Field::open(on).await else { return };
     let mut stopped = Worker::start(&field.spec());
     field.until_worked_on(1).await;
+    // Long enough that the first still runs when the last has begun, on a slow machine too.
+    let work_ms = 6_000;
     let jobs: Vec<NewJob> = (0..8)
-        .map(|n| {
-            if n % 2 == 0 {
-                NewJob::of(&Effect { work_ms: 700 })
-            } else {
-                NewJob::of(&Plain { work_ms: 700 })
-            }
-        })
+        .map(|n| if n % 2 == 0 { NewJob::of(&Effect { work_ms }) } else { NewJob::of(&Plain { work_ms }) })
         .collect();
     field.enqueue(&jobs).await;
     within(Duration::from_secs(30), "all to run", || async { (field.running().await == 8).then_some(()) })
@@ -65,7 +62,7 @@ async fn stopped_longer_than_the_lease(on: On) {
     stopped.freeze().await;
     let held = field.running().await;
     let other = Worker::start(&field.spec());
-    field.drained(field.spec().rescued_within() * 2).await;
+    field.drained(field.spec().rescued_within() * 2 + Duration::from_millis(work_ms)).await;
     // It wakes up in the middle of what others have done since, and wants to write it down.
     stopped.thaw().await;
     other.kill().await;

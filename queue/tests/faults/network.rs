@@ -17,14 +17,10 @@ async fn cut_off_from_the_database(on: On) {
     spec.database = through;
     let mut cut_off = Worker::start(&spec);
     field.until_worked_on(1).await;
+    // Long enough that the first still runs when the last has begun, on a slow machine too.
+    let work_ms = 6_000;
     let jobs: Vec<NewJob> = (0..8)
-        .map(|n| {
-            if n % 2 == 0 {
-                NewJob::of(&Effect { work_ms: 500 })
-            } else {
-                NewJob::of(&Plain { work_ms: 500 })
-            }
-        })
+        .map(|n| if n % 2 == 0 { NewJob::of(&Effect { work_ms }) } else { NewJob::of(&Plain { work_ms }) })
         .collect();
     field.enqueue(&jobs).await;
     within(Duration::from_secs(30), "all to run", || async { (field.running().await == 8).then_some(()) })
@@ -32,7 +28,7 @@ async fn cut_off_from_the_database(on: On) {
     let begun = Instant::now();
     proxy.set(Way::Silent);
     let other = Worker::start(&field.spec());
-    field.drained(spec.rescued_within() * 2).await;
+    field.drained(spec.rescued_within() * 2 + Duration::from_millis(work_ms)).await;
     if in_full() {
         tokio::time::sleep(Duration::from_secs(60).saturating_sub(begun.elapsed())).await;
     }

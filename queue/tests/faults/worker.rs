@@ -116,6 +116,8 @@ pub struct Spec {
     pub places: usize,
     /// With the settings of production; otherwise what takes seconds takes tenths.
     pub patient: bool,
+    /// Also looks for work when nobody tells of any, as in production.
+    pub polls: bool,
     pub crash_limit: i16,
 }
 
@@ -131,6 +133,7 @@ impl Spec {
             lanes: vec![LaneConfig::new(LANE, self.places).on(transport)],
             broker,
             crash_limit: self.crash_limit,
+            poll: if self.polls { EngineConfig::default().poll } else { Duration::from_secs(3600) },
             ..EngineConfig::default()
         };
         if self.patient {

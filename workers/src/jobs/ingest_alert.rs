@@ -4,7 +4,7 @@
 //! aside as `failed` after three tries.
 
 use crate::patience::{TRIES, is_passing};
-use crate::{Shared, organization_of};
+use crate::{Shared, organization_of, suspension};
 use actions::alerts::{GROUPS, Ingested, Payload, count};
 use actions::jobs::{AlertProgress, IngestAlert};
 use domain::alert::{AlertSourceKind, Notification};
@@ -85,7 +85,10 @@ async fn attempt(
     most: usize,
     came_along: &mut bool,
 ) -> Result<Attempt, JobError> {
-    let mut tx = shared.db.begin(organization).await?;
+    let mut tx = match suspension::waits(shared.db.begin(organization).await?, args.inbox).await? {
+        Ok(tx) => tx,
+        Err(waits) => return Ok(Attempt::Over(waits)),
+    };
     let inbox = match pending(&mut tx, args.inbox).await? {
         Ok(inbox) => inbox,
         Err(why) => return Ok(Attempt::Over(Outcome::Cancelled(why))),

@@ -4,7 +4,7 @@
 //! failing for reasons of its own is set aside as `failed` after three tries, so that it stops nobody else.
 
 use crate::patience::{TRIES, is_passing};
-use crate::{Shared, large, organization_of};
+use crate::{Shared, large, organization_of, suspension};
 use actions::inbox::MailEnvelope;
 use actions::jobs::IngestMail;
 use actions::mail::{Incoming, Outcome as Done, Words, take_in};
@@ -12,6 +12,7 @@ use actions::tickets::StoredAttachment;
 use connectors::mail::parse;
 use domain::mail::Mail;
 use domain::mail::automatic::ReturnPath;
+use domain::ticket::file_type;
 use domain::{Actor, InboxId, OrganizationId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use queue::{JobError, JobResult, Outcome, Run, Running};
@@ -34,7 +35,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(20);
 impl Run<Shared> for IngestMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let organization = organization_of(job)?;
-        let size = size(shared, organization, self.inbox).await?;
+        let size = match size(shared, organization, self.inbox).await? {
+            Ok(size) => size,
+            Err(waits) => return Ok(waits),
+        };
         let Ok(_room) = large::room_within(size, LONGEST_WAIT).await else {
             return Ok(Outcome::Snooze(LONGEST_WAIT));
         };
@@ -65,11 +69,18 @@ impl Run<Shared> for IngestMail {
 }
 
 /// What a row that is gone holds is nothing; [`open`] says so.
-async fn size(shared: &Shared, organization: OrganizationId, id: InboxId) -> anyhow::Result<usize> {
-    let mut tx = shared.db.begin(organization).await?;
+async fn size(
+    shared: &Shared,
+    organization: OrganizationId,
+    id: InboxId,
+) -> anyhow::Result<Result<usize, Outcome>> {
+    let mut tx = match suspension::waits(shared.db.begin(organization).await?, id).await? {
+        Ok(tx) => tx,
+        Err(waits) => return Ok(Err(waits)),
+    };
     let size = store::inbox::size(&mut tx, id).await?;
     tx.rollback().await?;
-    Ok(size)
+    Ok(Ok(size))
 }
 
 type Found = (Entry, Vec<u8>, Mailbox);
@@ -157,9 +168,12 @@ async fn store_files(
 ) -> Result<Vec<StoredAttachment>, store::Error> {
     let mut files = Vec::with_capacity(mail.attachments.len());
     for attachment in &mail.attachments {
+        let first = &attachment.bytes[..attachment.bytes.len().min(file_type::FIRST)];
+        // A mail is kept as it came; what is not what it is called has no type that a program would open it by.
+        let judged = file_type::judged(first, &attachment.file_name, &attachment.media_type);
         files.push(StoredAttachment {
             file_name: attachment.file_name.clone(),
-            media_type: attachment.media_type.clone(),
+            media_type: judged.unwrap_or_else(|_| "application/octet-stream".to_owned()),
             content_id: attachment.content_id.clone(),
             stored: shared.blobs.put(organization, &attachment.bytes).await?,
         });

@@ -1,9 +1,12 @@
-//! What was kept long enough goes: inbox, ledger, reports, and files that no attachment names. A piece at a time, one organization
+//! What was kept long enough goes: inbox, ledger, reports, audit log, and files that no attachment names. A piece at a time, one organization
 //! after the other; one that cannot be pruned does not keep the others from it.
 
 use crate::Shared;
+use actions::audit_policy;
 use actions::jobs::Prune;
 use actions::pruning::{self, PIECE, Prunable};
+use actions::throttle::FORGOTTEN;
+use chrono::TimeDelta;
 use domain::{Actor, OrganizationId};
 use prometheus::{IntCounterVec, register_int_counter_vec};
 use queue::{JobError, JobResult, Outcome, Run, Running};
@@ -24,6 +27,9 @@ static PRUNED: LazyLock<IntCounterVec> = LazyLock::new(|| {
 /// A file is written before the row that names it is committed; no transaction takes this long.
 pub const UNNAMED: Duration = Duration::from_secs(24 * 3600);
 
+/// From which time after it has expired on nobody asks any more what a login was.
+const LOGINS: TimeDelta = TimeDelta::days(1);
+
 type Counts = BTreeMap<&'static str, u64>;
 
 impl Run<Shared> for Prune {
@@ -32,6 +38,10 @@ impl Run<Shared> for Prune {
         let organizations = store::organizations::ids(&mut tx).await?;
         tx.rollback().await?;
         let (mut all, mut failed) = (Counts::new(), None);
+        match throttles(job, shared).await? {
+            0 => {}
+            rows => drop(all.insert("throttles", rows)),
+        }
         for organization in organizations {
             let mut counts = Counts::new();
             let pruned = prune(job, shared, organization, &mut counts).await;
@@ -74,7 +84,61 @@ async fn prune(
             *counts.entry(what.as_str()).or_default() += rows;
         }
     }
+    audit(job, shared, organization, counts).await?;
+    logins(job, shared, organization, counts).await?;
     files(job, shared, organization, counts).await
+}
+
+/// The audit log tells of it by itself.
+async fn audit(
+    job: &Running,
+    shared: &Shared,
+    organization: OrganizationId,
+    counts: &mut Counts,
+) -> anyhow::Result<()> {
+    let keep = shared.settings.pruning.audit.and_then(|time| TimeDelta::from_std(time).ok());
+    let mut gone = 1;
+    while gone > 0 && !job.is_cancelled() {
+        let mut tx = shared.db.begin(organization).await?;
+        gone = audit_policy::prune(&mut tx, keep).await?;
+        tx.commit().await?;
+        if gone > 0 {
+            *counts.entry("audit").or_default() += gone;
+        }
+    }
+    Ok(())
+}
+
+async fn logins(
+    job: &Running,
+    shared: &Shared,
+    organization: OrganizationId,
+    counts: &mut Counts,
+) -> anyhow::Result<()> {
+    let mut rows = PIECE as u64;
+    while rows >= PIECE as u64 && !job.is_cancelled() {
+        let mut tx = shared.db.begin(organization).await?;
+        let before = tx.now() - LOGINS;
+        rows = store::pruning::logins(&mut tx, before, PIECE).await?;
+        tx.commit().await?;
+        if rows > 0 {
+            *counts.entry("logins").or_default() += rows;
+        }
+    }
+    Ok(())
+}
+
+/// Of no organization: how often something was tried that nobody tries any more.
+async fn throttles(job: &Running, shared: &Shared) -> anyhow::Result<u64> {
+    let (mut all, mut rows) = (0, PIECE as u64);
+    while rows == PIECE as u64 && !job.is_cancelled() {
+        let mut tx = shared.db.begin_system().await?;
+        let before = tx.now() - FORGOTTEN;
+        rows = store::throttles::prune(&mut tx, before, PIECE).await?;
+        tx.commit().await?;
+        all += rows;
+    }
+    Ok(all)
 }
 
 /// Files of mails that became nothing, of uploads whose ticket was not written, of what is gone.

@@ -54,6 +54,7 @@ async fn react(
         }
     }
     reactions::rules::apply(&mut tx, &events, trace_of).await?;
+    actions::webhooks::tell(&mut tx, &events, trace_of).await?;
     job.complete_along(&mut tx, &along).await?;
     job.complete_in(&mut tx).await?;
     tx.commit().await?;

@@ -4,7 +4,7 @@ use crate::report::{CsvFile, words};
 use crate::{Shared, organization_of};
 use actions::deliveries::{NewMail, queue_mail};
 use actions::jobs::RunReport;
-use domain::OrganizationId;
+use domain::{Actor, OrganizationId};
 use futures::TryStreamExt;
 use queue::{JobResult, Outcome, Run, Running};
 use serde_json::json;
@@ -85,7 +85,9 @@ async fn send(
     attached: bool,
 ) -> anyhow::Result<()> {
     let base_url = &shared.settings.base_url;
-    let download = match attached || execution.recipients.is_empty() {
+    let actor = Actor::system(organization, "run_report");
+    let recipients = actions::reports::recipients(tx, &actor, execution).await?;
+    let download = match attached || recipients.is_empty() {
         true => None,
         false => {
             let token = actions::reports::offer_download(tx, execution.id).await?;
@@ -95,7 +97,7 @@ async fn send(
     let name = store::channels::organization_name(tx).await?;
     let report = words(name, base_url, execution, summary, incidents, download);
     let words = shared.templates.render_mail(&report)?;
-    for recipient in &execution.recipients {
+    for recipient in &recipients {
         let mail = NewMail {
             key: format!("report:{}:{recipient}", execution.id),
             to: recipient.clone(),

@@ -4,22 +4,27 @@ use crate::delivering::{self, Claim};
 use crate::outward::DeliverMail;
 use crate::{Shared, event_message, organization_of};
 use actions::jobs::SendMail;
-use chrono::{DateTime, Utc};
+use actions::passwords;
+use chrono::{DateTime, TimeDelta, Utc};
 use connectors::mail::outgoing::{File, Outgoing, Refused};
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::mail::message_id;
-use domain::{DeliveryId, EmailAddress, OrganizationId};
+use domain::{DeliveryId, EmailAddress, OrganizationId, UserId};
 use queue::remote::NotPerformed;
 use queue::{JobResult, Outcome, Run, Running};
+use secrecy::ExposeSecret;
 use std::time::Duration;
 use store::Tx;
 use store::channels::Channel;
 use store::deliveries::{Delivery, Words};
 use store::mail_messages::{Direction, NewMessage};
 use templates::event::MailTest;
+use templates::mail::PasswordReset;
 
 /// How often it is looked whether a relay has been configured meanwhile.
 const NO_RELAY: Duration = Duration::from_secs(600);
+/// Nobody waits that long for a link, and it should not come as a surprise.
+const STALE_RESET: TimeDelta = TimeDelta::hours(1);
 
 impl Run<Shared> for SendMail {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
@@ -131,12 +136,40 @@ async fn words(
     if let Some(words) = delivery.mail.as_ref().and_then(|mail| mail.words.clone()) {
         return Ok(words);
     }
+    if let Some(user) = delivery.mail.as_ref().and_then(|mail| mail.password_reset) {
+        return password_reset(tx, shared, delivery, user).await;
+    }
     let words = match (delivery.message_kind.as_str(), channel) {
         ("test", Some(channel)) => {
             shared.templates.render_mail(&MailTest(event_message::test(tx, &channel).await?))?
         }
         _ => event_message::of(tx, shared, delivery).await?.mail(&shared.templates)?,
     };
+    Ok(Words { subject: words.subject, text: words.text, html: Some(words.html) })
+}
+
+/// The token of the link is made now: it stands nowhere but in the mail. A second attempt makes another one; both are good.
+async fn password_reset(
+    tx: &mut Tx,
+    shared: &Shared,
+    delivery: &Delivery,
+    user: UserId,
+) -> anyhow::Result<Words> {
+    if delivery.created_at < tx.now() - STALE_RESET {
+        anyhow::bail!("it was asked for too long ago");
+    }
+    let person = store::users::get(tx, user).await?;
+    if !person.may_enter() {
+        anyhow::bail!("the person may not log in any more");
+    }
+    let organization = store::organizations::current(tx).await?;
+    let token = passwords::offer_reset(tx, user).await?;
+    let words = shared.templates.render_mail(&PasswordReset {
+        name: person.name,
+        organization: organization.name,
+        link: format!("{}/#reset={}", shared.settings.base_url, token.expose_secret()),
+        minutes: passwords::RESET_LIFETIME.num_minutes(),
+    })?;
     Ok(Words { subject: words.subject, text: words.text, html: Some(words.html) })
 }
 

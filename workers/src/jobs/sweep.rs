@@ -27,20 +27,22 @@ impl Run<Shared> for Sweep {
         let deliveries = self::deliveries(shared).await?;
         let reports = self::reports(shared).await?;
         let inbox = self::inbox(shared).await?;
-        if clocks + escalations + deliveries + reports + inbox > 0 {
+        let webhooks = self::webhooks(shared).await?;
+        if clocks + escalations + deliveries + reports + inbox + webhooks > 0 {
             tracing::warn!(
                 clocks,
                 escalations,
                 deliveries,
                 reports,
                 inbox,
+                webhooks,
                 "the sweep found work whose jobs were lost"
             );
         }
         let files = shared.blobs.remove_leftovers(LEFTOVER).await?;
         Ok(Outcome::DoneWith(json!({
             "clocks": clocks, "escalations": escalations, "deliveries": deliveries, "reports": reports, "inbox": inbox,
-            "files": files
+            "webhooks": webhooks, "files": files
         })))
     }
 }
@@ -83,6 +85,21 @@ async fn deliveries(shared: &Shared) -> anyhow::Result<usize> {
         tx.commit().await?;
     }
     Ok(stranded.len())
+}
+
+/// As [`deliveries`], of what is told to other systems.
+async fn webhooks(shared: &Shared) -> anyhow::Result<usize> {
+    let mut tx = shared.db.begin_system().await?;
+    let before = tx.now() - DELIVERY_GRACE;
+    let stranded = store::webhook_deliveries::stranded(&mut tx, before, MOST).await?;
+    tx.rollback().await?;
+    let mut rescued = 0;
+    for (organization, delivery) in stranded {
+        let mut tx = shared.db.begin(organization).await?;
+        rescued += usize::from(actions::webhooks::rescue(&mut tx, delivery).await?);
+        tx.commit().await?;
+    }
+    Ok(rescued)
 }
 
 /// A report whose job ended without it, by a timeout for example, has failed, and says so.

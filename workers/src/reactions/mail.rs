@@ -86,7 +86,8 @@ async fn send<'a>(
         let Some(person) = store::users::find(tx, user).await?.filter(|person| person.is_active) else {
             continue;
         };
-        let Ok(address) = EmailAddress::parse(&person.email) else {
+        let address = store::contact_ways::mail_address(tx, user, &person.email).await?;
+        let Ok(address) = EmailAddress::parse(&address) else {
             continue;
         };
         let words = Words {

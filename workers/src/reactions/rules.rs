@@ -23,7 +23,9 @@ pub async fn apply(
             new.insert(store::rules::for_event(tx, &event.kind).await?);
         }
     }
-    let ruled = || events.iter().filter(|event| !rules[event.kind.as_str()].is_empty());
+    // Who reads a channel is not known here: nothing of a confidential ticket goes to one.
+    let ruled =
+        || events.iter().filter(|event| !event.is_confidential && !rules[event.kind.as_str()].is_empty());
     let mut tickets: Vec<TicketId> = ruled().filter_map(|event| event.ticket).collect();
     tickets.sort();
     tickets.dedup();

@@ -9,7 +9,7 @@ use lettre::address::Envelope;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use queue::Drain;
 use std::sync::Arc;
-use store::inbox::{Entry, Filter};
+use store::inbox::Entry;
 use store::tickets::Ticket;
 use testkit::sinks::SmtpSink;
 use testkit::{Organization, TestDb};
@@ -69,6 +69,7 @@ impl Desk {
             http: Client::new(Destinations::allowing([])).unwrap(),
             mailer: Some(Mailer::new(&sink.url()).unwrap()),
             remote: None,
+            secrets: queue::KeyRing::default(),
             settings: Arc::new(settings),
         };
         let smtp = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous("127.0.0.1").port(port).build();
@@ -90,14 +91,16 @@ impl Desk {
     }
 
     pub async fn run(&self) {
-        Drain::new(workers::registry(), self.shared.clone()).run(self.db.db.pool()).await.unwrap();
+        let drain = Drain::new(workers::registry(), self.shared.clone());
+        drain.clock(self.db.db.clock().shift_handle()).run(self.db.db.pool()).await.unwrap();
     }
 
     pub async fn inbox(&self) -> Vec<Entry> {
         let mut tx = self.db.db.begin(self.organization.id).await.unwrap();
-        let mut entries = store::inbox::list(&mut tx, &Filter::default(), 100).await.unwrap();
-        entries.reverse();
-        entries
+        let all = store::inbox::LIST.all(100);
+        let entries =
+            store::inbox::list(&mut tx, &domain::permission::Reach::Everything, &all).await.unwrap();
+        entries.into_iter().rev().map(|entry| entry.item).collect()
     }
 
     pub async fn tickets(&self) -> Vec<Ticket> {

@@ -2,5 +2,7 @@
 
 mod desk;
 mod intake;
+mod passwords;
 mod people;
 mod pruning;
+mod senders;

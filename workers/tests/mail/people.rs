@@ -101,7 +101,13 @@ async fn agents_answer_and_closed_tickets_stay_closed() {
     assert_eq!((tickets.len(), tickets[0].status), (2, Status::Closed));
     assert_eq!(tickets[1].title, "Printer");
     let mut tx = desk.db.db.begin(desk.organization.id).await.unwrap();
-    assert_eq!(store::ticket_links::list(&mut tx, tickets[1].id).await.unwrap().len(), 1);
+    assert_eq!(
+        store::ticket_links::list(&mut tx, &domain::permission::Reach::Everything, tickets[1].id)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }
 
 /// The From of a mail is a claim; whoever has a mail of ours, has a Message-ID of ours.
@@ -207,4 +213,93 @@ async fn two_desks_do_not_answer_each_other() {
     // What a person wrote there is a mail like any other.
     desk.receives("From: support@other.example\nTo: support@desk.example\nSubject: Help\nX-Relaydesk-Loop: x\n\nCan you?\n").await;
     assert_eq!((desk.tickets().await.len(), desk.sink.mails().len()), (1, 1));
+}
+
+/// Who runs the installation has stopped the organization: mail is taken and kept, and worked on when it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_to_a_suspended_organization_waits() {
+    let desk = Desk::open().await;
+    let set = async |sql: &'static str| {
+        sqlx::query(sql).execute(&mut desk.db.owner().await).await.unwrap();
+    };
+    set("update organizations set suspended_at = now(), suspended_for = 'no contract'").await;
+    desk.receives(FIRST).await;
+    let entry = desk.inbox().await.remove(0);
+    assert_eq!(entry.status, store::inbox::Status::Pending);
+    assert_eq!(entry.reason.as_deref(), Some("waits: the organization is suspended (no contract)"));
+    assert!(desk.tickets().await.is_empty());
+    set("update organizations set suspended_at = null, suspended_for = null").await;
+    let later = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(600_000));
+    let drain = queue::Drain::new(workers::registry(), desk.shared.clone()).clock(later);
+    drain.run(desk.db.db.pool()).await.unwrap();
+    assert_eq!(desk.tickets().await.len(), 1);
+    assert_eq!(desk.inbox().await[0].status, store::inbox::Status::Processed);
+}
+
+/// Nothing of it goes to channels, and who has no part in it does not get at it by mail, staff or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_confidential_stays_among_those_who_have_a_part_in_it() {
+    let desk = Desk::open().await;
+    let (admin, agent) = (desk.organization.admin.clone(), desk.organization.agent.clone());
+    let config = json!({"to": "everybody@acme.example"});
+    let channel = NewChannel { kind: ChannelKind::Email, name: "all".into(), config, is_active: true };
+    let channel = desk.act(async |tx| channels::create(tx, &admin, channel).await).await.id;
+    for event in ["incident.opened", "incident.commented"] {
+        let event = event.to_owned();
+        let rule = NewRule { name: None, event, channel, conditions: json!({}), is_active: true };
+        desk.act(async |tx| rules::create(tx, &admin, rule).await).await;
+    }
+    let secret = tickets::NewTicket {
+        is_confidential: true,
+        requester: desk.organization.end_user.user_id(),
+        ..tickets::NewTicket::incident("salaries", Source::Api)
+    };
+    let secret = desk.act(async |tx| tickets::open(tx, &admin, secret).await).await;
+    let answer = NewComment::public("we look into it", Source::Api);
+    desk.act(async |tx| tickets::comment(tx, &admin, secret.id, answer).await).await;
+    let to: Vec<_> = desk.sink.mails().into_iter().flat_map(|mail| mail.to).collect();
+    assert_eq!(to, ["end-user@acme.example"], "the requester hears of it, the channel does not");
+    // Queued while it was open to all, and made confidential before it was sent.
+    let plain = tickets::NewTicket::incident("plain", Source::Api);
+    let mut tx = desk.db.db.begin(desk.organization.id).await.unwrap();
+    let plain = tickets::open(&mut tx, &admin, plain).await.unwrap();
+    let message = actions::deliveries::NewChannelMessage {
+        key: "late".into(),
+        channel,
+        rule: None,
+        message_kind: "incident.opened".into(),
+        event: None,
+        ticket: Some(plain.id),
+        trace: None,
+    };
+    actions::deliveries::queue_channel(&mut tx, desk.organization.id, message).await.unwrap();
+    let hide = tickets::TicketPatch { is_confidential: Some(true), ..Default::default() };
+    tickets::update(&mut tx, &admin, plain.id, hide).await.unwrap();
+    tx.commit().await.unwrap();
+    let drained = queue::Drain::new(workers::registry(), desk.shared.clone()).run(desk.db.db.pool()).await;
+    assert!(!desk.sink.mails().iter().any(|mail| mail.to == ["everybody@acme.example"]), "{drained:?}");
+    let why: String = sqlx::query_scalar("select last_error from deliveries where unique_key like 'late%'")
+        .fetch_one(&mut desk.db.owner().await)
+        .await
+        .unwrap();
+    assert!(why.contains("confidential"), "{why}");
+
+    // An agent who has no part in it names its number: that is a ticket of their own.
+    let mail = |n: u8| {
+        format!(
+            "From: agent@acme.example\nSubject: Re: [{}]\nMessage-ID: <a{n}@acme.example>\n\nlet me in\n",
+            secret.number
+        )
+    };
+    let before = desk.tickets().await.len();
+    let comments = desk.comments(secret.id).await.len();
+    desk.receives(&mail(1)).await;
+    assert_eq!((desk.tickets().await.len(), desk.comments(secret.id).await.len()), (before + 1, comments));
+    let user = agent.user_id().unwrap();
+    desk.act(async |tx| tickets::add_watcher(tx, &admin, secret.id, user).await).await;
+    desk.receives(&mail(2)).await;
+    assert_eq!(
+        (desk.tickets().await.len(), desk.comments(secret.id).await.len()),
+        (before + 1, comments + 1)
+    );
 }

@@ -87,8 +87,15 @@ async fn what_was_worked_off_goes_and_what_failed_or_waits_stays() {
     let payloads = Pruning { payloads: short, ..Pruning::default() };
     assert_eq!(prune(&mut desk, payloads).await, json!({"payloads": 2 * 1201}));
     assert_eq!(status(&desk).await.len(), 4, "raw mail is kept");
-    let shorter =
-        Pruning { mail: short, payloads: short, deliveries: short, reports: short, unnamed: Duration::ZERO };
+    let shorter = Pruning {
+        mail: short,
+        payloads: short,
+        deliveries: short,
+        reports: short,
+        webhooks: None,
+        audit: None,
+        unnamed: Duration::ZERO,
+    };
     assert_eq!(
         prune(&mut desk, shorter).await,
         json!({"mail": 2, "payloads": 0, "deliveries": 1, "reports": 4, "files": 1})

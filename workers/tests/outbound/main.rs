@@ -7,4 +7,6 @@ mod mail;
 mod remote;
 mod reports;
 mod storm;
+mod webhook_jobs;
+mod webhooks;
 mod world;

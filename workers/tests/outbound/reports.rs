@@ -5,6 +5,7 @@ use chrono::TimeDelta;
 use domain::ticket::Source;
 use domain::{PeriodKind, ReportKind};
 use futures::TryStreamExt;
+use store::listing::Is;
 use store::report_executions::{self, Status};
 use store::reports::{Range, Summary};
 use testkit::sinks::SmtpSink;
@@ -122,12 +123,92 @@ async fn a_schedule_makes_one_execution_per_tick() {
     let mails = sink.mails();
     assert_eq!((mails.len(), mails[0].to.as_slice()), (1, ["boss@acme.example".to_owned()].as_slice()));
     let mut tx = world.begin().await;
-    let executions = report_executions::list(&mut tx, Some(schedule.id), None, None, 10).await.unwrap();
+    let of_it = report_executions::LIST.only("schedule", Is::Id(vec![schedule.id.0]), 10);
+    let executions = report_executions::list(&mut tx, &of_it).await.unwrap();
     assert_eq!(executions.len(), 1);
-    assert_eq!(executions[0].to - executions[0].from, TimeDelta::minutes(10));
+    assert_eq!(executions[0].item.to - executions[0].item.from, TimeDelta::minutes(10));
 
     reports::delete_schedule(&mut tx, &world.organization.admin, schedule.id).await.unwrap();
     tx.commit().await.unwrap();
+}
+
+/// Deleted or switched off since they were named; back again, they get the next one.
+#[tokio::test]
+async fn who_is_gone_gets_no_report() {
+    let sink = SmtpSink::start().await;
+    let world = World::new(Some(sink.url()), "").await;
+    let admin = world.organization.admin.clone();
+    let mut tx = world.begin().await;
+    let mut people = Vec::new();
+    for name in ["grace", "joan"] {
+        let new = actions::users::NewPerson {
+            email: format!("{name}@acme.example"),
+            name: name.into(),
+            role: domain::Role::Manager,
+            password_hash: None,
+            department: None,
+            manager: None,
+            time_zone: None,
+            locale: None,
+            phone: None,
+        };
+        people.push(actions::users::create(&mut tx, &admin, new).await.unwrap().id);
+    }
+    let work = domain::ContactWay {
+        kind: domain::ContactKind::Email,
+        value: "grace.work@acme.example".into(),
+        label: None,
+        is_preferred: true,
+    };
+    store::contact_ways::replace(&mut tx, people[0], &[work]).await.unwrap();
+    let new = NewSchedule {
+        name: "Daily".into(),
+        kind: ReportKind::IncidentsAndSla,
+        cron: "0 6 * * *".into(),
+        time_zone: "UTC".into(),
+        period: PeriodKind::PreviousDay,
+        period_count: None,
+        recipients: [
+            "grace@acme.example",
+            "grace.work@acme.example",
+            "joan@acme.example",
+            "board@partner.example",
+        ]
+        .map(str::to_owned)
+        .into(),
+        is_active: true,
+    };
+    let schedule = reports::create_schedule(&mut tx, &admin, new).await.unwrap().id;
+    let person = actions::removals::lock(&mut tx, people[0]).await.unwrap();
+    actions::removals::delete(&mut tx, &admin, person).await.unwrap();
+    let off = actions::users::PersonChanges { is_active: Some(false), ..Default::default() };
+    let before = actions::users::lock(&mut tx, people[1], &off).await.unwrap();
+    actions::users::update(&mut tx, &admin, before, off).await.unwrap();
+    tx.commit().await.unwrap();
+
+    let tick = async || {
+        let mut tx = world.begin().await;
+        let tick = queue::NewJob::of(&StartScheduledReport { schedule });
+        queue::enqueue(&mut tx, &[tick.organization(world.organization.id)]).await.unwrap();
+        tx.commit().await.unwrap();
+        let before = sink.mails().len();
+        world.drain().await.unwrap();
+        let mut to: Vec<String> =
+            sink.mails().split_off(before).into_iter().flat_map(|mail| mail.to).collect();
+        to.sort();
+        to
+    };
+    assert_eq!(tick().await, ["board@partner.example"]);
+    let told = world.recorded("report.recipients_left_out").await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["report_schedule"], serde_json::json!(schedule));
+    assert_eq!(told[0]["users"], serde_json::json!([people[0], people[0], people[1]]));
+
+    let mut tx = world.begin().await;
+    let person = actions::removals::lock(&mut tx, people[0]).await.unwrap();
+    actions::removals::restore(&mut tx, &admin, person).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(tick().await, ["board@partner.example", "grace.work@acme.example", "grace@acme.example"]);
 }
 
 /// The mail of a report whose file is too large for a mail.

@@ -11,7 +11,7 @@ use domain::{ChannelId, ChannelKind, DeliveryId};
 use queue::{Drain, DrainError, Drained};
 use serde_json::Value;
 use std::sync::Arc;
-use store::deliveries::{Delivery, Filter, Status};
+use store::deliveries::{Delivery, Status};
 use store::tickets::Ticket;
 use store::{Tx, blobs::Blobs};
 use testkit::{Organization, TestDb};
@@ -38,6 +38,7 @@ impl World {
             http: Client::new(Destinations::allowing(nets)).unwrap(),
             mailer: relay.map(|url| Mailer::new(&url).unwrap()),
             remote: None,
+            secrets: "test:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=".parse().unwrap(),
             settings: Arc::new(Settings {
                 base_url: "https://desk.example".into(),
                 mail_domain: "desk.example".into(),
@@ -108,6 +109,11 @@ impl World {
         let mut owner = self.test.owner().await;
         queue::testing::pass(&mut owner, time.to_std().unwrap()).await.unwrap();
         for (table, columns) in [
+            ("webhooks", vec!["failing_since", "previous_until"]),
+            (
+                "webhook_deliveries",
+                vec!["replayed_at", "last_attempt_at", "next_attempt_at", "created_at", "updated_at"],
+            ),
             ("channel_gates", vec!["not_before", "line_end", "paced_until", "failing_since"]),
             (
                 "deliveries",
@@ -130,7 +136,9 @@ impl World {
 
     pub async fn deliveries(&self) -> Vec<Delivery> {
         let mut tx = self.begin().await;
-        store::deliveries::list(&mut tx, &Filter::default(), None, 100).await.unwrap()
+        let (everything, all) = (domain::permission::Reach::Everything, store::deliveries::LIST.all(100));
+        let rows = store::deliveries::list(&mut tx, &everything, &all).await.unwrap();
+        rows.into_iter().map(|row| row.item).collect()
     }
 
     pub async fn delivery(&self) -> Delivery {

@@ -36,6 +36,7 @@ async fn house() -> House {
         http: Client::new(Destinations::default()).unwrap(),
         mailer: None,
         remote: None,
+        secrets: queue::KeyRing::default(),
         settings: Arc::new(Settings {
             base_url: "http://localhost".into(),
             mail_domain: "localhost".into(),

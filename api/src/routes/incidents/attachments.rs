@@ -10,6 +10,7 @@ use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
+use domain::ticket::file_type;
 use domain::{AttachmentId, CommentId, OrganizationId};
 use futures::StreamExt;
 use serde::Serialize;
@@ -80,7 +81,8 @@ async fn list(
     list.fixed_order("created_at")?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let files = store::attachments::list(&mut tx, ticket.id, tickets::sees_internal(&caller.actor())).await?;
+    let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
+    let files = store::attachments::list(&mut tx, ticket.id, internal).await?;
     let files = files.into_iter().map(AttachmentView::from).collect();
     Ok(Json(list.page_of_all(files, |file| file.id)?))
 }
@@ -96,7 +98,8 @@ struct UploadForm {
 
 /// Attach a file to an incident
 ///
-/// A form with the part `file` and, if it belongs to a comment, `comment`; other parts are refused.
+/// A form with the part `file` and, if it belongs to a comment, `comment`; other parts are refused. So is a file whose first bytes are not what
+/// the ending of its name promises, and a program that is not called one. `media_type` is what the bytes say, else what the form says.
 #[utoipa::path(post, path = "/incidents/{id}/attachments", tag = "incidents", params(("id" = String, Path, description = "id or number")),
     request_body(content = UploadForm, content_type = "multipart/form-data"), responses((status = 201, body = AttachmentView)))]
 async fn upload(
@@ -181,13 +184,18 @@ async fn keep(
     let file_name = field.file_name().unwrap_or_default().to_owned();
     let media_type = field.content_type().unwrap_or_default().to_owned();
     let mut writer = state.blobs.writer(organization).await?;
+    let mut first = Vec::new();
     while let Some(bytes) = field.chunk().await.map_err(broken)? {
+        let room = file_type::FIRST.saturating_sub(first.len()).min(bytes.len());
+        first.extend_from_slice(&bytes[..room]);
         writer.write(&bytes).await?;
         if writer.size_bytes() > state.settings.upload_limit as i64 {
             let detail = format!("a file may have at most {} bytes", state.settings.upload_limit);
             return Err(Problem::payload_too_large(detail));
         }
     }
+    let media_type = file_type::judged(&first, &file_name, &media_type)
+        .map_err(|mismatch| Problem::invalid("/file", mismatch.to_string()))?;
     let stored: Stored = writer.finish().await?;
     Ok(StoredAttachment { file_name, media_type, content_id: None, stored })
 }
@@ -201,7 +209,7 @@ fn broken(error: MultipartError) -> Problem {
 /// Always as a file to save, never to be shown in the browser's own page.
 #[utoipa::path(get, path = "/incidents/{id}/attachments/{attachment}", tag = "incidents",
     params(("id" = String, Path, description = "id or number"), ("attachment" = Uuid, Path)),
-    responses((status = 200, content_type = "application/octet-stream"), (status = 304, description = "as in If-None-Match")))]
+    responses((status = 200, content_type = "*/*", description = "as it was found to be, or as it was sent"), (status = 304, description = "as in If-None-Match")))]
 async fn download(
     State(state): State<AppState>,
     caller: Caller,
@@ -210,13 +218,13 @@ async fn download(
 ) -> ApiResult<Response> {
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let internal = tickets::sees_internal(&caller.actor());
+    let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
     let file = store::attachments::get(&mut tx, ticket.id, id, internal).await?;
     drop(tx);
     let tag = format!("\"{}\"", file.sha256);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let cached =
-        [(header::ETAG, value(&tag)), (header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"))];
+    // Programs may keep it with its tag; browsers leave nothing on a disk.
+    let cached = [(header::ETAG, value(&tag)), (header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
     if known.is_some_and(|known| known.split(',').any(|part| part.trim().trim_start_matches("W/") == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, cached).into_response());
     }

@@ -65,7 +65,7 @@ async fn list(
     let after: Option<CommentId> = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let internal = tickets::sees_internal(&caller.actor());
+    let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
     let comments = store::ticket_comments::list(&mut tx, ticket.id, internal, after, query.limit()).await?;
     Ok(Json(query.page(comments, |comment| comment.id, CommentView::from)?))
 }

@@ -39,9 +39,9 @@ struct HistoryView {
 struct ChangeView {
     #[schema(example = "status")]
     field: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     from: Value,
-    #[schema(value_type = Object)]
+    #[schema(value_type = Value)]
     to: Value,
 }
 
@@ -76,6 +76,6 @@ async fn list(
     let after: Option<HistoryId> = query.after()?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let entries = tickets::history(&mut tx, &caller.actor(), ticket.id, after, query.limit()).await?;
+    let entries = tickets::history(&mut tx, &caller.actor(), &ticket, after, query.limit()).await?;
     Ok(Json(query.page(entries, |entry| entry.id, HistoryView::from)?))
 }

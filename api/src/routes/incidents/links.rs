@@ -7,7 +7,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use domain::permission;
 use domain::ticket::LinkKind;
 use domain::{LinkId, TicketId};
 use serde::{Deserialize, Serialize};
@@ -52,16 +51,9 @@ impl From<Link> for LinkView {
 }
 
 async fn all(tx: &mut Tx, caller: &Caller, ticket: TicketId) -> ApiResult<Json<Page<LinkView>>> {
-    let links = store::ticket_links::list(tx, ticket).await?;
-    let mut items = Vec::with_capacity(links.len());
-    for link in links {
-        // An end user may see this ticket and not the other.
-        let sees_all = permission::sees_all_tickets(&caller.actor());
-        if sees_all || store::tickets::is_participant(tx, link.other, caller.user_id()).await? {
-            items.push(link.into());
-        }
-    }
-    Ok(Json(Page { items, next_cursor: None }))
+    // One may see this ticket and not the other.
+    let links = store::ticket_links::list(tx, &caller.reach(), ticket).await?;
+    Ok(Json(Page { items: links.into_iter().map(LinkView::from).collect(), next_cursor: None }))
 }
 
 /// List the links of an incident

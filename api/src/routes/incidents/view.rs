@@ -2,20 +2,19 @@
 
 use super::sla::SlaView;
 use crate::ApiResult;
+use crate::shape::Shape;
 use actions::sla::TicketClocks;
 use chrono::{DateTime, Utc};
 use domain::ticket::text::truncated;
-use domain::{CiId, TeamId, TicketId, UserId};
+use domain::{TeamId, TicketId, UserId};
 use serde::Serialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use store::Tx;
-use store::ticket_people::PersonName;
+use store::ticket_beside::{self, Beside};
+use store::ticket_list;
 use store::tickets::Ticket;
 use utoipa::ToSchema;
 use uuid::Uuid;
-
-/// Descriptions in lists are cut to this many characters.
-const LISTED_DESCRIPTION: usize = 1000;
 
 #[derive(Serialize, ToSchema)]
 pub struct IncidentView {
@@ -43,6 +42,8 @@ pub struct IncidentView {
     #[schema(example = "email")]
     source: &'static str,
     tags: Vec<String>,
+    /// Only who has a part in it sees it.
+    confidential: bool,
     configuration_items: Vec<Uuid>,
     sla: SlaView,
     resolution: Option<String>,
@@ -54,47 +55,72 @@ pub struct IncidentView {
     version: i64,
     created_at: DateTime<Utc>,
     updated_at: DateTime<Utc>,
+    /// In lists, with `expand`: what ids above stand for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expanded: Option<Expanded>,
+}
+
+pub const EXPANDABLE: [&str; 3] = ["requester", "assignee", "team"];
+
+#[derive(Serialize, ToSchema)]
+struct Expanded {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requester: Option<ExpandedPerson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    assignee: Option<ExpandedPerson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    team: Option<ExpandedTeam>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ExpandedPerson {
+    id: Uuid,
+    name: String,
+    email: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ExpandedTeam {
+    id: Uuid,
+    name: String,
 }
 
 impl IncidentView {
     pub async fn of(tx: &mut Tx, ticket: Ticket) -> ApiResult<IncidentView> {
-        let mut views = Views::gather(tx, std::slice::from_ref(&ticket)).await?;
+        let mut views = Views::gather(tx, std::slice::from_ref(&ticket), &Shape::default()).await?;
         Ok(views.whole(ticket))
     }
 }
 
 /// What many tickets at once need besides their rows.
 pub struct Views {
-    people: HashMap<UserId, PersonName>,
-    teams: HashMap<TeamId, String>,
-    tags: HashMap<TicketId, Vec<String>>,
-    items: HashMap<TicketId, Vec<CiId>>,
+    beside: Beside,
     clocks: HashMap<TicketId, TicketClocks>,
+    expand: [bool; 3],
 }
 
 impl Views {
-    pub async fn gather(tx: &mut Tx, tickets: &[Ticket]) -> ApiResult<Views> {
+    /// What is not to be seen is not looked up.
+    pub async fn gather(tx: &mut Tx, tickets: &[Ticket], shape: &Shape) -> ApiResult<Views> {
         let ids: Vec<TicketId> = tickets.iter().map(|ticket| ticket.id).collect();
-        let people: HashSet<UserId> =
-            tickets.iter().flat_map(|t| [t.requester, t.assignee]).flatten().collect();
-        let teams: HashSet<TeamId> = tickets.iter().filter_map(|ticket| ticket.team).collect();
+        let of = |field: &str| if shape.wants(field) { ids.as_slice() } else { &[] };
+        let (tags, items) = (shape.wants("tags"), shape.wants("configuration_items"));
         Ok(Views {
-            people: store::ticket_people::names(tx, &Vec::from_iter(people)).await?,
-            teams: store::ticket_people::team_names(tx, &Vec::from_iter(teams)).await?,
-            tags: store::ticket_tags::of_all(tx, &ids).await?,
-            items: store::ticket_configuration_items::of_all(tx, &ids).await?,
-            clocks: actions::sla::view(tx, &ids).await?,
+            beside: ticket_beside::of(tx, tickets, tags, items).await?,
+            clocks: actions::sla::view(tx, of("sla")).await?,
+            expand: EXPANDABLE.map(|field| shape.expands(field)),
         })
     }
 
     pub fn listed(&mut self, mut ticket: Ticket) -> IncidentView {
-        ticket.description = truncated(&ticket.description, LISTED_DESCRIPTION);
+        ticket.description = truncated(&ticket.description, ticket_list::DESCRIPTION);
         self.whole(ticket)
     }
 
     fn whole(&mut self, ticket: Ticket) -> IncidentView {
-        let person = |id: Option<UserId>| id.and_then(|id| self.people.get(&id)).cloned();
+        let person = |id: Option<UserId>| id.and_then(|id| self.beside.people.get(&id)).cloned();
         let requester = person(ticket.requester);
+        let expanded = self.expanded(&ticket);
         IncidentView {
             id: ticket.id.0,
             number: ticket.number,
@@ -111,10 +137,12 @@ impl Views {
             assignee: ticket.assignee.map(|id| id.0),
             assignee_name: person(ticket.assignee).map(|person| person.name),
             team: ticket.team.map(|id| id.0),
-            team_name: ticket.team.and_then(|id| self.teams.get(&id)).cloned(),
+            team_name: ticket.team.and_then(|id| self.beside.teams.get(&id)).cloned(),
             source: ticket.source.as_str(),
-            tags: self.tags.remove(&ticket.id).unwrap_or_default(),
+            confidential: ticket.is_confidential,
+            tags: self.beside.tags.remove(&ticket.id).unwrap_or_default(),
             configuration_items: self
+                .beside
                 .items
                 .remove(&ticket.id)
                 .unwrap_or_default()
@@ -130,6 +158,22 @@ impl Views {
             version: ticket.version,
             created_at: ticket.created_at,
             updated_at: ticket.updated_at,
+            expanded,
         }
+    }
+
+    fn expanded(&self, ticket: &Ticket) -> Option<Expanded> {
+        let [requester, assignee, team] = self.expand;
+        let person = |wanted: bool, id: Option<UserId>| {
+            let id = id.filter(|_| wanted)?;
+            let person = self.beside.people.get(&id)?.clone();
+            Some(ExpandedPerson { id: id.0, name: person.name, email: person.email })
+        };
+        let named = |id: TeamId| Some(ExpandedTeam { id: id.0, name: self.beside.teams.get(&id)?.clone() });
+        (requester || assignee || team).then(|| Expanded {
+            requester: person(requester, ticket.requester),
+            assignee: person(assignee, ticket.assignee),
+            team: ticket.team.filter(|_| team).and_then(named),
+        })
     }
 }

@@ -58,10 +58,11 @@ impl Objects {
             }
             "discovery_source" => "/api/v1/discovery-sources/{id}",
             "mailbox" => "/api/v1/mailboxes/{id}",
-            "user" | "manager" | "requester" | "assignee" | "author" | "watchers" => "/api/v1/users/{id}",
+            "user" | "owner" | "user_id" | "actor" | "manager" | "requester" | "assignee" | "author"
+            | "watchers" => "/api/v1/users/{id}",
             "team" => "/api/v1/teams/{id}",
             "department" | "parent" => "/api/v1/departments/{id}",
-            "ticket" | "incident" => "/api/v1/incidents/{id}",
+            "ticket" | "incident" | "object" => "/api/v1/incidents/{id}",
             "source" => "/api/v1/alert-sources/{id}",
             "calendar" => "/api/v1/business-calendars/{id}",
             "escalation_chain" | "chain" | "warning_chain" | "breach_chain" => {
@@ -72,6 +73,7 @@ impl Objects {
             "channel" => "/api/v1/notification-channels/{id}",
             "rule" => "/api/v1/notification-rules/{id}",
             "schedule" => "/api/v1/report-schedules/{id}",
+            "webhook" => "/api/v1/webhooks/{id}",
             "configuration_items" | "configuration_item" => "/api/v1/configuration-items/{id}",
             _ => return None,
         };
@@ -100,6 +102,20 @@ pub fn body(operation: &str, objects: &Objects) -> Option<Value> {
             json!({"kind": "relates_to", "ticket": objects.get("/api/v1/incidents/{id}")})
         }
         "POST /api/v1/incidents" => json!({"title": "no network"}),
+        "POST /api/v1/webhooks" => {
+            json!({"url": "https://hooks.example.com/new", "event_types": ["incident.*"]})
+        }
+        "PATCH /api/v1/webhooks/{id}" => json!({"description": "new"}),
+        "POST /api/v1/webhooks/{id}/replay" => json!({"since": "2026-01-01T00:00:00Z"}),
+        "POST /api/v1/incidents/bulk" => {
+            json!({"action": "assign", "ids": [objects.get("/api/v1/incidents/{id}")], "assignee": user()})
+        }
+        "POST /api/v1/service-accounts" => json!({"name": "New", "role": "agent", "owner": user()}),
+        "PATCH /api/v1/service-accounts/{id}" => json!({"owner": user()}),
+        "POST /api/v1/service-accounts/{id}/tokens" => json!({"name": "New"}),
+        "POST /api/v1/identity-providers" => {
+            json!({"name": "New", "issuer": "https://id.globex.example", "client_id": "new"})
+        }
         "POST /api/v1/users" => json!({"email": "new@globex.example", "name": "New", "role": "agent"}),
         "POST /api/v1/sla-policies" => {
             json!({"name": "New", "targets": [{"priority": "high", "resolution_seconds": 60}]})
@@ -147,6 +163,25 @@ pub fn nested(ours: &Objects, theirs: &Objects) -> Vec<(Method, String, Value, S
     both(rules, rule(json!({"team": ["Network", own_team, team]})), &team, "/conditions/team");
     both(rules, rule(json!({"assignee": [person]})), &person, "/conditions/assignee");
     both(rules, rule(json!({"requester": person})), &person, "/conditions/requester");
+    let incident = of("/api/v1/incidents/{id}");
+    let bulk = json!({"action": "close", "ids": [theirs.get("/api/v1/incidents/{id}"), incident]});
+    all.push((Method::POST, "/api/v1/incidents/bulk".to_owned(), bulk, incident, "/ids/1"));
+    let users = format!("/api/v1/users/{}", theirs.get("/api/v1/users/{id}"));
+    let away = json!({"out_of_office": {"from": "2030-01-01T00:00:00Z", "until": "2030-02-01T00:00:00Z", "substitute": person}});
+    all.push((Method::PATCH, users, away, person.clone(), "/out_of_office/substitute"));
+    let groups = |mut body: Value| {
+        body["groups_claim"] = json!("groups");
+        body["groups"] = json!([{"group": "a", "role": "agent"}, {"group": "b", "team": own_team}, {"group": "c", "team": team}]);
+        body
+    };
+    let new = groups(json!({"name": "x", "issuer": "https://id.globex.example", "client_id": "x"}));
+    let one = theirs.get("/api/v1/identity-providers/{id}");
+    for (method, path, body) in [
+        (Method::POST, "/api/v1/identity-providers".to_owned(), new),
+        (Method::PATCH, format!("/api/v1/identity-providers/{one}"), groups(json!({}))),
+    ] {
+        all.push((method, path, body, team.clone(), "/groups/2/team"));
+    }
     // Reports go to addresses and take no ids at all.
     let schedule = json!({"name": "x", "kind": "incidents_and_sla", "cron": "0 7 * * *", "period": {"kind": "previous_day"},
                           "recipients": ["boss@globex.example", person]});
@@ -174,14 +209,39 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     objects.put("/api/v1/departments/{id}", &department["id"]);
     let team = made("/api/v1/teams", json!({"name": text("Network")})).await;
     objects.put("/api/v1/teams/{id}", &team["id"]);
+    objects.put("/scim/v2/Groups/{id}", &team["id"]);
+    objects.put("/scim/v2/Users/{id}", &json!(agent));
     let members = format!("/api/v1/teams/{}/members", team["id"].as_str().unwrap());
     api.post(&members, token, json!({"user": agent})).await.expect_success();
     objects.put("/api/v1/teams/{id}/members/{user}", &json!(agent));
+    let mut table = request(Method::POST, "/api/v1/users/import?dry_run=true", token, None);
+    table.headers_mut().insert("content-type", "text/csv".parse().unwrap());
+    *table.body_mut() = text("email\n").into();
+    let taken = api.send(table).await.expect(202);
+    objects.put("/api/v1/user-imports/{id}", &taken.json["import"]);
+    let role = json!({"name": text("Night shift"), "permissions": {"tickets.view": "team"}});
+    let role = made("/api/v1/user-roles", role).await;
+    objects.put("/api/v1/user-roles/{id}", &role["id"]);
+    let grants = format!("/api/v1/user-roles/{}/grants", role["id"].as_str().unwrap());
+    let granted = made(&grants, json!({"team": team["id"]})).await;
+    objects.put("/api/v1/user-roles/{id}/grants/{grant}", &granted["items"][0]["id"]);
     objects.put(
         "/api/v1/api-tokens/{id}",
-        &made("/api/v1/api-tokens", json!({"name": text("export")})).await["id"],
+        &api.post(
+            "/api/v1/api-tokens",
+            &api.login_of(&organization.admin).await,
+            json!({"name": text("export")}),
+        )
+        .await
+        .expect(201)
+        .json["id"],
     );
+    let service = json!({"name": text("robot"), "role": "agent", "owner": agent});
+    objects.put("/api/v1/service-accounts/{id}", &made("/api/v1/service-accounts", service).await["id"]);
     incident(api, token, word, agent, &mut objects).await;
+    let close = json!({"action": "add_tags", "tags": ["x"], "ids": [objects.get("/api/v1/incidents/{id}")]});
+    let bulk = api.post("/api/v1/incidents/bulk", token, close).await.expect(202).json;
+    objects.put("/api/v1/incidents/bulk/{job}", &bulk["job"]);
     objects
         .put("/api/v1/jobs/{id}", &api.get("/api/v1/jobs", token).await.expect(200).json["items"][0]["id"]);
 
@@ -198,6 +258,12 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     objects.put("/api/v1/notification-channels/{id}", &channel["id"]);
     let rule = json!({"name": text("all"), "event": "incident.opened", "channel": channel["id"]});
     objects.put("/api/v1/notification-rules/{id}", &made("/api/v1/notification-rules", rule).await["id"]);
+    let webhook = json!({"url": format!("https://hooks.{word}.example/"), "event_types": ["*"]});
+    let webhook = made("/api/v1/webhooks", webhook).await;
+    objects.put("/api/v1/webhooks/{id}", &webhook["id"]);
+    let test = format!("/api/v1/webhooks/{}/test", webhook["id"].as_str().unwrap());
+    let test = api.call(Method::POST, &test, token, None).await.expect(202).json;
+    objects.put("/api/v1/webhook-deliveries/{id}", &test["delivery"]);
     let mailbox = json!({"address": format!("support@{word}.example"), "name": text("Support")});
     objects.put("/api/v1/mailboxes/{id}", &made("/api/v1/mailboxes", mailbox).await["id"]);
     let schedule = json!({"name": text("daily"), "kind": "incidents_and_sla", "cron": "0 7 * * *",
@@ -216,6 +282,11 @@ pub async fn make(api: &Api, organization: &Organization, token: &str, word: &'s
     let inventory = json!({"name": text("inventory"), "format": "json", "identification_keys": ["serial"],
                            "location": format!("https://inventory.{word}.example/hosts.json")});
     objects.put("/api/v1/discovery-sources/{id}", &made("/api/v1/discovery-sources", inventory).await["id"]);
+    let provider = json!({"name": text("account"), "issuer": format!("https://id.{word}.example"), "client_id": "relaydesk"});
+    let provider = made("/api/v1/identity-providers", provider).await;
+    for path in ["/api/v1/identity-providers/{id}", "/api/v1/auth/oidc/{provider}"] {
+        objects.put(path, &provider["id"]);
+    }
     let source = json!({"kind": "generic", "name": text("probe")});
     objects.put("/api/v1/alert-sources/{id}", &made("/api/v1/alert-sources", source).await["id"]);
     let mut owner = api.test_db.owner().await;
@@ -245,6 +316,17 @@ async fn behind_the_scenes(
             "insert into sla_clocks (id, organization_id, ticket_id, metric, phase, phase_since, started_at, armed_at)
              values ($1, $2, $3, 'resolution', 'running', now(), now(), now())
              on conflict (ticket_id, metric) do update set id = excluded.id",
+        ),
+        (
+            "/api/v1/auth/sessions/{id}",
+            "insert into sessions (id, organization_id, user_id, refresh_hash, family_id, expires_at, user_agent)
+             select $1, $2, id, $5, $1, now() + interval '1 day', $5 from users where organization_id = $2 and role = 'agent' and kind = 'person'",
+        ),
+        (
+            "/api/v1/users/{id}/identities/{identity}",
+            "insert into external_identities (id, organization_id, provider_id, subject, user_id, created_at, last_login_at)
+             select $1, $2, p.id, $5, u.id, now(), now() from identity_providers p, users u
+              where p.organization_id = $2 and u.organization_id = $2 and u.role = 'agent' and u.kind = 'person'",
         ),
         (
             "/api/v1/sla-breaches/{id}",

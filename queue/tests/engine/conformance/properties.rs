@@ -113,7 +113,9 @@ async fn nothing_is_lost_and_nothing_happens_twice<B: Backend>() {
             if !cancelled.contains(id) && crashes == 0 {
                 assert_eq!(job.state, fate(ends, *most), "{job}: {ends:?}");
             } else if job.state == JobState::Dead && fate(ends, *most) == JobState::Done {
-                assert!(lost || job.attempt == *most, "{job}");
+                // A crash took the attempt that would have been the last: the next one ended as it was told.
+                let gave_up = ends.get(job.attempt as usize - 1) == Some(&End::GiveUp);
+                assert!(lost || gave_up || job.attempt == *most, "{job}");
             }
         }
         backend.close().await;

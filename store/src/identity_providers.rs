@@ -1,0 +1,308 @@
+//! Where people of an organization may log in besides here: OpenID Connect providers, and what their groups mean.
+
+use crate::lock::lock;
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::{IdentityProviderId, OrganizationId, Role, TeamId};
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+pub struct Provider {
+    pub id: IdentityProviderId,
+    pub name: String,
+    pub issuer: String,
+    pub client_id: String,
+    /// `None`: a public client.
+    pub secret: Option<Sealed>,
+    pub scopes: Vec<String>,
+    pub email_domains: Vec<String>,
+    pub assumes_verified_email: bool,
+    pub links_accounts: bool,
+    pub creates_users: bool,
+    pub default_role: Role,
+    /// `None`: roles and teams are not its business.
+    pub groups_claim: Option<String>,
+    pub groups: Vec<Group>,
+    pub trusts_mfa: bool,
+    pub login_hours: i32,
+    pub is_enabled: bool,
+    pub version: i64,
+    pub created_at: DateTime<Utc>,
+    pub updated_at: DateTime<Utc>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    pub id: Uuid,
+    pub key_name: String,
+    pub bytes: Vec<u8>,
+}
+
+/// What being in a group of the provider means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    pub name: String,
+    pub meaning: Meaning,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Meaning {
+    Role(Role),
+    Team(TeamId),
+}
+
+struct Row {
+    id: Uuid,
+    name: String,
+    issuer: String,
+    client_id: String,
+    secret_id: Option<Uuid>,
+    key_name: Option<String>,
+    sealed_secret: Option<Vec<u8>>,
+    scopes: Vec<String>,
+    email_domains: Vec<String>,
+    assumes_verified_email: bool,
+    links_accounts: bool,
+    creates_users: bool,
+    default_role: String,
+    groups_claim: Option<String>,
+    trusts_mfa: bool,
+    login_hours: i32,
+    is_enabled: bool,
+    version: i64,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+async fn whole(tx: &mut Tx, row: Row) -> Result<Provider> {
+    let secret = row.secret_id.zip(row.key_name).zip(row.sealed_secret);
+    Ok(Provider {
+        id: row.id.into(),
+        name: row.name,
+        issuer: row.issuer,
+        client_id: row.client_id,
+        secret: secret.map(|((id, key_name), bytes)| Sealed { id, key_name, bytes }),
+        scopes: row.scopes,
+        email_domains: row.email_domains,
+        assumes_verified_email: row.assumes_verified_email,
+        links_accounts: row.links_accounts,
+        creates_users: row.creates_users,
+        default_role: row.default_role.parse().map_err(Error::Corrupt)?,
+        groups_claim: row.groups_claim,
+        groups: groups(tx, row.id).await?,
+        trusts_mfa: row.trusts_mfa,
+        login_hours: row.login_hours,
+        is_enabled: row.is_enabled,
+        version: row.version,
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
+}
+
+/// Without those that stand for a team that is deleted: they mean something again when it is restored.
+async fn groups(tx: &mut Tx, provider: Uuid) -> Result<Vec<Group>> {
+    let organization = tx.organization();
+    let rows = sqlx::query!(
+        "select group_name, role, team_id from identity_provider_groups
+          where organization_id = $1 and provider_id = $2
+            and (team_id is null or team_id in (select id from teams where deleted_at is null))
+          order by position",
+        organization.0,
+        provider
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let meaning = match (row.role, row.team_id) {
+                (Some(role), _) => Meaning::Role(role.parse().map_err(Error::Corrupt)?),
+                (None, Some(team)) => Meaning::Team(team.into()),
+                (None, None) => return Err(Error::Corrupt("a group that means nothing".into())),
+            };
+            Ok(Group { name: row.group_name, meaning })
+        })
+        .collect()
+}
+
+async fn set_groups(tx: &mut Tx, provider: &Provider) -> Result<()> {
+    let organization = tx.organization();
+    sqlx::query!("delete from identity_provider_groups where provider_id = $1", provider.id.0)
+        .execute(&mut **tx)
+        .await?;
+    for (position, group) in (0i32..).zip(&provider.groups) {
+        let (role, team) = match group.meaning {
+            Meaning::Role(role) => (Some(role.as_str()), None),
+            Meaning::Team(team) => (None, Some(team.0)),
+        };
+        sqlx::query!(
+            "insert into identity_provider_groups (id, organization_id, provider_id, position, group_name, role, team_id)
+             values ($1, $2, $3, $4, $5, $6, $7)",
+            Uuid::now_v7(),
+            organization.0,
+            provider.id.0,
+            position,
+            group.name,
+            role,
+            team,
+        )
+        .execute(&mut **tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Writes all columns as they stand in `provider`, except version and times.
+pub async fn insert(tx: &mut Tx, provider: &Provider) -> Result<()> {
+    let (organization, now, secret) = (tx.organization(), tx.now(), provider.secret.as_ref());
+    sqlx::query!(
+        "insert into identity_providers (id, organization_id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes,
+                                         email_domains, assumes_verified_email, links_accounts, creates_users, default_role,
+                                         groups_claim, trusts_mfa, login_hours, is_enabled, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19)",
+        provider.id.0,
+        organization.0,
+        provider.name,
+        provider.issuer,
+        provider.client_id,
+        secret.map(|secret| secret.id),
+        secret.map(|secret| secret.key_name.as_str()),
+        secret.map(|secret| secret.bytes.as_slice()),
+        &provider.scopes,
+        &provider.email_domains,
+        provider.assumes_verified_email,
+        provider.links_accounts,
+        provider.creates_users,
+        provider.default_role.as_str(),
+        provider.groups_claim.as_deref(),
+        provider.trusts_mfa,
+        provider.login_hours,
+        provider.is_enabled,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    set_groups(tx, provider).await
+}
+
+/// Changes the row if it still has its version. Issuer and client stay what they are.
+pub async fn update(tx: &mut Tx, provider: &Provider) -> Result<()> {
+    let (now, secret) = (tx.now(), provider.secret.as_ref());
+    let done = sqlx::query!(
+        "update identity_providers
+            set name = $3, secret_id = $4, key_name = $5, sealed_secret = $6, scopes = $7, email_domains = $8,
+                assumes_verified_email = $9, links_accounts = $10, creates_users = $11, default_role = $12, groups_claim = $13,
+                trusts_mfa = $14, login_hours = $15, is_enabled = $16, version = version + 1, updated_at = $17
+          where id = $1 and version = $2",
+        provider.id.0,
+        provider.version,
+        provider.name,
+        secret.map(|secret| secret.id),
+        secret.map(|secret| secret.key_name.as_str()),
+        secret.map(|secret| secret.bytes.as_slice()),
+        &provider.scopes,
+        &provider.email_domains,
+        provider.assumes_verified_email,
+        provider.links_accounts,
+        provider.creates_users,
+        provider.default_role.as_str(),
+        provider.groups_claim.as_deref(),
+        provider.trusts_mfa,
+        provider.login_hours,
+        provider.is_enabled,
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
+}
+
+/// In place of the groups before, if these are others.
+pub async fn replace_groups(tx: &mut Tx, provider: &Provider) -> Result<()> {
+    if groups(tx, provider.id.0).await? == provider.groups {
+        return Ok(());
+    }
+    set_groups(tx, provider).await
+}
+
+/// Who logged in there is known to it no longer; their logins are to be ended before.
+pub async fn delete(tx: &mut Tx, id: IdentityProviderId) -> Result<()> {
+    let done = sqlx::query!("delete from identity_providers where id = $1", id.0).execute(&mut **tx).await?;
+    if done.rows_affected() == 1 { Ok(()) } else { Err(Error::NotFound) }
+}
+
+pub async fn find(tx: &mut Tx, id: IdentityProviderId) -> Result<Option<Provider>> {
+    let row = sqlx::query_as!(
+        Row,
+        "select id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes, email_domains, assumes_verified_email,
+                links_accounts, creates_users, default_role, groups_claim, trusts_mfa, login_hours, is_enabled, version, created_at,
+                updated_at
+           from identity_providers where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    match row {
+        Some(row) => Ok(Some(whole(tx, row).await?)),
+        None => Ok(None),
+    }
+}
+
+pub async fn get(tx: &mut Tx, id: IdentityProviderId) -> Result<Provider> {
+    find(tx, id).await?.ok_or(Error::NotFound)
+}
+
+lock!(IdentityProviderId => Provider, "select id from identity_providers where id = $1 for no key update");
+
+/// Whose provider that is, in a transaction that presents the id: how somebody who is not logged in finds the organization.
+pub async fn organization_presented(tx: &mut Tx, id: IdentityProviderId) -> Result<Option<OrganizationId>> {
+    let organization = sqlx::query_scalar!(
+        "select organization_id from identity_providers where id = $1 and is_enabled",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(organization.map(Into::into))
+}
+
+pub async fn count(tx: &mut Tx) -> Result<i64> {
+    let organization = tx.organization();
+    let count = sqlx::query_scalar!(
+        r#"select count(*) as "count!" from identity_providers where organization_id = $1"#,
+        organization.0
+    )
+    .fetch_one(&mut **tx)
+    .await?;
+    Ok(count)
+}
+
+/// By name. `after`: name and id of the last one of the page before.
+pub async fn list(
+    tx: &mut Tx,
+    enabled: Option<bool>,
+    after: Option<(String, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Provider>> {
+    let (organization, (name, id)) = (tx.organization(), after.unzip());
+    let rows = sqlx::query_as!(
+        Row,
+        "select id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes, email_domains, assumes_verified_email,
+                links_accounts, creates_users, default_role, groups_claim, trusts_mfa, login_hours, is_enabled, version, created_at,
+                updated_at
+           from identity_providers
+          where organization_id = $1 and ($2::boolean is null or is_enabled = $2)
+            and ($3::text is null or (name, id) > ($3, $4::uuid))
+          order by name, id limit $5",
+        organization.0,
+        enabled,
+        name,
+        id,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut providers = Vec::with_capacity(rows.len());
+    for row in rows {
+        providers.push(whole(tx, row).await?);
+    }
+    Ok(providers)
+}

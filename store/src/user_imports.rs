@@ -1,0 +1,219 @@
+//! Tables of people that were handed in, and what became of them.
+
+use crate::words::word;
+use crate::{Error, Result, Tx};
+use chrono::{DateTime, Utc};
+use domain::people_sheet::{Counts, ImportStatus, RowError};
+use domain::{UserId, UserImportId};
+use serde_json::Value;
+use uuid::Uuid;
+
+#[derive(Clone, Debug)]
+pub struct Import {
+    pub id: UserImportId,
+    pub status: ImportStatus,
+    /// Changes nothing, and says what it would do.
+    pub is_dry_run: bool,
+    /// Departments and teams that are not there are made.
+    pub creates_missing: bool,
+    /// Nobody: the command line.
+    pub requested_by: Option<UserId>,
+    pub counts: Counts,
+    /// The first ones; `error_count` says how many there were.
+    pub errors: Vec<RowError>,
+    pub error_count: i32,
+    pub created_at: DateTime<Utc>,
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+struct Row {
+    id: Uuid,
+    status: String,
+    is_dry_run: bool,
+    creates_missing: bool,
+    requested_by: Option<Uuid>,
+    row_count: i32,
+    created_count: i32,
+    changed_count: i32,
+    unchanged_count: i32,
+    errors: Value,
+    error_count: i32,
+    created_at: DateTime<Utc>,
+    finished_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for Import {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Import> {
+        Ok(Import {
+            id: row.id.into(),
+            status: word(&row.status)?,
+            is_dry_run: row.is_dry_run,
+            creates_missing: row.creates_missing,
+            requested_by: row.requested_by.map(Into::into),
+            counts: Counts {
+                rows: row.row_count,
+                created: row.created_count,
+                changed: row.changed_count,
+                unchanged: row.unchanged_count,
+            },
+            errors: serde_json::from_value(row.errors).map_err(|error| Error::Corrupt(error.to_string()))?,
+            error_count: row.error_count,
+            created_at: row.created_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+#[derive(Debug)]
+pub struct NewImport<'a> {
+    pub id: UserImportId,
+    pub is_dry_run: bool,
+    pub creates_missing: bool,
+    pub requested_by: Option<UserId>,
+    pub csv: &'a [u8],
+}
+
+pub async fn insert(tx: &mut Tx, new: &NewImport<'_>) -> Result<()> {
+    let (organization, now) = (tx.organization(), tx.now());
+    sqlx::query!(
+        "insert into user_imports (id, organization_id, is_dry_run, creates_missing, requested_by, csv, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        new.id.0,
+        organization.0,
+        new.is_dry_run,
+        new.creates_missing,
+        new.requested_by.map(|user| user.0),
+        new.csv,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn get(tx: &mut Tx, id: UserImportId) -> Result<Import> {
+    sqlx::query_as!(
+        Row,
+        "select id, status, is_dry_run, creates_missing, requested_by, row_count, created_count, changed_count, unchanged_count,
+                errors, error_count, created_at, finished_at from user_imports where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
+
+/// Like [`get`], and nobody else works it until the end of the transaction.
+pub async fn lock(tx: &mut Tx, id: UserImportId) -> Result<Import> {
+    sqlx::query!("select id from user_imports where id = $1 for no key update", id.0)
+        .fetch_optional(&mut **tx)
+        .await?
+        .ok_or(Error::NotFound)?;
+    get(tx, id).await
+}
+
+/// The table itself: there until it was worked.
+pub async fn csv(tx: &mut Tx, id: UserImportId) -> Result<Vec<u8>> {
+    let csv = sqlx::query_scalar!("select csv from user_imports where id = $1", id.0)
+        .fetch_optional(&mut **tx)
+        .await?;
+    csv.flatten().ok_or(Error::NotFound)
+}
+
+/// Newest first. `after`: creation time and id of the last one of the page before.
+pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<Import>> {
+    let organization = tx.organization();
+    let (at, id) = after.unzip();
+    sqlx::query_as!(
+        Row,
+        "select id, status, is_dry_run, creates_missing, requested_by, row_count, created_count, changed_count, unchanged_count,
+                errors, error_count, created_at, finished_at from user_imports
+          where organization_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
+          order by created_at desc, id desc limit $4",
+        organization.0,
+        at,
+        id,
+        limit
+    )
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .map(TryInto::try_into)
+    .collect()
+}
+
+/// What became of it. The table goes: it is nobody's record of people.
+pub async fn finish(
+    tx: &mut Tx,
+    id: UserImportId,
+    status: ImportStatus,
+    counts: Counts,
+    errors: &[RowError],
+    error_count: usize,
+) -> Result<()> {
+    let now = tx.now();
+    let errors = serde_json::to_value(errors).map_err(|error| Error::Corrupt(error.to_string()))?;
+    sqlx::query!(
+        "update user_imports set status = $2, row_count = $3, created_count = $4, changed_count = $5, unchanged_count = $6,
+                errors = $7, error_count = $8, finished_at = $9, csv = null where id = $1",
+        id.0,
+        status.as_str(),
+        counts.rows,
+        counts.created,
+        counts.changed,
+        counts.unchanged,
+        errors,
+        i32::try_from(error_count).unwrap_or(i32::MAX),
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What an import looks people, departments and teams up by.
+pub async fn find_by_external_id(tx: &mut Tx, external_id: &str) -> Result<Option<UserId>> {
+    let id = sqlx::query_scalar!(
+        "select id from users where external_id = $1 and deleted_at is null",
+        external_id
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(id.map(Into::into))
+}
+
+/// As another system calls them.
+pub async fn set_external_id(tx: &mut Tx, user: UserId, external_id: &str) -> Result<()> {
+    let now = tx.now();
+    sqlx::query!(
+        "update users set external_id = $2, updated_at = $3 where id = $1",
+        user.0,
+        external_id,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+pub async fn department_named(tx: &mut Tx, name: &str) -> Result<Option<domain::DepartmentId>> {
+    let id = sqlx::query_scalar!(
+        "select id from departments where name = $1 and deleted_at is null for key share",
+        name
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(id.map(Into::into))
+}
+
+pub async fn team_named(tx: &mut Tx, name: &str) -> Result<Option<domain::TeamId>> {
+    let id = sqlx::query_scalar!(
+        "select id from teams where name = $1 and deleted_at is null for key share",
+        name
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(id.map(Into::into))
+}
