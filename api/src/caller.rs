@@ -11,6 +11,7 @@ use domain::permission::{Limits, Reach};
 use domain::{Actor, ApiTokenId, OrganizationId, Permission, Rights, Role, UserId, Who, permission};
 use std::sync::Arc;
 use store::Tx;
+use store::rights::Holder;
 use uuid::Uuid;
 
 /// The authenticated caller of a handler. Anonymous requests get 401 before the handler runs.
@@ -150,13 +151,14 @@ impl Caller {
         if !claims.is_current(tx.now()) {
             return Err(refused());
         }
-        let used = store::sessions::use_login(&mut tx, claims.sid, claims.sub).await?.ok_or_else(refused)?;
-        let caller = Caller::of_user(&mut tx, claims.sub, Credential::Login(claims.sid), None).await?;
+        let found = store::rights::of_login(&mut tx, claims.sid, claims.sub).await?;
+        let (used, person) = found.ok_or_else(refused)?;
         let is_recent = tx.now() < used.login_at + actions::access::RECENT;
+        let caller = Caller::of_person(&tx, person, Credential::Login(claims.sid), None)?;
         // Who came by way of a provider has not used the password that somebody else knows.
         let must_change_password = caller.must_change_password && !used.is_external;
         let caller = Caller { is_recent, must_change_password, ..caller };
-        if used.is_noted {
+        if !used.is_noted && store::sessions::touch(&mut tx, used.session).await? {
             tx.commit().await?;
             return Ok((caller, None));
         }
@@ -166,42 +168,43 @@ impl Caller {
     async fn of_api_token(state: &AppState, token: &str) -> ApiResult<(Caller, Option<Tx>)> {
         let hash = hash_token(token);
         // Whose it is stays so; whether it still counts is asked each time.
-        let known = state.limiter.organization_of(&hash);
-        let mut tx = match known {
+        let mut tx = match state.limiter.organization_of(&hash) {
             Some(organization) => state.db.begin(organization).await?,
-            None => state.db.begin_presenting(&hash).await?,
+            None => {
+                let mut tx = state.db.begin_presenting(&hash).await?;
+                let organization = store::api_tokens::organization_of(&mut tx, &hash).await?;
+                tx.enter(organization.ok_or_else(refused)?).await?;
+                tx
+            }
         };
-        let found = store::api_tokens::find_presented(&mut tx, &hash).await?;
-        let found = found.ok_or_else(refused)?;
-        if known.is_none() {
-            tx.enter(found.organization).await?;
-        }
-        let limits = actions::api_tokens::limits(found.scopes.as_deref());
-        let caller = Caller::of_user(&mut tx, found.user, Credential::ApiToken(found.id), limits).await?;
-        if !found.is_noted && store::api_tokens::touch(&mut tx, found.id).await? {
+        let (token, person) = store::rights::of_token(&mut tx, &hash).await?.ok_or_else(refused)?;
+        let limits = actions::api_tokens::limits(token.scopes.as_deref());
+        let caller = Caller::of_person(&tx, person, Credential::ApiToken(token.id), limits)?;
+        if !token.is_noted && store::api_tokens::touch(&mut tx, token.id).await? {
             tx.commit().await?;
             return Ok((caller, None));
         }
         Ok((caller, Some(tx)))
     }
 
-    /// The person with all that they may, in one statement; `limits` are those of the credential.
-    async fn of_user(
-        tx: &mut Tx,
-        id: UserId,
+    /// `limits` are those of the credential.
+    fn of_person(
+        tx: &Tx,
+        person: Holder,
         credential: Credential,
         limits: Option<Limits>,
     ) -> ApiResult<Caller> {
-        let person =
-            store::rights::of(tx, id).await?.filter(|person| person.may_enter).ok_or_else(refused)?;
+        if !person.may_enter {
+            return Err(refused());
+        }
         if let Some(reason) = person.suspended_for {
             return Err(actions::organizations::suspended(&reason).into());
         }
         let rights = Arc::new(person.rights.limited(limits));
-        let who = Who::User { id, name: person.name, rights: rights.clone() };
+        let who = Who::User { id: person.id, name: person.name, rights: rights.clone() };
         let actor = Actor { organization: tx.organization(), who };
         let must_change_password = person.must_change_password;
-        Ok(Caller { actor, rights, user: id, credential, is_recent: false, must_change_password })
+        Ok(Caller { actor, rights, user: person.id, credential, is_recent: false, must_change_password })
     }
 }
 

@@ -1,7 +1,8 @@
 //! API tokens: only their hash is stored; a token can do what its user can.
 
+use crate::rights::NOTED;
 use crate::{Error, Result, Tx};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::{ApiTokenId, OrganizationId, UserId};
 use uuid::Uuid;
 
@@ -50,47 +51,22 @@ pub async fn insert(tx: &mut Tx, new: &NewApiToken<'_>) -> Result<ApiTokenId> {
     Ok(id)
 }
 
-/// What a token leads to.
-#[derive(Clone, Debug)]
-pub struct Presented {
-    pub organization: OrganizationId,
-    pub id: ApiTokenId,
-    pub user: UserId,
-    pub scopes: Option<Vec<String>>,
-    /// Its use was noted less than a minute ago.
-    pub is_noted: bool,
+/// Where the token leads of which the transaction presents this hash.
+pub async fn organization_of(tx: &mut Tx, hash: &str) -> Result<Option<OrganizationId>> {
+    let found = sqlx::query_scalar!("select organization_id from api_tokens where token_hash = $1", hash)
+        .fetch_optional(&mut **tx)
+        .await?;
+    Ok(found.map(Into::into))
 }
 
-/// In a transaction that presents this hash, or in the organization that it leads to. Revoked and expired ones do not exist.
-pub async fn find_presented(tx: &mut Tx, hash: &str) -> Result<Option<Presented>> {
-    let now = tx.now();
-    let row = sqlx::query!(
-        r#"select organization_id, id, user_id, scopes, coalesce(last_used_at > $3, false) as "is_noted!" from api_tokens
-            where token_hash = $1 and revoked_at is null and (expires_at is null or expires_at > $2)"#,
-        hash,
-        now,
-        now - TimeDelta::minutes(1),
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(row.map(|row| Presented {
-        organization: row.organization_id.into(),
-        id: row.id.into(),
-        user: row.user_id.into(),
-        scopes: row.scopes,
-        is_noted: row.is_noted,
-    }))
-}
-
-/// Notes the use, at most once a minute, so that a busy token does not write at every request.
-/// Answers whether it wrote something.
+/// Notes the use, unless somebody else just did. Answers whether it wrote something.
 pub async fn touch(tx: &mut Tx, id: ApiTokenId) -> Result<bool> {
     let now = tx.now();
     let done = sqlx::query!(
         "update api_tokens set last_used_at = $2 where id = $1 and (last_used_at is null or last_used_at < $3)",
         id.0,
         now,
-        now - TimeDelta::minutes(1),
+        now - NOTED,
     )
     .execute(&mut **tx)
     .await?;

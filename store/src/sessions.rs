@@ -1,7 +1,7 @@
 //! Logins. One row per refresh token; all tokens that came out of one login are a family.
 
 use crate::{Result, Tx};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use domain::{IdentityProviderId, OrganizationId, SessionId, UserId};
 use uuid::Uuid;
 
@@ -168,43 +168,17 @@ pub async fn revoke_user_of(tx: &mut Tx, user: UserId, provider: IdentityProvide
     Ok(done.rows_affected())
 }
 
-/// A login that stands, at a request.
-#[derive(Clone, Copy, Debug)]
-pub struct Used {
-    /// When it began.
-    pub login_at: DateTime<Utc>,
-    /// At an identity provider.
-    pub is_external: bool,
-    /// The use was noted, which the caller commits.
-    pub is_noted: bool,
-}
-
-/// The login, if it still stands. Notes its use, at most once a minute.
-pub async fn use_login(tx: &mut Tx, family: Uuid, user: UserId) -> Result<Option<Used>> {
+/// Notes the use of a login. Answers whether it wrote something: who changes the row just now knows that it is used.
+pub async fn touch(tx: &mut Tx, session: Uuid) -> Result<bool> {
     let now = tx.now();
-    let used = sqlx::query!(
-        "select id, login_at, last_used_at, provider_id from sessions
-          where family_id = $1 and user_id = $2 and rotated_at is null and revoked_at is null and expires_at > $3",
-        family,
-        user.0,
-        now
-    )
-    .fetch_optional(&mut **tx)
-    .await?;
-    let Some(used) = used else { return Ok(None) };
-    let (login_at, is_external) = (used.login_at, used.provider_id.is_some());
-    if used.last_used_at > now - TimeDelta::minutes(1) {
-        return Ok(Some(Used { login_at, is_external, is_noted: false }));
-    }
-    // Who changes the row just now knows that it is used.
     let done = sqlx::query!(
         "update sessions set last_used_at = $2 where id in (select id from sessions where id = $1 for update skip locked)",
-        used.id,
+        session,
         now
     )
     .execute(&mut **tx)
     .await?;
-    Ok(Some(Used { login_at, is_external, is_noted: done.rows_affected() == 1 }))
+    Ok(done.rows_affected() == 1)
 }
 
 /// A login that stands: what its owner sees of it.
