@@ -34,7 +34,7 @@ struct Seen {
 }
 
 pub async fn run(args: Args) -> Result<Value> {
-    let demo = Demo::start_with(&[("RELAYDESK_RATE_LIMITS", "address=600")]).await?;
+    let demo = Demo::start_with(&[("RELAYDESK_RATE_LIMITS", "address=60")]).await?;
     // A while of ordinary life first, so that what is made once is there.
     for _ in 0..200 {
         demo.http.get(format!("{}/livez", demo.api)).send().await?.bytes().await?;

@@ -19,7 +19,8 @@ impl Job for Handover {
 impl Run<Shared> for Handover {
     async fn run(self, job: &Running, shared: &Shared) -> JobResult {
         let mut tx = shared.pool.begin().await?;
-        let next = NewJob::of(&Scripted { steps: vec![Step::Effect] });
+        // Not at once, so that no worker has it before whoever cancels sees it.
+        let next = NewJob::of(&Scripted { steps: vec![Step::Effect] }).after(Duration::from_secs(3600));
         job.complete_then(&mut tx, None, &[next]).await?;
         shared.refused.lock().unwrap().push("handed over".to_owned());
         shared.gate.acquire().await.unwrap().forget();
