@@ -105,9 +105,13 @@ pub(crate) async fn living_department(
 /// Only what is there can be changed.
 pub(crate) fn not_deleted(deleted_at: Option<DateTime<Utc>>) -> Result<()> {
     match deleted_at {
-        Some(_) => Err(Error::conflict("it is deleted: restore it first")),
+        Some(_) => Err(deleted()),
         None => Ok(()),
     }
+}
+
+pub(crate) fn deleted() -> Error {
+    Error::conflict("it is deleted: restore it first")
 }
 
 /// Documents hold ids for which there is no foreign key: each must be of the organization. What is not is added to

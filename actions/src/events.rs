@@ -20,6 +20,13 @@ pub struct Fact {
     pub trace: Option<TraceContext>,
 }
 
+impl Fact {
+    /// Of no ticket, with no work but telling whom it concerns.
+    pub fn new(kind: &str, payload: Value) -> Self {
+        Fact { kind: kind.to_owned(), ticket: None, payload, jobs: Vec::new(), trace: None }
+    }
+}
+
 pub async fn record(
     tx: &mut Tx,
     actor: &Actor,
@@ -27,13 +34,16 @@ pub async fn record(
     ticket: Option<TicketId>,
     payload: Value,
 ) -> Result<EventId> {
-    let fact = Fact { kind: kind.to_owned(), ticket, payload, jobs: Vec::new(), trace: None };
+    let fact = Fact { ticket, ..Fact::new(kind, payload) };
     let ids = record_all(tx, actor, vec![fact]).await?;
     ids.first().copied().ok_or(crate::Error::NotFound)
 }
 
 /// One statement for all events, one for all jobs.
 pub async fn record_all(tx: &mut Tx, actor: &Actor, facts: Vec<Fact>) -> Result<Vec<EventId>> {
+    if facts.is_empty() {
+        return Ok(Vec::new());
+    }
     let (mut events, mut jobs) = (Vec::with_capacity(facts.len()), Vec::with_capacity(facts.len()));
     for fact in facts {
         let trace_parent = fact.trace.or_else(queue::trace::current).map(|context| context.to_string());

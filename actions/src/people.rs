@@ -33,6 +33,7 @@ pub async fn requester_for_email(
         time_zone: None,
         locale: None,
         phone: None,
+        external_id: None,
         owner: None,
     };
     if let Some(id) = store::users::insert(tx, &new).await? {

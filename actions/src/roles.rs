@@ -4,7 +4,7 @@ use crate::{Error, FieldError, Result, check, events};
 use domain::permission::{Exceeds, Permissions, Rights, Scope, covers, covers_user};
 use domain::{Actor, DepartmentId, Permission, RoleGrantId, RoleId, TeamId, UserId, permission};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use store::Tx;
 use store::roles::{CustomRole, Holder};
 
@@ -170,7 +170,10 @@ pub async fn may_move(tx: &mut Tx, actor: &Actor, user: UserId, to: Option<Depar
     match (actor.rights(), to) {
         (Some(_), Some(_)) => {
             may_restructure(actor)?;
-            Ok(covers(actor, &relative(&rights_of(tx, user).await?))?)
+            match has_all_relative(actor) {
+                true => Ok(()),
+                false => Ok(covers(actor, &relative(&rights_of(tx, user).await?))?),
+            }
         }
         _ => Ok(()),
     }
@@ -181,22 +184,42 @@ pub fn may_restructure(actor: &Actor) -> Result<()> {
     Ok(covers(actor, &Permissions::from([(Permission::TicketsView, Scope::Organization)]))?)
 }
 
-/// Whether the actor may put somebody into a team: with it come its roles, its tickets to those whose rights reach those of their teams, and
-/// its confidential tickets.
-pub async fn may_join(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserId) -> Result<()> {
-    let Some(own) = actor.rights() else { return Ok(()) };
-    for role in store::roles::of_team(tx, team).await? {
-        covers(actor, &role.permissions)?;
-    }
-    covers(actor, &relative(&rights_of(tx, user).await?))?;
+/// Who of these people the actor may not put into a team, and why not: with it come its roles, its tickets to those whose rights reach those of
+/// their teams, and its confidential tickets.
+pub async fn may_join(
+    tx: &mut Tx,
+    actor: &Actor,
+    team: TeamId,
+    users: &[UserId],
+) -> Result<HashMap<UserId, Error>> {
+    let mut refused = HashMap::new();
+    let Some(own) = actor.rights().filter(|_| !users.is_empty()) else { return Ok(refused) };
+    let roles = store::roles::of_team(tx, team).await?;
+    let gives_more = roles.iter().find_map(|role| covers(actor, &role.permissions).err());
     let sees_confidential = own.teams.contains(&team)
         || own.scope(Permission::TicketsViewConfidential) == Some(Scope::Organization);
-    if !sees_confidential && store::roles::has_confidential_tickets(tx, team).await? {
-        return Err(Error::forbidden(
-            "the team has confidential tickets: only its members add others, and who may see such tickets",
-        ));
+    let hides = !sees_confidential && store::roles::has_confidential_tickets(tx, team).await?;
+    let has_all = has_all_relative(actor);
+    for user in users {
+        let exceeds = match gives_more {
+            None if has_all => None,
+            None => covers(actor, &relative(&rights_of(tx, *user).await?)).err(),
+            more => more,
+        };
+        if let Some(exceeds) = exceeds {
+            refused.insert(*user, exceeds.into());
+        } else if hides {
+            let detail = "the team has confidential tickets: only its members add others, and who may see such tickets";
+            refused.insert(*user, Error::forbidden(detail));
+        }
     }
-    Ok(())
+    Ok(refused)
+}
+
+/// Whether the actor has whatever [`relative`] may answer of anybody: then their rights need not be looked up.
+fn has_all_relative(actor: &Actor) -> bool {
+    let all = Permission::ALL.iter().filter(|permission| permission.has_scopes());
+    covers(actor, &all.map(|permission| (*permission, Scope::Team)).collect()).is_ok()
 }
 
 /// What reaches other tickets with another team or department.

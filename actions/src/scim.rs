@@ -11,7 +11,7 @@ use domain::scim::{GroupDraft, Kind, MOST_CHANGES, PersonDraft, Term, Wrong};
 use domain::{Actor, Permission, Role, TeamId, UserId, Who, permission};
 use std::collections::BTreeSet;
 use store::Tx;
-use store::scim::{Group, GroupFilter, PersonFilter, Window};
+use store::scim::{Group, GroupFilter, Members, PersonFilter, Window};
 use store::users::User;
 
 /// Why it is not done.
@@ -209,7 +209,8 @@ async fn group_is_free(
     let by_id = external_id.map(|id| GroupFilter { external_id: Some(id.to_owned()), ..none() });
     for (filter, what) in [(by_name, "displayName"), (by_id, "externalId")] {
         let Some(filter) = filter else { continue };
-        let (found, _) = store::scim::groups(tx, &filter, Window { offset: 0, limit: 2 }).await?;
+        let two = Window { offset: 0, limit: 2 };
+        let (found, _) = store::scim::groups(tx, &filter, two, Members::LeftOut).await?;
         if found.iter().any(|group| Some(group.id) != except) {
             return Err(taken(&format!("another Group has this {what}")));
         }
@@ -218,7 +219,7 @@ async fn group_is_free(
 }
 
 async fn group(tx: &mut Tx, id: TeamId) -> Result<Group> {
-    store::scim::group(tx, id).await?.ok_or(Error::NotFound)
+    store::scim::group(tx, id, Members::Read).await?.ok_or(Error::NotFound)
 }
 
 /// A team that is there, locked for its change.

@@ -32,6 +32,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, new: &NewServiceAccount) -> Resu
         time_zone: None,
         locale: None,
         phone: None,
+        external_id: None,
         owner: Some(new.owner),
     };
     let id = store::users::insert(tx, &row).await?.ok_or_else(|| Error::conflict("try again"))?;

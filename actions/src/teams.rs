@@ -3,7 +3,7 @@
 use crate::{Error, Result, check, events, roles};
 use domain::{Actor, DepartmentId, Permission, TeamId, UserId, permission};
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use store::Tx;
 use store::teams::{Member, Team};
 
@@ -115,18 +115,49 @@ pub async fn restore(tx: &mut Tx, actor: &Actor, before: Team) -> Result<Team> {
 
 /// Staff; being a member already is fine. On a refusal the caller rolls back.
 pub async fn add_member(tx: &mut Tx, actor: &Actor, team: TeamId, user: UserId) -> Result<()> {
+    match add_members(tx, actor, team, &[user]).await?.pop() {
+        Some((_, answer)) => answer,
+        None => Ok(()),
+    }
+}
+
+/// The same with many, and with each of them what became of it.
+pub(crate) async fn add_members(
+    tx: &mut Tx,
+    actor: &Actor,
+    team: TeamId,
+    users: &[UserId],
+) -> Result<Vec<(UserId, Result<()>)>> {
     permission::check(actor, Permission::TeamsManage)?;
     check::not_deleted(store::teams::lock(tx, team).await?.deleted_at)?;
-    check::living_user(tx, "/user", Some(user)).await?;
-    if store::teams::add_member(tx, team, user).await? {
-        roles::may_join(tx, actor, team, user).await?;
-        // Asked as a member: the team's roles may be what makes them staff.
-        if !store::ticket_people::standing(tx, user).await?.is_some_and(|person| person.is_staff) {
-            return Err(Error::invalid("/user", "an end user cannot be a member of a team"));
-        }
-        events::record(tx, actor, "team.member_added", None, json!({"team": team, "user": user})).await?;
+    let living = store::removals::living_users(tx, users).await?;
+    let joining: Vec<UserId> = users.iter().copied().filter(|user| living.contains(user)).collect();
+    let new = store::teams::add_members(tx, team, &joining).await?;
+    let ids: Vec<UserId> = joining.into_iter().filter(|user| new.contains(user)).collect();
+    let mut refused = roles::may_join(tx, actor, team, &ids).await?;
+    // Asked as members: the team's roles may be what makes them staff.
+    let standings =
+        if ids.is_empty() { HashMap::new() } else { store::ticket_people::standings(tx, &ids).await? };
+    let mut added = Vec::new();
+    let mut answers = Vec::with_capacity(users.len());
+    for user in users {
+        let is_new = new.contains(user);
+        let answer = if !living.contains(user) {
+            Err(Error::invalid("/user", "there is no such user"))
+        } else if let Some(why) = refused.remove(user) {
+            Err(why)
+        } else if is_new && !standings.get(user).is_some_and(|person| person.is_staff) {
+            Err(Error::invalid("/user", "an end user cannot be a member of a team"))
+        } else {
+            if is_new {
+                added.push(events::Fact::new("team.member_added", json!({"team": team, "user": user})));
+            }
+            Ok(())
+        };
+        answers.push((*user, answer));
     }
-    Ok(())
+    events::record_all(tx, actor, added).await?;
+    Ok(answers)
 }
 
 /// Most skills of one member, and the longest name of one, in characters.

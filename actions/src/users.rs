@@ -1,7 +1,7 @@
 //! People: invited, changed, deactivated. What becomes of them when they are deleted stands in [`crate::removals`].
 
 use crate::{Error, Result, check, events, passwords, roles};
-use domain::{Absence, Actor, DepartmentId, Permission, Role, UserId, permission};
+use domain::{Absence, Actor, DepartmentId, EmailAddress, Permission, Role, UserId, permission};
 use serde_json::json;
 use store::Tx;
 use store::users::User;
@@ -21,40 +21,91 @@ pub struct NewPerson {
     pub phone: Option<String>,
 }
 
+const NO_ONES_OWN: &str = "nobody is their own manager";
+
 pub(crate) const WORDS: [(&str, &str, &str); 3] = [
     ("users_email_key", check::CONFLICT, "there is a user with this e-mail address already"),
     ("users_department_fkey", "/department", "there is no such department"),
     ("users_manager_fkey", "/manager", "there is no such user"),
 ];
 
-pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> {
+/// Somebody new whose every field is what it may be, made by who may.
+#[derive(Clone)]
+pub(crate) struct Checked {
+    pub email: EmailAddress,
+    name: String,
+    role: Role,
+    password_hash: Option<String>,
+    department: Option<DepartmentId>,
+    manager: Option<UserId>,
+    time_zone: Option<String>,
+    locale: Option<String>,
+    phone: Option<String>,
+    /// As another system calls them.
+    pub external_id: Option<String>,
+}
+
+impl Checked {
+    fn row(&self) -> store::users::NewUser<'_> {
+        store::users::NewUser {
+            email: &self.email,
+            name: &self.name,
+            role: self.role,
+            password_hash: self.password_hash.as_deref(),
+            department: self.department,
+            manager: self.manager,
+            time_zone: self.time_zone.as_deref(),
+            locale: self.locale.as_deref(),
+            phone: self.phone.as_deref(),
+            external_id: self.external_id.as_deref(),
+            owner: None,
+        }
+    }
+}
+
+/// All that can be told without the database: whether those are there who are named is left to be looked up.
+pub(crate) fn checked(actor: &Actor, new: NewPerson) -> Result<Checked> {
     permission::check(actor, Permission::PeopleManage)?;
     permission::covers(actor, &new.role.permissions())?;
-    let email = check::email("/email", &new.email)?;
-    let name = check::name(&new.name)?;
-    let time_zone = new.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
-    let locale = check::locale("/locale", new.locale.as_deref())?;
-    let phone = check::optional_text("/phone", new.phone.as_deref(), 50)?;
-    check::living_department(tx, "/department", new.department).await?;
-    check::living_user(tx, "/manager", new.manager).await?;
-    let row = store::users::NewUser {
-        email: &email,
-        name: &name,
+    Ok(Checked {
+        email: check::email("/email", &new.email)?,
+        name: check::name(&new.name)?,
         role: new.role,
-        password_hash: new.password_hash.as_deref(),
+        time_zone: new.time_zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?,
+        locale: check::locale("/locale", new.locale.as_deref())?,
+        phone: check::optional_text("/phone", new.phone.as_deref(), 50)?,
+        password_hash: new.password_hash,
         department: new.department,
         manager: new.manager,
-        time_zone: time_zone.as_deref(),
-        locale: locale.as_deref(),
-        phone: phone.as_deref(),
-        owner: None,
-    };
-    let id = check::constraints(store::users::insert(tx, &row).await, &WORDS)?
-        .ok_or_else(|| Error::conflict("there is a user with this e-mail address already"))?;
-    if new.password_hash.is_some() {
+        external_id: None,
+    })
+}
+
+/// What is said of somebody whose address is another one's.
+pub(crate) fn address_is_taken() -> Error {
+    Error::conflict("there is a user with this e-mail address already")
+}
+
+/// Many at once, who name only departments and managers that are held. `None`: the address is taken.
+pub(crate) async fn add(tx: &mut Tx, actor: &Actor, people: &[Checked]) -> Result<Vec<Option<UserId>>> {
+    let rows: Vec<_> = people.iter().map(Checked::row).collect();
+    let made = check::constraints(store::users::insert_all(tx, &rows).await, &WORDS)?;
+    let created = made.iter().zip(people).filter_map(|(id, new)| {
+        Some(events::Fact::new("user.created", json!({"user": (*id)?, "role": new.role})))
+    });
+    events::record_all(tx, actor, created.collect()).await?;
+    Ok(made)
+}
+
+pub async fn create(tx: &mut Tx, actor: &Actor, new: NewPerson) -> Result<User> {
+    let new = checked(actor, new)?;
+    check::living_department(tx, "/department", new.department).await?;
+    check::living_user(tx, "/manager", new.manager).await?;
+    let has_password = new.password_hash.is_some();
+    let id = add(tx, actor, &[new]).await?.pop().flatten().ok_or_else(address_is_taken)?;
+    if has_password {
         store::users::set_must_change_password(tx, id, true).await?;
     }
-    events::record(tx, actor, "user.created", None, json!({"user": id, "role": new.role})).await?;
     Ok(store::users::get(tx, id).await?)
 }
 
@@ -89,6 +140,11 @@ impl PersonChanges {
     /// What people may change about themselves.
     fn is_personal(&self) -> bool {
         !self.concerns_admins() && self.department.is_none() && self.manager.is_none()
+    }
+
+    /// What concerns nobody else.
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.concerns_admins() && self.manager.is_none() && self.away.is_none()
     }
 
     /// What may leave the organization without an admin.
@@ -130,22 +186,10 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     }
     let was_admin = before.role == Role::Admin && before.may_enter();
     let mut user = before;
-    if let Some(name) = changes.name {
-        user.name = check::name(&name)?;
-    }
     user.role = changes.role.unwrap_or(user.role);
     user.is_active = changes.is_active.unwrap_or(user.is_active);
-    user.department = changes.department.unwrap_or(user.department);
     user.manager = changes.manager.unwrap_or(user.manager);
-    if let Some(zone) = changes.time_zone {
-        user.time_zone = zone.map(|zone| check::time_zone("/time_zone", &zone)).transpose()?;
-    }
-    if let Some(locale) = changes.locale {
-        user.locale = check::locale("/locale", locale.as_deref())?;
-    }
-    if let Some(phone) = changes.phone {
-        user.phone = check::optional_text("/phone", phone.as_deref(), 50)?;
-    }
+    set_plain(&mut user, &changes)?;
     let absence = changes.away.filter(|away| *away != user.away);
     if let Some(away) = absence.clone() {
         user.away = match away {
@@ -154,7 +198,7 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
         };
     }
     if user.manager == Some(id) {
-        return Err(Error::invalid("/manager", "nobody is their own manager"));
+        return Err(Error::invalid("/manager", NO_ONES_OWN));
     }
     let stays_admin = user.role == Role::Admin && user.may_enter();
     if was_admin && !stays_admin && !store::users::has_other_active_admin(tx, id).await? {
@@ -173,6 +217,96 @@ pub async fn update(tx: &mut Tx, actor: &Actor, before: User, changes: PersonCha
     let payload = json!({"user": id, "role": user.role, "is_active": user.is_active});
     events::record(tx, actor, "user.updated", None, payload).await?;
     Ok(store::users::get(tx, id).await?)
+}
+
+/// What concerns nobody but the person: to be called once they may be put into the department.
+fn set_plain(user: &mut User, changes: &PersonChanges) -> Result<()> {
+    if let Some(name) = &changes.name {
+        user.name = check::name(name)?;
+    }
+    user.department = changes.department.unwrap_or(user.department);
+    if let Some(zone) = &changes.time_zone {
+        user.time_zone = zone.as_deref().map(|zone| check::time_zone("/time_zone", zone)).transpose()?;
+    }
+    if let Some(locale) = &changes.locale {
+        user.locale = check::locale("/locale", locale.as_deref())?;
+    }
+    if let Some(phone) = &changes.phone {
+        user.phone = check::optional_text("/phone", phone.as_deref(), 50)?;
+    }
+    Ok(())
+}
+
+/// Changes many people as [`update`] does one, where that concerns nobody else ([`PersonChanges::is_plain`]) and departments are held; with what
+/// became of each.
+pub(crate) async fn update_plainly(
+    tx: &mut Tx,
+    actor: &Actor,
+    wanted: &[(UserId, PersonChanges)],
+) -> Result<Vec<Result<()>>> {
+    permission::check(actor, Permission::PeopleManage)?;
+    let ids: Vec<UserId> = wanted.iter().map(|(id, _)| *id).collect();
+    let mut people = store::users::lock_all(tx, &ids).await?;
+    let (mut answers, mut after, mut updated) = (Vec::with_capacity(wanted.len()), Vec::new(), Vec::new());
+    for (id, changes) in wanted {
+        let Some(mut user) = people.remove(id) else {
+            answers.push(Err(Error::NotFound));
+            continue;
+        };
+        let answer = may_change_plainly(tx, actor, &user, changes).await;
+        let answer = answer.and_then(|()| set_plain(&mut user, changes));
+        if answer.is_ok() {
+            let payload = json!({"user": id, "role": user.role, "is_active": user.is_active});
+            updated.push(events::Fact::new("user.updated", payload));
+            after.push(user);
+        }
+        answers.push(answer);
+    }
+    check::constraints(store::users::update_plainly(tx, &after).await, &WORDS)?;
+    events::record_all(tx, actor, updated).await?;
+    Ok(answers)
+}
+
+async fn may_change_plainly(tx: &mut Tx, actor: &Actor, user: &User, changes: &PersonChanges) -> Result<()> {
+    check::not_deleted(user.deleted_at)?;
+    match changes.department.filter(|department| *department != user.department) {
+        Some(department) => roles::may_move(tx, actor, user.id, department).await,
+        None => Ok(()),
+    }
+}
+
+/// Says who many people's managers are, as [`update`] does with one; with each of them what became of it, and whether it changed anything.
+pub(crate) async fn set_managers(
+    tx: &mut Tx,
+    actor: &Actor,
+    wanted: &[(UserId, UserId)],
+) -> Result<Vec<(UserId, Result<bool>)>> {
+    permission::check(actor, Permission::PeopleManage)?;
+    let people: Vec<UserId> = wanted.iter().map(|(user, _)| *user).collect();
+    let managers: Vec<UserId> = wanted.iter().map(|(_, manager)| *manager).collect();
+    let before = store::users::lock_all(tx, &people).await?;
+    let living = store::removals::living_users(tx, &managers).await?;
+    let mut answers = Vec::with_capacity(wanted.len());
+    let (mut changes, mut updated) = (Vec::new(), Vec::new());
+    for (user, manager) in wanted {
+        let answer = match before.get(user) {
+            None => Err(Error::NotFound),
+            Some(now) if now.manager == Some(*manager) => Ok(false),
+            Some(now) if now.deleted_at.is_some() => Err(check::deleted()),
+            Some(_) if !living.contains(manager) => Err(Error::invalid("/manager", "there is no such user")),
+            Some(_) if user == manager => Err(Error::invalid("/manager", NO_ONES_OWN)),
+            Some(now) => {
+                changes.push((*user, *manager));
+                let payload = json!({"user": user, "role": now.role, "is_active": now.is_active});
+                updated.push(events::Fact::new("user.updated", payload));
+                Ok(true)
+            }
+        };
+        answers.push((*user, answer));
+    }
+    check::constraints(store::user_imports::set_managers(tx, &changes).await, &WORDS)?;
+    events::record_all(tx, actor, updated).await?;
+    Ok(answers)
 }
 
 /// Times in order, and a substitute who can do their work. Whether that one is away too is looked at when there is something to do.

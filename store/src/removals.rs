@@ -3,6 +3,8 @@
 
 use crate::{Result, Tx};
 use domain::{DepartmentId, TeamId, TicketId, UserId};
+use std::collections::HashSet;
+use uuid::Uuid;
 
 /// Whether a person is there and not deleted; they are not deleted before the transaction is over.
 pub async fn has_user(tx: &mut Tx, id: UserId) -> Result<bool> {
@@ -10,6 +12,18 @@ pub async fn has_user(tx: &mut Tx, id: UserId) -> Result<bool> {
         .fetch_optional(&mut **tx)
         .await?;
     Ok(found.is_some())
+}
+
+/// Those of these people who are there, as [`has_user`] tells of one; in one order, so that nobody waits for each other for ever.
+pub async fn living_users(tx: &mut Tx, ids: &[UserId]) -> Result<HashSet<UserId>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    let found = sqlx::query_scalar!(
+        "select id from users where id = any($1) and deleted_at is null order by id for key share",
+        &ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(found.into_iter().map(UserId).collect())
 }
 
 pub async fn has_team(tx: &mut Tx, id: TeamId) -> Result<bool> {

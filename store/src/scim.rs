@@ -58,11 +58,8 @@ pub async fn people(tx: &mut Tx, filter: &PersonFilter, window: Window) -> Resul
     )
     .fetch_all(&mut **tx)
     .await?;
-    let mut people = Vec::with_capacity(ids.len());
-    for id in ids {
-        people.push(users::get(tx, id.into()).await?);
-    }
-    Ok((people, total))
+    let mut read = users::among(tx, &ids).await?;
+    Ok((ids.into_iter().filter_map(|id| read.remove(&UserId(id))).collect(), total))
 }
 
 /// The teams of each of these people, by name.
@@ -99,7 +96,10 @@ pub struct Group {
     pub external_id: Option<String>,
     pub created_at: DateTime<Utc>,
     pub updated_at: DateTime<Utc>,
-    /// People who are not deleted, by name. Service accounts are no Users: they are in a team or not, whatever a provider says of its members.
+    /// Changes when somebody comes or goes; known also where the members are not read.
+    pub membership: String,
+    /// People who are not deleted, by name; none where they were not asked for. Service accounts are no Users: they are in a team or not, whatever
+    /// a provider says of its members.
     pub members: Vec<(UserId, String)>,
 }
 
@@ -111,8 +111,20 @@ pub struct GroupFilter {
     pub member: Option<UserId>,
 }
 
+/// Whether those who are in a team come with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Members {
+    Read,
+    LeftOut,
+}
+
 /// Teams that are there, the oldest first, and how many there are.
-pub async fn groups(tx: &mut Tx, filter: &GroupFilter, window: Window) -> Result<(Vec<Group>, i64)> {
+pub async fn groups(
+    tx: &mut Tx,
+    filter: &GroupFilter,
+    window: Window,
+    with: Members,
+) -> Result<(Vec<Group>, i64)> {
     let organization = tx.organization().0;
     let (id, member) = (filter.id.map(|id| id.0), filter.member.map(|id| id.0));
     let total = sqlx::query_scalar!(
@@ -130,12 +142,18 @@ pub async fn groups(tx: &mut Tx, filter: &GroupFilter, window: Window) -> Result
     .fetch_one(&mut **tx)
     .await?;
     let rows = sqlx::query!(
-        "select id, name, external_id, created_at, updated_at from teams t
-          where organization_id = $1 and deleted_at is null and ($2::uuid is null or id = $2)
-            and ($3::text is null or lower(name) = lower($3)) and ($4::text is null or external_id = $4)
-            and ($5::uuid is null or exists (select from team_members m join users u on u.id = m.user_id
-                                                where m.team_id = t.id and m.user_id = $5 and u.kind = 'person'))
-          order by created_at, id offset $6 limit $7",
+        // Of the members of those that are shown only: the window is cut inside.
+        r#"select t.id, t.name, t.external_id, t.created_at, t.updated_at,
+                  (select coalesce(encode(sha256(string_agg(uuid_send(u.id), '' order by u.id)), 'hex'), '')
+                     from team_members m join users u on u.id = m.user_id
+                    where m.team_id = t.id and u.kind = 'person' and u.deleted_at is null) as "membership!"
+             from (select id, name, external_id, created_at, updated_at from teams t
+                    where organization_id = $1 and deleted_at is null and ($2::uuid is null or id = $2)
+                      and ($3::text is null or lower(name) = lower($3)) and ($4::text is null or external_id = $4)
+                      and ($5::uuid is null or exists (select from team_members m join users u on u.id = m.user_id
+                                                        where m.team_id = t.id and m.user_id = $5 and u.kind = 'person'))
+                    order by created_at, id offset $6 limit $7) t
+            order by t.created_at, t.id"#,
         organization,
         id,
         filter.name,
@@ -147,13 +165,17 @@ pub async fn groups(tx: &mut Tx, filter: &GroupFilter, window: Window) -> Result
     .fetch_all(&mut **tx)
     .await?;
     let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let mut members = members_of(tx, &ids).await?;
+    let mut members = match with {
+        Members::Read => members_of(tx, &ids).await?,
+        Members::LeftOut => BTreeMap::new(),
+    };
     let groups = rows.into_iter().map(|row| Group {
         id: row.id.into(),
         name: row.name,
         external_id: row.external_id,
         created_at: row.created_at,
         updated_at: row.updated_at,
+        membership: row.membership,
         members: members.remove(&row.id).unwrap_or_default(),
     });
     Ok((groups.collect(), total))
@@ -175,9 +197,9 @@ async fn members_of(tx: &mut Tx, teams: &[Uuid]) -> Result<BTreeMap<Uuid, Vec<(U
 }
 
 /// `None`: there is no such team, or it is deleted.
-pub async fn group(tx: &mut Tx, id: TeamId) -> Result<Option<Group>> {
+pub async fn group(tx: &mut Tx, id: TeamId, with: Members) -> Result<Option<Group>> {
     let filter = GroupFilter { id: Some(id), ..GroupFilter::default() };
-    Ok(groups(tx, &filter, Window { offset: 0, limit: 1 }).await?.0.pop())
+    Ok(groups(tx, &filter, Window { offset: 0, limit: 1 }, with).await?.0.pop())
 }
 
 pub async fn set_team_external_id(tx: &mut Tx, id: TeamId, external_id: Option<&str>) -> Result<()> {

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use domain::{DepartmentId, Role, TeamId, UserId};
 use serde_json::Value;
 use sqlx::{FromRow, Postgres, QueryBuilder};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -183,48 +183,93 @@ pub struct Member {
     pub updated_at: DateTime<Utc>,
 }
 
-/// All members, by name.
-pub async fn members(tx: &mut Tx, team: TeamId) -> Result<Vec<Member>> {
-    let rows = sqlx::query!(
+struct MemberRow {
+    id: Uuid,
+    name: String,
+    email: String,
+    role: String,
+    is_active: bool,
+    is_lead: bool,
+    skills: Value,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+}
+
+impl TryFrom<MemberRow> for Member {
+    type Error = Error;
+    fn try_from(row: MemberRow) -> Result<Member> {
+        Ok(Member {
+            user: row.id.into(),
+            name: row.name,
+            email: row.email,
+            role: row.role.parse().map_err(Error::Corrupt)?,
+            is_active: row.is_active,
+            is_lead: row.is_lead,
+            skills: serde_json::from_value(row.skills).map_err(|error| Error::Corrupt(error.to_string()))?,
+            since: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// Those who can do this, or all, by name; at most `limit`, after the name and id of the last one of the page before.
+pub async fn members(
+    tx: &mut Tx,
+    team: TeamId,
+    skill: Option<&str>,
+    after: Option<(String, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Member>> {
+    let (name, id) = after.unzip();
+    let rows = sqlx::query_as!(
+        MemberRow,
         "select u.id, u.name, u.email, u.role, u.is_active, m.is_lead, m.skills, m.created_at, m.updated_at
          from team_members m join users u on u.id = m.user_id
-         where m.team_id = $1 and u.deleted_at is null order by u.name, u.id",
-        team.0
+         where m.team_id = $1 and u.deleted_at is null and ($2::text is null or m.skills ? $2)
+           and ($3::text is null or (u.name, u.id) > ($3, $4::uuid))
+         order by u.name, u.id limit $5",
+        team.0,
+        skill,
+        name,
+        id,
+        limit
     )
     .fetch_all(&mut **tx)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Member {
-                user: row.id.into(),
-                name: row.name,
-                email: row.email,
-                role: row.role.parse().map_err(Error::Corrupt)?,
-                is_active: row.is_active,
-                is_lead: row.is_lead,
-                skills: serde_json::from_value(row.skills)
-                    .map_err(|error| Error::Corrupt(error.to_string()))?,
-                since: row.created_at,
-                updated_at: row.updated_at,
-            })
-        })
-        .collect()
+    rows.into_iter().map(TryInto::try_into).collect()
 }
 
-/// Answers whether the user was not a member before.
-pub async fn add_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {
+pub async fn member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<Member> {
+    sqlx::query_as!(
+        MemberRow,
+        "select u.id, u.name, u.email, u.role, u.is_active, m.is_lead, m.skills, m.created_at, m.updated_at
+         from team_members m join users u on u.id = m.user_id
+         where m.team_id = $1 and m.user_id = $2 and u.deleted_at is null",
+        team.0,
+        user.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
+}
+
+/// Answers who of them was not a member before.
+pub async fn add_members(tx: &mut Tx, team: TeamId, users: &[UserId]) -> Result<HashSet<UserId>> {
     let (organization, now) = (tx.organization(), tx.now());
-    let done = sqlx::query!(
-        "insert into team_members (organization_id, team_id, user_id, created_at, updated_at) values ($1, $2, $3, $4, $4)
-         on conflict on constraint team_members_pkey do nothing",
+    let users: Vec<Uuid> = users.iter().map(|id| id.0).collect();
+    let added = sqlx::query_scalar!(
+        "insert into team_members (organization_id, team_id, user_id, created_at, updated_at)
+         select $1, $2, u.id, $4, $4 from unnest($3::uuid[]) with ordinality as u(id, place) order by u.place
+         on conflict on constraint team_members_pkey do nothing returning user_id",
         organization.0,
         team.0,
-        user.0,
+        &users,
         now
     )
-    .execute(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(added.into_iter().map(UserId).collect())
 }
 
 /// What they are and can do there. To be asked under [`lock`].

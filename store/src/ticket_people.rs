@@ -14,18 +14,25 @@ pub struct Standing {
 
 /// `None` when there is no such person in the organization, or when they were deleted; they are not deleted before the transaction is over.
 pub async fn standing(tx: &mut Tx, user: UserId) -> Result<Option<Standing>> {
-    let row = sqlx::query!(
-        r#"select u.is_active, (u.role <> 'end_user' or exists (
+    Ok(standings(tx, &[user]).await?.remove(&user))
+}
+
+/// The same of many.
+pub async fn standings(tx: &mut Tx, users: &[UserId]) -> Result<HashMap<UserId, Standing>> {
+    let users: Vec<Uuid> = users.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!(
+        r#"select u.id, u.is_active, (u.role <> 'end_user' or exists (
                   select from role_grants g join roles r on r.id = g.role_id
-                   where (g.user_id = $1 or g.team_id in (select m.team_id from team_members m join teams t on t.id = m.team_id and t.deleted_at is null
-                                                                   where m.user_id = $1))
+                   where (g.user_id = u.id or g.team_id in (select m.team_id from team_members m join teams t on t.id = m.team_id and t.deleted_at is null
+                                                             where m.user_id = u.id))
                      and r.permissions ? 'tickets.work')) as "is_staff!"
-             from users u where u.id = $1 and u.deleted_at is null for key share of u"#,
-        user.0
+             from users u where u.id = any($1) and u.deleted_at is null order by u.id for key share of u"#,
+        &users
     )
-    .fetch_optional(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(row.map(|row| Standing { is_staff: row.is_staff, is_active: row.is_active }))
+    let standing = |is_staff, is_active| Standing { is_staff, is_active };
+    Ok(rows.into_iter().map(|row| (row.id.into(), standing(row.is_staff, row.is_active))).collect())
 }
 
 pub async fn is_member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<bool> {

@@ -1,10 +1,11 @@
 //! Tables of people that were handed in, and what became of them.
 
+use crate::users::User;
 use crate::words::word;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::people_sheet::{Counts, ImportStatus, RowError};
-use domain::{UserId, UserImportId};
+use domain::{TeamId, UserId, UserImportId};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -184,6 +185,53 @@ pub async fn find_by_external_id(tx: &mut Tx, external_id: &str) -> Result<Optio
     Ok(id.map(Into::into))
 }
 
+/// The same of many, by their addresses or by what another system calls them.
+pub async fn known(tx: &mut Tx, emails: &[String], external_ids: &[String]) -> Result<Vec<User>> {
+    let organization = tx.organization();
+    let ids = sqlx::query_scalar!(
+        r#"select id as "id!" from users where organization_id = $1 and email = any($2) and deleted_at is null
+           union select id from users where organization_id = $1 and external_id = any($3) and deleted_at is null"#,
+        organization.0,
+        emails,
+        external_ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(crate::users::among(tx, &ids).await?.into_values().collect())
+}
+
+/// The teams that these people are in.
+pub async fn memberships(tx: &mut Tx, people: &[UserId]) -> Result<Vec<(TeamId, UserId)>> {
+    let people: Vec<Uuid> = people.iter().map(|id| id.0).collect();
+    let rows = sqlx::query!("select team_id, user_id from team_members where user_id = any($1)", &people)
+        .fetch_all(&mut **tx)
+        .await?;
+    Ok(rows.into_iter().map(|row| (row.team_id.into(), row.user_id.into())).collect())
+}
+
+/// To be called after [`crate::users::lock_all`].
+pub async fn set_managers(tx: &mut Tx, changes: &[(UserId, UserId)]) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let now = tx.now();
+    let (people, managers): (Vec<Uuid>, Vec<Uuid>) =
+        changes.iter().map(|(person, manager)| (person.0, manager.0)).unzip();
+    sqlx::query!(
+        "update users u set manager_id = v.manager_id, updated_at = $3
+           from unnest($1::uuid[], $2::uuid[]) as v(id, manager_id) where u.id = v.id",
+        &people,
+        &managers,
+        now
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// As another system calls them.
 pub async fn set_external_id(tx: &mut Tx, user: UserId, external_id: &str) -> Result<()> {
     let now = tx.now();
@@ -208,7 +256,7 @@ pub async fn department_named(tx: &mut Tx, name: &str) -> Result<Option<domain::
     Ok(id.map(Into::into))
 }
 
-pub async fn team_named(tx: &mut Tx, name: &str) -> Result<Option<domain::TeamId>> {
+pub async fn team_named(tx: &mut Tx, name: &str) -> Result<Option<TeamId>> {
     let id = sqlx::query_scalar!(
         "select id from teams where name = $1 and deleted_at is null for key share",
         name

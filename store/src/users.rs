@@ -5,6 +5,7 @@ use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{Absence, DepartmentId, EmailAddress, OrganizationId, Role, UserId};
 use sqlx::{FromRow, Postgres, QueryBuilder};
+use std::collections::{HashMap, HashSet};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -109,36 +110,55 @@ pub struct NewUser<'a> {
     pub time_zone: Option<&'a str>,
     pub locale: Option<&'a str>,
     pub phone: Option<&'a str>,
+    /// As another system calls them.
+    pub external_id: Option<&'a str>,
     /// Given: it is a service account, and this person answers for it.
     pub owner: Option<UserId>,
 }
 
 /// `None` when the address is taken: unlike a violated constraint this leaves the transaction usable.
 pub async fn insert(tx: &mut Tx, new: &NewUser<'_>) -> Result<Option<UserId>> {
-    let (organization, now, id) = (tx.organization(), tx.now(), UserId::new());
-    let done = sqlx::query!(
+    Ok(insert_all(tx, std::slice::from_ref(new)).await?.pop().flatten())
+}
+
+/// Many in one statement, each as by [`insert`] and in its order.
+pub async fn insert_all(tx: &mut Tx, new: &[NewUser<'_>]) -> Result<Vec<Option<UserId>>> {
+    fn column<'a, 'n, T>(new: &'a [NewUser<'n>], value: impl Fn(&'a NewUser<'n>) -> T) -> Vec<T> {
+        new.iter().map(value).collect()
+    }
+    let text = |value: Option<&str>| value.map(str::to_owned);
+    let (organization, now) = (tx.organization(), tx.now());
+    let ids: Vec<Uuid> = new.iter().map(|_| UserId::new().0).collect();
+    let made: HashSet<Uuid> = sqlx::query_scalar!(
         "insert into users (id, organization_id, email, name, role, password_hash, department_id, manager_id, time_zone,
-                            locale, phone, created_at, updated_at, owner_id, kind)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13::uuid,
-                 case when $13::uuid is null then 'person' else 'service' end)
-         on conflict (organization_id, email) where deleted_at is null do nothing",
-        id.0,
+                            locale, phone, external_id, created_at, updated_at, owner_id, kind)
+         select u.id, $1, u.email, u.name, u.role, u.password_hash, u.department_id, u.manager_id, u.time_zone, u.locale, u.phone,
+                u.external_id, $2, $2, u.owner_id, case when u.owner_id is null then 'person' else 'service' end
+           from unnest($3::uuid[], $4::text[], $5::text[], $6::text[], $7::text[], $8::uuid[], $9::uuid[], $10::text[], $11::text[],
+                       $12::text[], $13::text[], $14::uuid[]) with ordinality
+             as u(id, email, name, role, password_hash, department_id, manager_id, time_zone, locale, phone, external_id, owner_id, place)
+          order by u.place
+         on conflict (organization_id, email) where deleted_at is null do nothing returning id",
         organization.0,
-        new.email.as_str(),
-        new.name,
-        new.role.as_str(),
-        new.password_hash,
-        new.department.map(|d| d.0),
-        new.manager.map(|m| m.0),
-        new.time_zone,
-        new.locale,
-        new.phone,
         now,
-        new.owner.map(|owner| owner.0),
+        &ids,
+        &column(new, |user| user.email.as_str().to_owned()),
+        &column(new, |user| user.name.to_owned()),
+        &column(new, |user| user.role.as_str().to_owned()),
+        &column(new, |user| text(user.password_hash)) as &[Option<String>],
+        &column(new, |user| user.department.map(|d| d.0)) as &[Option<Uuid>],
+        &column(new, |user| user.manager.map(|m| m.0)) as &[Option<Uuid>],
+        &column(new, |user| text(user.time_zone)) as &[Option<String>],
+        &column(new, |user| text(user.locale)) as &[Option<String>],
+        &column(new, |user| text(user.phone)) as &[Option<String>],
+        &column(new, |user| text(user.external_id)) as &[Option<String>],
+        &column(new, |user| user.owner.map(|owner| owner.0)) as &[Option<Uuid>],
     )
-    .execute(&mut **tx)
-    .await?;
-    Ok((done.rows_affected() == 1).then_some(id))
+    .fetch_all(&mut **tx)
+    .await?
+    .into_iter()
+    .collect();
+    Ok(ids.into_iter().map(|id| made.contains(&id).then_some(UserId(id))).collect())
 }
 
 pub async fn find(tx: &mut Tx, id: UserId) -> Result<Option<User>> {
@@ -155,6 +175,20 @@ pub async fn find(tx: &mut Tx, id: UserId) -> Result<Option<User>> {
     .transpose()
 }
 
+/// Those with these ids, in one statement; who is not there is left out.
+pub async fn among(tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<UserId, User>> {
+    let rows = sqlx::query_as!(
+        UserRow,
+        "select id, email, name, role, is_active, department_id, manager_id, time_zone, locale, phone, owner_id, locked_at, last_login_at,
+                external_id, away_from, away_until, away_note, substitute_id, deleted_at, created_at, updated_at
+         from users where id = any($1)",
+        ids
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.id.into(), row.try_into()?))).collect()
+}
+
 pub async fn get(tx: &mut Tx, id: UserId) -> Result<User> {
     find(tx, id).await?.ok_or(Error::NotFound)
 }
@@ -166,6 +200,15 @@ pub async fn lock(tx: &mut Tx, id: UserId) -> Result<User> {
         .await?
         .ok_or(Error::NotFound)?;
     get(tx, id).await
+}
+
+/// The same of many, in one order, so that nobody waits for each other for ever.
+pub async fn lock_all(tx: &mut Tx, ids: &[UserId]) -> Result<HashMap<UserId, User>> {
+    let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
+    sqlx::query!("select id from users where id = any($1) order by id for no key update", &ids)
+        .fetch_all(&mut **tx)
+        .await?;
+    among(tx, &ids).await
 }
 
 /// Like [`lock`], and no active admin changes either. All in one order, so that two admins who change each other at once
@@ -359,6 +402,34 @@ pub async fn update(tx: &mut Tx, user: &User) -> Result<()> {
     .execute(&mut **tx)
     .await?;
     if done.rows_affected() == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Writes what is plain of each as it stands there: name, department, time zone, language, telephone.
+pub async fn update_plainly(tx: &mut Tx, users: &[User]) -> Result<()> {
+    fn column<T>(users: &[User], value: impl Fn(&User) -> T) -> Vec<T> {
+        users.iter().map(value).collect()
+    }
+    if users.is_empty() {
+        return Ok(());
+    }
+    let now = tx.now();
+    sqlx::query!(
+        "update users u set name = v.name, department_id = v.department_id, time_zone = v.time_zone, locale = v.locale, phone = v.phone,
+                            updated_at = $7
+           from unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[])
+             as v(id, name, department_id, time_zone, locale, phone)
+          where u.id = v.id",
+        &column(users, |user| user.id.0),
+        &column(users, |user| user.name.clone()),
+        &column(users, |user| user.department.map(|d| d.0)) as &[Option<Uuid>],
+        &column(users, |user| user.time_zone.clone()) as &[Option<String>],
+        &column(users, |user| user.locale.clone()) as &[Option<String>],
+        &column(users, |user| user.phone.clone()) as &[Option<String>],
+        now,
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// A person: an account of a program lets nobody in. To be asked after [`lock_with_admins`], so that of two last admins who leave at once one stays.

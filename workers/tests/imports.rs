@@ -2,14 +2,14 @@
 
 use actions::imports;
 use connectors::http::{Client, Destinations};
-use domain::people_sheet::{ImportStatus, RowError};
+use domain::people_sheet::{Counts, ImportStatus, RowError};
 use domain::{Actor, EmailAddress, Permission, Role, UserId};
 use queue::Drain;
 use std::fmt::Write;
 use std::sync::Arc;
 use store::user_imports::Import;
 use store::users::User;
-use testkit::{Organization, TestDb};
+use testkit::{Organization, TestDb, count_statements, statements_sent};
 use workers::{Settings, Shared};
 
 struct House {
@@ -259,6 +259,165 @@ async fn nobody_hands_out_by_a_table_what_they_do_not_have() {
         imports::request(&mut tx, &agent, b"email\n", true, false).await,
         Err(actions::Error::Forbidden(_))
     ));
+}
+
+/// What is wrong with one line does not hide what another one says of it, and what one line changes is so for the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_are_worked_together_as_if_one_by_one() {
+    let house = House::new().await;
+    let admin = house.acme.admin.clone();
+    let create = How { create: true, dry: false };
+    let refused = house
+        .import(
+            &admin,
+            "email,role,teams,manager\n\
+             a@acme.example,agent,Net|Net|Ops,b@acme.example\n\
+             b@acme.example,agent,,\n\
+             c@acme.example,end_user,Net,\n\
+             d@acme.example,agent,,d@acme.example\n\
+             e@acme.example,agent,,c@acme.example\n\
+             f@acme.example,agent,,nobody@acme.example\n\
+             g@acme.example,agent,,no address\n\
+             h@acme.example,agent,Ops|Net|,C@acme.example\n",
+            create,
+        )
+        .await;
+    let expected = [(4, "teams"), (5, "manager"), (7, "manager"), (8, "manager")];
+    assert_eq!(told(&refused.errors), expected, "{:?}", refused.errors);
+    assert_eq!((refused.counts.rows, refused.counts.created), (8, 7));
+
+    let done = house
+        .import(
+            &admin,
+            "email,role,teams,manager,external_id\n\
+             a@acme.example,agent,Net|Net|Ops,b@acme.example,A\n\
+             b@acme.example,agent,Net,,B\n",
+            create,
+        )
+        .await;
+    assert_eq!((done.status, done.counts.created), (ImportStatus::Done, 2), "{:?}", done.errors);
+    let (a, b) =
+        (house.person("a@acme.example").await.unwrap(), house.person("b@acme.example").await.unwrap());
+    assert_eq!((a.manager, b.manager), (Some(b.id), None));
+    assert_eq!(house.count("select count(*) from team_members").await, 3);
+    for (kind, count) in [
+        ("select count(*) from events where kind = 'user.created' and payload->>'user' is not null", 2),
+        ("select count(*) from events where kind = 'user.updated'", 1),
+        ("select count(*) from events where kind = 'team.member_added'", 3),
+        ("select count(*) from audit_entries where noun = 'team_members' and verb = 'create'", 3),
+    ] {
+        assert_eq!(house.count(kind).await, count, "{kind}");
+    }
+
+    // What another system called one is free for another one further down; a team that one is in already is no change.
+    let done = house
+        .import(
+            &admin,
+            "email,role,teams,external_id\n\
+             a@acme.example,,Ops,Z\n\
+             new@acme.example,agent,Ops,A\n\
+             b@acme.example,,Net,B\n",
+            create,
+        )
+        .await;
+    assert_eq!(done.status, ImportStatus::Done, "{:?}", done.errors);
+    assert_eq!((done.counts.created, done.counts.changed, done.counts.unchanged), (1, 1, 1));
+    assert_eq!(house.person("new@acme.example").await.unwrap().external_id.as_deref(), Some("A"));
+
+    // The last admin goes after the next one came, and not before.
+    for (csv, status) in [
+        ("email,role\nadmin@acme.example,agent\nnext@acme.example,admin\n", ImportStatus::Refused),
+        ("email,role\nnext@acme.example,admin\nadmin@acme.example,agent\n", ImportStatus::Done),
+    ] {
+        let import = house.import(&admin, csv, create).await;
+        assert_eq!(import.status, status, "{:?}", import.errors);
+    }
+}
+
+/// Whoever hands a table in gives nobody a team whose roles are more than they have themselves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_teams_roles_are_asked_for_of_who_hands_the_table_in() {
+    let house = House::new().await;
+    house
+        .import(
+            &house.acme.admin.clone(),
+            "email,role,teams\nclerk@acme.example,end_user,\nx@acme.example,agent,Net\n",
+            How { create: true, dry: false },
+        )
+        .await;
+    let clerk = house.person("clerk@acme.example").await.unwrap();
+    let mut owner = house.db.owner().await;
+    for (name, permissions, grant) in [
+        (
+            "Personnel",
+            r#"{"people.read": "organization", "people.manage": "organization", "teams.manage": "organization",
+                          "tickets.view": "organization", "tickets.view_own": "own", "tickets.create": "organization"}"#,
+            "insert into role_grants (id, organization_id, role_id, user_id, created_at)
+          select gen_random_uuid(), r.organization_id, r.id, u.id, now() from roles r, users u
+           where r.name = $1 and u.email = 'clerk@acme.example'",
+        ),
+        (
+            "Workers",
+            r#"{"tickets.work": "organization"}"#,
+            "insert into role_grants (id, organization_id, role_id, team_id, created_at)
+          select gen_random_uuid(), r.organization_id, r.id, t.id, now() from roles r, teams t
+           where r.name = $1 and t.name = 'Net'",
+        ),
+    ] {
+        sqlx::query(
+            "insert into roles (id, organization_id, name, permissions, created_at, updated_at)
+             values (gen_random_uuid(), $1, $2, $3::jsonb, now(), now())",
+        )
+        .bind(house.acme.id.0)
+        .bind(name)
+        .bind(permissions)
+        .execute(&mut owner)
+        .await
+        .unwrap();
+        sqlx::query(grant).bind(name).execute(&mut owner).await.unwrap();
+    }
+    let table = "email,role,teams\nx@acme.example,,Net\none@acme.example,,Net\ntwo@acme.example,,Net\n";
+    let actor = acting(&house, clerk.id).await;
+    let refused = house.import(&actor, table, How::default()).await;
+    // Who is in it already is no question.
+    let lines: Vec<(u64, bool)> =
+        refused.errors.iter().map(|error| (error.line, error.detail.contains("tickets.work"))).collect();
+    assert_eq!(lines, [(3, true), (4, true)], "{:?}", refused.errors);
+    // By the roles of the team end users are staff.
+    let done = house.import(&house.acme.admin.clone(), table, How::default()).await;
+    assert_eq!((done.status, done.counts.created), (ImportStatus::Done, 2), "{:?}", done.errors);
+}
+
+#[tokio::test]
+async fn three_hundred_lines_cost_the_statements_of_two() {
+    let house = House::new().await;
+    count_statements();
+    let mut all_costs = Vec::new();
+    // The first opens the connection.
+    for people in [2, 2, 300] {
+        let mut made = String::from("email,role,external_id,department,teams,manager\n");
+        let mut changed = String::from("email,phone,department\n");
+        for n in 0..people {
+            let manager = if n == 0 { "" } else { "p0@acme.example" };
+            writeln!(made, "p{n}@acme.example,agent,{n},Operations,Net|Ops,{manager}").unwrap();
+            writeln!(changed, "p{n}@acme.example,+49 30 {n},Sales").unwrap();
+        }
+        let mut tx = house.db.db.begin(house.acme.id).await.unwrap();
+        let mut costs = Vec::new();
+        // New, handed in again, and with something else.
+        for csv in [&made, &made, &changed] {
+            let rows = connectors::people_csv::read(csv.as_bytes()).unwrap();
+            let before = statements_sent();
+            let report = imports::apply(&mut tx, &house.acme.admin, true, &rows).await.unwrap();
+            costs.push(statements_sent() - before);
+            assert!(report.errors.is_empty(), "{:?}", report.errors);
+            let Counts { created, changed, unchanged, .. } = report.counts;
+            assert_eq!([created, unchanged, changed][costs.len() - 1], people, "{:?}", report.counts);
+        }
+        tx.rollback().await.unwrap();
+        all_costs.push(costs);
+    }
+    assert_eq!(all_costs[1], all_costs[2], "{all_costs:?}");
 }
 
 async fn acting(house: &House, user: UserId) -> Actor {

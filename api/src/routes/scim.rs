@@ -102,22 +102,25 @@ impl ListParams {
 }
 
 impl Shown {
-    fn of(&self, mut resource: Value) -> Value {
-        let words = |text: &str| -> Vec<String> {
-            let name = |word: &str| {
-                let word = word.trim().rsplit(':').next().unwrap_or_default();
-                word.split('.').next().unwrap_or_default().to_ascii_lowercase()
-            };
-            text.split(',').map(name).filter(|word| !word.is_empty()).collect()
+    fn words(text: &str) -> impl Iterator<Item = String> {
+        let name = |word: &str| {
+            let word = word.trim().rsplit(':').next().unwrap_or_default();
+            word.split('.').next().unwrap_or_default().to_ascii_lowercase()
         };
+        text.split(',').map(name).filter(|word| !word.is_empty())
+    }
+
+    /// Whether the attribute is to be seen; what is not need not be read.
+    fn wants(&self, attribute: &str) -> bool {
+        let names = |text: &str| Self::words(text).any(|word| word.eq_ignore_ascii_case(attribute));
+        ["id", "schemas"].contains(&attribute)
+            || (self.attributes.as_deref().is_none_or(names)
+                && !self.excluded_attributes.as_deref().is_some_and(names))
+    }
+
+    fn of(&self, mut resource: Value) -> Value {
         if let Some(fields) = resource.as_object_mut() {
-            let always = |key: &str| ["id", "schemas"].contains(&key);
-            if let Some(wanted) = self.attributes.as_deref().map(words) {
-                fields.retain(|key, _| always(key) || wanted.contains(&key.to_ascii_lowercase()));
-            }
-            if let Some(unwanted) = self.excluded_attributes.as_deref().map(words) {
-                fields.retain(|key, _| always(key) || !unwanted.contains(&key.to_ascii_lowercase()));
-            }
+            fields.retain(|key, _| self.wants(key));
         }
         resource
     }

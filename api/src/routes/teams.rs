@@ -16,7 +16,6 @@ use domain::{DepartmentId, Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use store::Tx;
 use store::teams::{FIELDS, LIST, Member, Team};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -261,11 +260,10 @@ async fn list_members(
     caller.require(Permission::PeopleRead)?;
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
-    let members = store::teams::members(&mut tx, id).await?;
-    let wanted = filter.skill.map(|skill| skill.to_lowercase());
-    let can = |member: &Member| wanted.as_ref().is_none_or(|skill| member.skills.contains_key(skill));
-    let members = members.into_iter().filter(can).map(MemberView::from).collect();
-    Ok(Json(list.page_of_all(members, |member| member.user)?))
+    let skill = filter.skill.map(|skill| skill.to_lowercase());
+    let members = store::teams::members(&mut tx, id, skill.as_deref(), list.after()?, list.limit()).await?;
+    let place = |member: &Member| (member.name.clone(), member.user.0);
+    Ok(Json(list.page(members, place, MemberView::from)?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -288,11 +286,6 @@ async fn add_member(
     Ok(StatusCode::NO_CONTENT)
 }
 
-async fn member_of(tx: &mut Tx, team: TeamId, user: UserId) -> ApiResult<Member> {
-    let members = store::teams::members(tx, team).await?;
-    members.into_iter().find(|member| member.user == user).ok_or_else(Problem::not_found)
-}
-
 #[utoipa::path(get, path = "/teams/{id}/members/{user}", tag = "people", params(("id" = Uuid, Path), ("user" = Uuid, Path)),
     responses((status = 200, body = MemberView), (status = 404, body = Problem)))]
 async fn show_member(
@@ -302,7 +295,7 @@ async fn show_member(
 ) -> ApiResult<Response> {
     caller.require(Permission::PeopleRead)?;
     let mut tx = caller.begin(&state).await?;
-    let member = member_of(&mut tx, id, user).await?;
+    let member = store::teams::member(&mut tx, id, user).await?;
     Ok(etag::ok(member.updated_at, MemberView::from(member)))
 }
 
@@ -330,11 +323,11 @@ async fn update_member(
     caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
     let team = store::teams::lock(&mut tx, id).await?;
-    let before = member_of(&mut tx, id, user).await?;
+    let before = store::teams::member(&mut tx, id, user).await?;
     if_match.check(before.updated_at)?;
     let changes = MemberChanges { is_lead: body.is_lead, skills: body.skills };
     actions::teams::update_member(&mut tx, &caller.actor(), &team, &before, changes).await?;
-    let after = member_of(&mut tx, id, user).await?;
+    let after = store::teams::member(&mut tx, id, user).await?;
     tx.commit().await?;
     Ok(etag::ok(after.updated_at, MemberView::from(after)))
 }
@@ -350,7 +343,7 @@ async fn remove_member(
     caller.require(Permission::TeamsManage)?;
     let mut tx = caller.begin(&state).await?;
     store::teams::lock(&mut tx, id).await?;
-    if_match.check(member_of(&mut tx, id, user).await?.updated_at)?;
+    if_match.check(store::teams::member(&mut tx, id, user).await?.updated_at)?;
     actions::teams::remove_member(&mut tx, &caller.actor(), id, user).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)

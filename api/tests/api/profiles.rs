@@ -208,6 +208,19 @@ async fn members_have_skills_and_a_team_has_leads() {
     api.patch(&format!("{members}/{}", api.organization.agent.user_id().unwrap()), &api.admin, json!({}))
         .await
         .expect(404);
+    // By name, page by page, each once.
+    for name in ["grace", "barbara"] {
+        let user = agent(&api, name).await;
+        api.post(&members, &api.admin, json!({"user": user})).await.expect(204);
+    }
+    let (mut names, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("{members}?page_size=1{cursor}"), &api.agent).await.expect(200).json;
+        names.extend(page["items"].as_array().unwrap().iter().map(|item| item["name"].clone()));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(names, ["ada", "barbara", "grace"]);
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use domain::{Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use store::scim::Group;
+use store::scim::{Group, Members};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -74,11 +74,16 @@ struct ScimMemberBody {
 
 /// Changes with each change, and when somebody comes or goes.
 fn tag(group: &Group) -> String {
-    let mut ids: Vec<UserId> = group.members.iter().map(|(id, _)| *id).collect();
-    ids.sort();
-    let begun = Sha256::new().chain_update(group.updated_at.timestamp_micros().to_be_bytes());
-    let digest = ids.iter().fold(begun, |digest, id| digest.chain_update(id.0.as_bytes())).finalize();
+    let digest = Sha256::new()
+        .chain_update(group.updated_at.timestamp_micros().to_be_bytes())
+        .chain_update(&group.membership)
+        .finalize();
     hex::encode(&digest[..8])
+}
+
+/// Who is in a team is read where it is shown only: there may be thousands.
+fn members(shown: &Shown) -> Members {
+    if shown.wants("members") { Members::Read } else { Members::LeftOut }
 }
 
 fn view(state: &AppState, group: Group) -> ApiResult<Resource> {
@@ -120,7 +125,7 @@ async fn list_groups(
     let window = params.window();
     let Some(filter) = verbs::group_filter(&params.terms()?)? else { return Ok(list(Vec::new(), 0, window)) };
     let mut tx = caller.begin(&state).await?;
-    let (groups, total) = store::scim::groups(&mut tx, &filter, window).await?;
+    let (groups, total) = store::scim::groups(&mut tx, &filter, window, members(&shown)).await?;
     let bodies = groups.into_iter().map(|group| Ok(shown.of(view(&state, group)?.body)));
     Ok(list(bodies.collect::<ApiResult<_>>()?, total, window))
 }
@@ -154,7 +159,7 @@ async fn show_group(
 ) -> ApiResult<Response> {
     caller.require(Permission::ScimProvision)?;
     let mut tx = caller.begin(&state).await?;
-    let group = store::scim::group(&mut tx, id).await?.ok_or_else(Problem::not_found)?;
+    let group = store::scim::group(&mut tx, id, members(&shown)).await?.ok_or_else(Problem::not_found)?;
     Ok(view(&state, group)?.shown(&shown, &known))
 }
 

@@ -11,6 +11,7 @@ use domain::scim::{self, PersonDraft, USER};
 use domain::{Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use store::Tx;
 use store::users::User;
 use utoipa::ToSchema;
@@ -144,9 +145,10 @@ fn view(state: &AppState, user: User, teams: Vec<(TeamId, String)>) -> ApiResult
     Ok(Resource { tag, location, body })
 }
 
-async fn views(state: &AppState, tx: &mut Tx, people: Vec<User>) -> ApiResult<Vec<Resource>> {
+async fn views(state: &AppState, tx: &mut Tx, people: Vec<User>, shown: &Shown) -> ApiResult<Vec<Resource>> {
     let ids: Vec<UserId> = people.iter().map(|user| user.id).collect();
-    let mut teams = store::scim::teams_of(tx, &ids).await?;
+    let mut teams =
+        if shown.wants("groups") { store::scim::teams_of(tx, &ids).await? } else { BTreeMap::new() };
     people
         .into_iter()
         .map(|user| {
@@ -156,8 +158,8 @@ async fn views(state: &AppState, tx: &mut Tx, people: Vec<User>) -> ApiResult<Ve
         .collect()
 }
 
-async fn resource(state: &AppState, tx: &mut Tx, user: User) -> ApiResult<Resource> {
-    views(state, tx, vec![user]).await?.pop().ok_or_else(Problem::not_found)
+async fn resource(state: &AppState, tx: &mut Tx, user: User, shown: &Shown) -> ApiResult<Resource> {
+    views(state, tx, vec![user], shown).await?.pop().ok_or_else(Problem::not_found)
 }
 
 /// Find people
@@ -176,7 +178,7 @@ async fn list_users(
     };
     let mut tx = caller.begin(&state).await?;
     let (people, total) = store::scim::people(&mut tx, &filter, window).await?;
-    let views = views(&state, &mut tx, people).await?;
+    let views = views(&state, &mut tx, people, &shown).await?;
     Ok(list(views.into_iter().map(|one| shown.of(one.body)).collect(), total, window))
 }
 
@@ -194,7 +196,7 @@ async fn create_user(
     let draft = PersonDraft::of_resource(&body)?;
     let mut tx = caller.begin(&state).await?;
     let made = verbs::create_person(&mut tx, &caller.actor(), draft).await?;
-    let made = resource(&state, &mut tx, made).await?;
+    let made = resource(&state, &mut tx, made, &Shown::default()).await?;
     tx.commit().await?;
     made.created()
 }
@@ -212,7 +214,7 @@ async fn show_user(
     let mut tx = caller.begin(&state).await?;
     let user = store::users::find(&mut tx, id).await?.filter(verbs::is_person);
     let user = user.ok_or_else(Problem::not_found)?;
-    Ok(resource(&state, &mut tx, user).await?.shown(&shown, &known))
+    Ok(resource(&state, &mut tx, user, &shown).await?.shown(&shown, &known))
 }
 
 /// Write a person anew; what is left out stays
@@ -254,7 +256,7 @@ async fn change(
     let before = verbs::lock_person(&mut tx, &caller.actor(), id).await?;
     if_match.check(before.updated_at)?;
     let after = verbs::update_person(&mut tx, &caller.actor(), before, draft()?).await?;
-    let after = resource(state, &mut tx, after).await?;
+    let after = resource(state, &mut tx, after, &Shown::default()).await?;
     tx.commit().await?;
     Ok(after.changed())
 }
