@@ -18,6 +18,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use store::identity_providers::{Meaning, Provider};
+use store::listing::Is;
 use store::sessions::Bounds;
 use store::users::User;
 use store::{Db, Tx, external_identities, sign_ins};
@@ -459,6 +460,8 @@ pub async fn choices(db: &Db, slug: Option<&str>) -> Result<Vec<Choice>> {
     tx.rollback().await?;
     let Some(organization) = organization else { return Ok(Vec::new()) };
     let mut tx = db.begin(organization).await?;
-    let providers = store::identity_providers::list(&mut tx, Some(true), None, 100).await?;
-    Ok(providers.into_iter().map(|provider| Choice { id: provider.id, name: provider.name }).collect())
+    let enabled = store::identity_providers::LIST.only("is_enabled", Is::Flag(true), 100);
+    let providers = store::identity_providers::list(&mut tx, &enabled).await?;
+    let choice = |provider: Provider| Choice { id: provider.id, name: provider.name };
+    Ok(providers.into_iter().map(|placed| choice(placed.item)).collect())
 }

@@ -227,9 +227,13 @@ pub fn parameters(fields: &[Field]) -> Vec<Parameter> {
                 let text = format!("An IP address or several, separated by commas{none}.");
                 add(name.to_owned(), text, of(Type::String).examples(["192.0.2.7"]).build());
             }
-            Kind::Text | Kind::LowerText | Kind::Number => {
+            Kind::Text | Kind::LowerText => {
                 let text = format!("A value or several, separated by commas{none}.");
                 add(name.to_owned(), text, of(Type::String).build());
+            }
+            Kind::Number => {
+                let text = format!("A number or several, separated by commas{none}.");
+                add(name.to_owned(), text, of(Type::String).examples(["1"]).build());
             }
         }
         let compared = match field.kind {

@@ -1,11 +1,13 @@
 //! Where alerts come from. A hook's token is stored as its SHA-256 and found by presenting that.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
 use domain::{AlertSourceId, OrganizationId, TeamId};
 use serde_json::Value;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,7 @@ pub struct AlertSource {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     organization_id: Uuid,
@@ -123,28 +126,32 @@ pub async fn get(tx: &mut Tx, id: AlertSourceId) -> Result<AlertSource> {
 
 lock!(AlertSourceId => AlertSource, "select id from alert_sources where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the given one; with `q` somewhere in the name.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<AlertSourceId>,
-    limit: i64,
-) -> Result<Vec<AlertSource>> {
-    let organization = tx.organization();
-    select!(
-        "where organization_id = $1 and ($2::uuid is null or id < $2)
-           and ($4::text is null or position(lower($4) in lower(name)) > 0)
-         order by id desc limit $3",
-        organization.0,
-        after.map(|id| id.0),
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What sources can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "s.id"),
+    field("kind", Kind::Words(AlertSourceKind::WORDS), "s.kind"),
+    field("name", Kind::LowerText, "lower(s.name)").by("lower(s.name)", "text"),
+    field("team", Kind::Id, "s.team_id").or_null(),
+    field("grouping", Kind::Words(Grouping::WORDS), "s.grouping"),
+    field("auto_resolve", Kind::Flag, "s.auto_resolve"),
+    field("reopen_within_seconds", Kind::Number, "s.reopen_within_seconds"),
+    field("max_per_minute", Kind::Number, "s.max_per_minute").or_null(),
+    field("is_active", Kind::Flag, "s.is_active"),
+    field("created_at", Kind::Time, "s.created_at").by_id(),
+    field("updated_at", Kind::Time, "s.updated_at").by("s.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name.
+pub const LIST: List =
+    List { from: "alert_sources s", fields: FIELDS, usual: "-created_at", id: Key::uuid("s.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<AlertSource>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "s.name");
+    };
+    let columns = "select s.id, s.organization_id, s.kind, s.name, s.token_prefix, s.team_id, s.severity_map, s.grouping, s.auto_resolve, \
+                   s.reopen_within_seconds, s.max_per_minute, s.is_active, s.version, s.created_at, s.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn insert(tx: &mut Tx, source: &AlertSource, token_hash: &str) -> Result<()> {

@@ -1,9 +1,11 @@
 //! API tokens: only their hash is stored; a token can do what its user can.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::rights::NOTED;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ApiTokenId, OrganizationId, UserId};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -73,51 +75,22 @@ pub async fn touch(tx: &mut Tx, id: ApiTokenId) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-pub async fn get(tx: &mut Tx, id: ApiTokenId) -> Result<ApiToken> {
-    let row = sqlx::query!(
-        "select id, user_id, name, token_prefix, scopes, created_at, expires_at, last_used_at, revoked_at from api_tokens where id = $1",
-        id.0
-    )
-    .fetch_optional(&mut **tx)
-    .await?
-    .ok_or(Error::NotFound)?;
-    Ok(ApiToken {
-        id: row.id.into(),
-        user: row.user_id.into(),
-        name: row.name,
-        prefix: row.token_prefix,
-        scopes: row.scopes,
-        created_at: row.created_at,
-        expires_at: row.expires_at,
-        last_used_at: row.last_used_at,
-        revoked_at: row.revoked_at,
-    })
+#[derive(FromRow)]
+struct Row {
+    id: Uuid,
+    user_id: Uuid,
+    name: String,
+    token_prefix: String,
+    scopes: Option<Vec<String>>,
+    created_at: DateTime<Utc>,
+    expires_at: Option<DateTime<Utc>>,
+    last_used_at: Option<DateTime<Utc>>,
+    revoked_at: Option<DateTime<Utc>>,
 }
 
-/// Newest first; of one user, or of all. `after` is the creation time and id of the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    user: Option<UserId>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<ApiToken>> {
-    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
-    let rows = sqlx::query!(
-        "select id, user_id, name, token_prefix, scopes, created_at, expires_at, last_used_at, revoked_at from api_tokens
-         where organization_id = $5 and ($1::uuid is null or user_id = $1)
-           and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
-         order by created_at desc, id desc limit $4",
-        user.map(|u| u.0),
-        after_at,
-        after_id,
-        limit,
-        organization.0,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| ApiToken {
+impl From<Row> for ApiToken {
+    fn from(row: Row) -> Self {
+        ApiToken {
             id: row.id.into(),
             user: row.user_id.into(),
             name: row.name,
@@ -127,8 +100,41 @@ pub async fn list(
             expires_at: row.expires_at,
             last_used_at: row.last_used_at,
             revoked_at: row.revoked_at,
-        })
-        .collect())
+        }
+    }
+}
+
+pub async fn get(tx: &mut Tx, id: ApiTokenId) -> Result<ApiToken> {
+    let row = sqlx::query_as!(
+        Row,
+        "select id, user_id, name, token_prefix, scopes, created_at, expires_at, last_used_at, revoked_at from api_tokens where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?;
+    row.map(Into::into).ok_or(Error::NotFound)
+}
+
+/// What tokens can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "k.id"),
+    field("user", Kind::Id, "k.user_id").says("Whose."),
+    field("name", Kind::LowerText, "lower(k.name)").by("lower(k.name)", "text"),
+    field("prefix", Kind::Text, "k.token_prefix").says("How the token begins."),
+    within("scope", Kind::Text, "exists (select from unnest(k.scopes) as s(name) where s.name")
+        .says("A permission that it is for."),
+    field("created_at", Kind::Time, "k.created_at").by("k.created_at", "timestamptz"),
+    field("expires_at", Kind::Time, "k.expires_at").or_null(),
+    field("last_used_at", Kind::Time, "k.last_used_at").or_null(),
+    field("revoked_at", Kind::Time, "k.revoked_at").or_null(),
+];
+
+pub const LIST: List =
+    List { from: "api_tokens k", fields: FIELDS, usual: "-created_at", id: Key::uuid("k.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<ApiToken>>> {
+    let columns = "select k.id, k.user_id, k.name, k.token_prefix, k.scopes, k.created_at, k.expires_at, k.last_used_at, k.revoked_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, |_| {}).await
 }
 
 /// All tokens of a user, for good: a user who comes back makes new ones.

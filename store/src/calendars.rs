@@ -1,10 +1,12 @@
 //! Business calendars with their windows and holidays.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, NaiveDate, Utc, Weekday};
 use domain::CalendarId;
 use domain::calendar::{Calendar, Window};
 use serde::Deserialize;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -33,6 +35,7 @@ impl BusinessCalendar {
     }
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -98,28 +101,29 @@ pub async fn lock(tx: &mut Tx, id: CalendarId) -> Result<BusinessCalendar> {
     get(tx, id).await
 }
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<BusinessCalendar>> {
-    let (after_at, after_id) = after.unzip();
-    select!(
-        "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
-           and ($4::text is null or position(lower($4) in lower(name)) > 0)
-         order by created_at desc, id desc limit $3",
-        after_at,
-        after_id,
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What calendars can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("name", Kind::LowerText, "lower(c.name)").by("lower(c.name)", "text"),
+    field("time_zone", Kind::Text, "c.time_zone"),
+    field("created_at", Kind::Time, "c.created_at").by("c.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "c.updated_at").by("c.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name.
+pub const LIST: List =
+    List { from: "business_calendars c", fields: FIELDS, usual: "-created_at", id: Key::uuid("c.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<BusinessCalendar>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "c.name");
+    };
+    let columns = "select c.id, c.name, c.time_zone, c.version, c.created_at, c.updated_at, \
+                   coalesce((select json_agg(json_build_array(w.weekday, w.opens, w.closes) order by w.weekday, w.opens) \
+                               from business_windows w where w.calendar_id = c.id), '[]') as windows, \
+                   coalesce((select json_agg(json_build_object('day', h.day, 'name', h.name) order by h.day) \
+                               from holidays h where h.calendar_id = c.id), '[]') as holidays";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn insert(tx: &mut Tx, calendar: &BusinessCalendar) -> Result<()> {

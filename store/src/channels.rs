@@ -1,9 +1,11 @@
 //! Notification channels: where messages go.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ChannelConfig, ChannelId, ChannelKind};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -23,6 +25,7 @@ impl Channel {
     }
 }
 
+#[derive(FromRow)]
 struct ChannelRow {
     id: Uuid,
     kind: String,
@@ -147,34 +150,26 @@ pub async fn delete(tx: &mut Tx, id: ChannelId) -> Result<()> {
 
 lock!(ChannelId => Channel, "select id from notification_channels where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    kind: Option<ChannelKind>,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Channel>> {
-    let (after_at, after_id) = after.unzip();
-    sqlx::query_as!(
-        ChannelRow,
-        "select id, kind, name, config, is_active, version, created_at, updated_at
-           from notification_channels
-          where ($1::text is null or kind = $1)
-            and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
-            and ($5::text is null or position(lower($5) in lower(name)) > 0)
-          order by created_at desc, id desc limit $4",
-        kind.map(ChannelKind::as_str),
-        after_at,
-        after_id,
-        limit,
-        q,
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What channels can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("kind", Kind::Words(ChannelKind::WORDS), "c.kind"),
+    field("name", Kind::LowerText, "lower(c.name)").by("lower(c.name)", "text"),
+    field("is_active", Kind::Flag, "c.is_active"),
+    field("created_at", Kind::Time, "c.created_at").by("c.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "c.updated_at").by("c.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name.
+pub const LIST: List =
+    List { from: "notification_channels c", fields: FIELDS, usual: "-created_at", id: Key::uuid("c.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Channel>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "c.name");
+    };
+    let columns = "select c.id, c.kind, c.name, c.config, c.is_active, c.version, c.created_at, c.updated_at";
+    LIST.rows::<ChannelRow, _>(tx, wanted, columns, more).await
 }
 
 /// The name of the transaction's organization, for messages.

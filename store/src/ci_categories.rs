@@ -1,9 +1,11 @@
 //! Categories of configuration items, a tree for people to sort them by.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::CiCategoryId;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +18,7 @@ pub struct CiCategory {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -51,28 +54,25 @@ pub async fn get(tx: &mut Tx, id: CiCategoryId) -> Result<CiCategory> {
 
 lock!(CiCategoryId => CiCategory, "select id from ci_categories where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the given one.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<CiCategoryId>,
-    limit: i64,
-) -> Result<Vec<CiCategory>> {
-    let organization = tx.organization();
-    let rows = sqlx::query_as!(
-        Row,
-        "select id, name, description, parent_id, created_at, updated_at from ci_categories
-          where organization_id = $1 and ($2::uuid is null or id < $2)
-            and ($4::text is null or position(lower($4) in lower(name || ' ' || description)) > 0)
-          order by id desc limit $3",
-        organization.0,
-        after.map(|id| id.0),
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(rows.into_iter().map(Into::into).collect())
+/// What categories can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("name", Kind::LowerText, "lower(c.name)").by("lower(c.name)", "text"),
+    field("parent", Kind::Id, "c.parent_id").or_null(),
+    field("created_at", Kind::Time, "c.created_at").by_id(),
+    field("updated_at", Kind::Time, "c.updated_at").by("c.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name or of the description.
+pub const LIST: List =
+    List { from: "ci_categories c", fields: FIELDS, usual: "-created_at", id: Key::uuid("c.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<CiCategory>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "c.name || ' ' || c.description");
+    };
+    let columns = "select c.id, c.name, c.description, c.parent_id, c.created_at, c.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn insert(tx: &mut Tx, category: &CiCategory) -> Result<()> {

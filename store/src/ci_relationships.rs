@@ -1,9 +1,11 @@
 //! How configuration items hang together: directed, with a kind.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, either, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiRelationKind;
 use domain::{CiId, CiRelationshipId};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +17,7 @@ pub struct CiRelationship {
     pub created_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     from_id: Uuid,
@@ -36,38 +39,22 @@ impl TryFrom<Row> for CiRelationship {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RelationFilter {
-    /// At either end.
-    pub item: Option<CiId>,
-    pub kind: Option<CiRelationKind>,
-}
+/// What relationships can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "r.id"),
+    either("item", Kind::Id, "r.from_id", "r.to_id").says("A configuration item at either end."),
+    field("from", Kind::Id, "r.from_id"),
+    field("to", Kind::Id, "r.to_id"),
+    field("kind", Kind::Words(CiRelationKind::WORDS), "r.kind"),
+    field("created_at", Kind::Time, "r.created_at").by_id(),
+];
 
-/// Newest first, at most `limit`, after the given one.
-pub async fn list(
-    tx: &mut Tx,
-    filter: RelationFilter,
-    after: Option<CiRelationshipId>,
-    limit: i64,
-) -> Result<Vec<CiRelationship>> {
-    let organization = tx.organization();
-    sqlx::query_as!(
-        Row,
-        "select id, from_id, to_id, kind, created_at from ci_relationships
-          where organization_id = $1 and ($2::uuid is null or from_id = $2 or to_id = $2)
-            and ($3::text is null or kind = $3) and ($4::uuid is null or id < $4)
-          order by id desc limit $5",
-        organization.0,
-        filter.item.map(|id| id.0),
-        filter.kind.map(CiRelationKind::as_str),
-        after.map(|id| id.0),
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+pub const LIST: List =
+    List { from: "ci_relationships r", fields: FIELDS, usual: "-created_at", id: Key::uuid("r.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<CiRelationship>>> {
+    let columns = "select r.id, r.from_id, r.to_id, r.kind, r.created_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, |_| {}).await
 }
 
 pub async fn get(tx: &mut Tx, id: CiRelationshipId) -> Result<CiRelationship> {

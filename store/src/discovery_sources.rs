@@ -1,5 +1,6 @@
 //! Inventories that are read on demand or on a schedule.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
@@ -7,6 +8,7 @@ use domain::DiscoverySourceId;
 use domain::cmdb::InventoryFormat;
 use domain::inventory::InventoryOptions;
 use serde_json::Value;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use std::fmt;
 use uuid::Uuid;
 
@@ -44,6 +46,7 @@ impl fmt::Debug for AuthHeader {
     }
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -108,28 +111,30 @@ pub async fn get(tx: &mut Tx, id: DiscoverySourceId) -> Result<DiscoverySource> 
 
 lock!(DiscoverySourceId => DiscoverySource, "select id from discovery_sources where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the given one.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<DiscoverySourceId>,
-    limit: i64,
-) -> Result<Vec<DiscoverySource>> {
-    let organization = tx.organization();
-    select!(
-        "where organization_id = $1 and ($2::uuid is null or id < $2)
-           and ($4::text is null or position(lower($4) in lower(name || ' ' || location)) > 0)
-         order by id desc limit $3",
-        organization.0,
-        after.map(|id| id.0),
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What sources can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "s.id"),
+    field("name", Kind::LowerText, "lower(s.name)").by("lower(s.name)", "text"),
+    field("format", Kind::Words(InventoryFormat::WORDS), "s.format"),
+    field("location", Kind::Text, "s.location"),
+    field("schedule", Kind::Text, "s.schedule").or_null(),
+    field("time_zone", Kind::Text, "s.time_zone"),
+    field("is_active", Kind::Flag, "s.is_active"),
+    field("created_at", Kind::Time, "s.created_at").by_id(),
+    field("updated_at", Kind::Time, "s.updated_at").by("s.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name or of the location.
+pub const LIST: List =
+    List { from: "discovery_sources s", fields: FIELDS, usual: "-created_at", id: Key::uuid("s.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<DiscoverySource>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "s.name || ' ' || s.location");
+    };
+    let columns = "select s.id, s.name, s.format, s.location, s.identification_keys, s.options, s.auth_header_name, s.auth_header_value, \
+                   s.schedule, s.time_zone, s.is_active, s.version, s.created_at, s.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn insert(tx: &mut Tx, source: &DiscoverySource) -> Result<()> {

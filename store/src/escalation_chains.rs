@@ -1,10 +1,12 @@
 //! Escalation chains as they are edited. A running one keeps its own copy: see `escalations`.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::escalation::Step;
 use domain::{ChainId, TeamId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +19,7 @@ pub struct Chain {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -62,30 +65,32 @@ pub async fn get(tx: &mut Tx, id: ChainId) -> Result<Chain> {
 
 lock!(ChainId => Chain, "select id from escalation_chains where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Chain>> {
-    let (after_at, after_id) = after.unzip();
-    sqlx::query_as!(
-        Row,
-        "select id, name, steps, version, created_at, updated_at from escalation_chains
-          where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
-            and ($4::text is null or position(lower($4) in lower(name)) > 0)
-          order by created_at desc, id desc limit $3",
-        after_at,
-        after_id,
-        limit,
-        q
+/// What chains can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("name", Kind::LowerText, "lower(c.name)").by("lower(c.name)", "text"),
+    within("team", Kind::Id, "exists (select from jsonb_array_elements(c.steps) s where (s->>'team')::uuid")
+        .says("A team that gets tickets."),
+    within(
+        "channel",
+        Kind::Id,
+        "exists (select from jsonb_array_elements(c.steps) s where (s->>'channel')::uuid",
     )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+    .says("A channel that is told."),
+    field("created_at", Kind::Time, "c.created_at").by("c.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "c.updated_at").by("c.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name.
+pub const LIST: List =
+    List { from: "escalation_chains c", fields: FIELDS, usual: "-created_at", id: Key::uuid("c.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Chain>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "c.name");
+    };
+    let columns = "select c.id, c.name, c.steps, c.version, c.created_at, c.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// The names of those that give tickets to a team, in their order. A chain names a team under a lock on it, so ask under

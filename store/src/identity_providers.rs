@@ -1,9 +1,12 @@
 //! Where people of an organization may log in besides here: OpenID Connect providers, and what their groups mean.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{IdentityProviderId, OrganizationId, Role, TeamId};
+use sqlx::FromRow;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -51,6 +54,7 @@ pub enum Meaning {
     Team(TeamId),
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -74,54 +78,64 @@ struct Row {
     updated_at: DateTime<Utc>,
 }
 
-async fn whole(tx: &mut Tx, row: Row) -> Result<Provider> {
-    let secret = row.secret_id.zip(row.key_name).zip(row.sealed_secret);
-    Ok(Provider {
-        id: row.id.into(),
-        name: row.name,
-        issuer: row.issuer,
-        client_id: row.client_id,
-        secret: secret.map(|((id, key_name), bytes)| Sealed { id, key_name, bytes }),
-        scopes: row.scopes,
-        email_domains: row.email_domains,
-        assumes_verified_email: row.assumes_verified_email,
-        links_accounts: row.links_accounts,
-        creates_users: row.creates_users,
-        default_role: row.default_role.parse().map_err(Error::Corrupt)?,
-        groups_claim: row.groups_claim,
-        groups: groups(tx, row.id).await?,
-        trusts_mfa: row.trusts_mfa,
-        login_hours: row.login_hours,
-        is_enabled: row.is_enabled,
-        version: row.version,
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
+/// With their groups, in the order of the rows.
+async fn whole(tx: &mut Tx, rows: Vec<Row>) -> Result<Vec<Provider>> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let mut groups = groups(tx, &ids).await?;
+    rows.into_iter()
+        .map(|row| {
+            let secret = row.secret_id.zip(row.key_name).zip(row.sealed_secret);
+            Ok(Provider {
+                id: row.id.into(),
+                name: row.name,
+                issuer: row.issuer,
+                client_id: row.client_id,
+                secret: secret.map(|((id, key_name), bytes)| Sealed { id, key_name, bytes }),
+                scopes: row.scopes,
+                email_domains: row.email_domains,
+                assumes_verified_email: row.assumes_verified_email,
+                links_accounts: row.links_accounts,
+                creates_users: row.creates_users,
+                default_role: row.default_role.parse().map_err(Error::Corrupt)?,
+                groups_claim: row.groups_claim,
+                groups: groups.remove(&row.id).unwrap_or_default(),
+                trusts_mfa: row.trusts_mfa,
+                login_hours: row.login_hours,
+                is_enabled: row.is_enabled,
+                version: row.version,
+                created_at: row.created_at,
+                updated_at: row.updated_at,
+            })
+        })
+        .collect()
 }
 
-/// Without those that stand for a team that is deleted: they mean something again when it is restored.
-async fn groups(tx: &mut Tx, provider: Uuid) -> Result<Vec<Group>> {
+/// Of each of these providers, without those that stand for a team that is deleted: they mean something again when it is restored.
+async fn groups(tx: &mut Tx, providers: &[Uuid]) -> Result<HashMap<Uuid, Vec<Group>>> {
     let organization = tx.organization();
     let rows = sqlx::query!(
-        "select group_name, role, team_id from identity_provider_groups
-          where organization_id = $1 and provider_id = $2
+        "select provider_id, group_name, role, team_id from identity_provider_groups
+          where organization_id = $1 and provider_id = any($2)
             and (team_id is null or team_id in (select id from teams where deleted_at is null))
-          order by position",
+          order by provider_id, position",
         organization.0,
-        provider
+        providers
     )
     .fetch_all(&mut **tx)
     .await?;
-    rows.into_iter()
-        .map(|row| {
-            let meaning = match (row.role, row.team_id) {
-                (Some(role), _) => Meaning::Role(role.parse().map_err(Error::Corrupt)?),
-                (None, Some(team)) => Meaning::Team(team.into()),
-                (None, None) => return Err(Error::Corrupt("a group that means nothing".into())),
-            };
-            Ok(Group { name: row.group_name, meaning })
-        })
-        .collect()
+    let mut groups: HashMap<Uuid, Vec<Group>> = HashMap::new();
+    for row in rows {
+        let meaning = match (row.role, row.team_id) {
+            (Some(role), _) => Meaning::Role(role.parse().map_err(Error::Corrupt)?),
+            (None, Some(team)) => Meaning::Team(team.into()),
+            (None, None) => return Err(Error::Corrupt("a group that means nothing".into())),
+        };
+        groups.entry(row.provider_id).or_default().push(Group { name: row.group_name, meaning });
+    }
+    Ok(groups)
 }
 
 async fn set_groups(tx: &mut Tx, provider: &Provider) -> Result<()> {
@@ -218,7 +232,7 @@ pub async fn update(tx: &mut Tx, provider: &Provider) -> Result<()> {
 
 /// In place of the groups before, if these are others.
 pub async fn replace_groups(tx: &mut Tx, provider: &Provider) -> Result<()> {
-    if groups(tx, provider.id.0).await? == provider.groups {
+    if groups(tx, &[provider.id.0]).await?.remove(&provider.id.0).unwrap_or_default() == provider.groups {
         return Ok(());
     }
     set_groups(tx, provider).await
@@ -241,10 +255,7 @@ pub async fn find(tx: &mut Tx, id: IdentityProviderId) -> Result<Option<Provider
     )
     .fetch_optional(&mut **tx)
     .await?;
-    match row {
-        Some(row) => Ok(Some(whole(tx, row).await?)),
-        None => Ok(None),
-    }
+    Ok(whole(tx, Vec::from_iter(row)).await?.pop())
 }
 
 pub async fn get(tx: &mut Tx, id: IdentityProviderId) -> Result<Provider> {
@@ -275,34 +286,31 @@ pub async fn count(tx: &mut Tx) -> Result<i64> {
     Ok(count)
 }
 
-/// By name. `after`: name and id of the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    enabled: Option<bool>,
-    after: Option<(String, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Provider>> {
-    let (organization, (name, id)) = (tx.organization(), after.unzip());
-    let rows = sqlx::query_as!(
-        Row,
-        "select id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes, email_domains, assumes_verified_email,
-                links_accounts, creates_users, default_role, groups_claim, trusts_mfa, login_hours, is_enabled, version, created_at,
-                updated_at
-           from identity_providers
-          where organization_id = $1 and ($2::boolean is null or is_enabled = $2)
-            and ($3::text is null or (name, id) > ($3, $4::uuid))
-          order by name, id limit $5",
-        organization.0,
-        enabled,
-        name,
-        id,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    let mut providers = Vec::with_capacity(rows.len());
-    for row in rows {
-        providers.push(whole(tx, row).await?);
-    }
-    Ok(providers)
+/// What providers can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "p.id"),
+    field("name", Kind::LowerText, "lower(p.name)").by("lower(p.name)", "text"),
+    field("issuer", Kind::Text, "p.issuer"),
+    field("client_id", Kind::Text, "p.client_id"),
+    field("links_accounts", Kind::Flag, "p.links_accounts"),
+    field("creates_users", Kind::Flag, "p.creates_users"),
+    field("default_role", Kind::Words(&["admin", "manager", "agent", "end_user"]), "p.default_role"),
+    field("trusts_mfa", Kind::Flag, "p.trusts_mfa"),
+    field("login_hours", Kind::Number, "p.login_hours"),
+    field("is_enabled", Kind::Flag, "p.is_enabled"),
+    field("created_at", Kind::Time, "p.created_at").by("p.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "p.updated_at").by("p.updated_at", "timestamptz"),
+];
+
+pub const LIST: List =
+    List { from: "identity_providers p", fields: FIELDS, usual: "name", id: Key::uuid("p.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Provider>>> {
+    let columns = "select p.id, p.name, p.issuer, p.client_id, p.secret_id, p.key_name, p.sealed_secret, p.scopes, p.email_domains, \
+                   p.assumes_verified_email, p.links_accounts, p.creates_users, p.default_role, p.groups_claim, p.trusts_mfa, \
+                   p.login_hours, p.is_enabled, p.version, p.created_at, p.updated_at";
+    let rows = LIST.rows::<Row, Row>(tx, wanted, columns, |_| {}).await?;
+    let (rows, places): (Vec<Row>, Vec<_>) = rows.into_iter().map(|row| (row.item, row.place)).unzip();
+    let providers = whole(tx, rows).await?;
+    Ok(providers.into_iter().zip(places).map(|(item, place)| Placed { item, place }).collect())
 }

@@ -1,8 +1,10 @@
 //! The addresses under which an organization takes mail. An address exists once in the whole installation.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{EmailAddress, MailboxId, OrganizationId, TeamId, TicketId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,7 @@ pub struct Mailbox {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     address: String,
@@ -135,30 +138,27 @@ pub async fn lock(tx: &mut Tx, id: MailboxId) -> Result<Mailbox> {
     get(tx, id).await
 }
 
-/// In the order in which they were made.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, MailboxId)>,
-    limit: i64,
-) -> Result<Vec<Mailbox>> {
-    sqlx::query_as!(
-        Row,
-        "select id, address, name, team_id, hook_token_prefix, is_active, created_at, updated_at from mailboxes
-         where organization_id = (select current_organization())
-           and ($1::timestamptz is null or (created_at, id) > ($1, $2::uuid))
-           and ($4::text is null or position(lower($4) in lower(name || ' ' || address)) > 0)
-         order by created_at, id limit $3",
-        after.map(|(at, _)| at),
-        after.map(|(_, id)| id.0),
-        limit,
-        q,
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What mailboxes can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "m.id"),
+    field("address", Kind::LowerText, "lower(m.address)").by("m.address", "text"),
+    field("name", Kind::LowerText, "lower(m.name)").by("lower(m.name)", "text"),
+    field("team", Kind::Id, "m.team_id").or_null(),
+    field("is_active", Kind::Flag, "m.is_active"),
+    field("created_at", Kind::Time, "m.created_at").by("m.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "m.updated_at").by("m.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name or of the address.
+pub const LIST: List =
+    List { from: "mailboxes m", fields: FIELDS, usual: "created_at", id: Key::uuid("m.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Mailbox>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "m.name || ' ' || m.address");
+    };
+    let columns = "select m.id, m.address, m.name, m.team_id, m.hook_token_prefix, m.is_active, m.created_at, m.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// All addresses of the organization, the inactive ones too: how own mail is recognised.

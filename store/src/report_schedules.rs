@@ -1,10 +1,12 @@
 //! Reports that run by the clock.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::lock::lock;
 use crate::words::word;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{Period, PeriodKind, ReportKind, ReportScheduleId, UserId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -25,6 +27,7 @@ pub struct ReportSchedule {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -140,26 +143,32 @@ pub async fn delete(tx: &mut Tx, id: ReportScheduleId) -> Result<()> {
 
 lock!(ReportScheduleId => ReportSchedule, "select id from report_schedules where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<ReportSchedule>> {
-    let (after_at, after_id) = after.unzip();
-    select!(
-        "where ($1::timestamptz is null or (created_at, id) < ($1, $2::uuid))
-           and ($4::text is null or position(lower($4) in lower(name)) > 0)
-         order by created_at desc, id desc limit $3",
-        after_at,
-        after_id,
-        limit,
-        q
+/// What schedules can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "r.id"),
+    field("name", Kind::LowerText, "lower(r.name)").by("lower(r.name)", "text"),
+    field("kind", Kind::Words(ReportKind::WORDS), "r.kind"),
+    field("time_zone", Kind::Text, "r.time_zone"),
+    within(
+        "recipient",
+        Kind::LowerText,
+        "exists (select from unnest(r.recipients) as a(address) where lower(a.address)",
     )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+    .says("An address that gets it."),
+    field("is_active", Kind::Flag, "r.is_active"),
+    field("created_at", Kind::Time, "r.created_at").by("r.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "r.updated_at").by("r.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name.
+pub const LIST: List =
+    List { from: "report_schedules r", fields: FIELDS, usual: "-created_at", id: Key::uuid("r.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<ReportSchedule>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "r.name");
+    };
+    let columns = "select r.id, r.name, r.kind, r.cron, r.time_zone, r.period, r.period_count, r.recipients, r.is_active, r.version, \
+                   r.created_by, r.created_at, r.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }

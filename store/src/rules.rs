@@ -1,9 +1,11 @@
 //! Notification rules: which event goes to which channel.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ChannelId, Conditions, RuleId};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -19,6 +21,7 @@ pub struct Rule {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -113,34 +116,27 @@ pub async fn delete(tx: &mut Tx, id: RuleId) -> Result<()> {
 
 lock!(RuleId => Rule, "select id from notification_rules where id = $1 for no key update");
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    event: Option<&str>,
-    channel: Option<ChannelId>,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Rule>> {
-    let (after_at, after_id) = after.unzip();
-    select!(
-        "where ($1::text is null or event = $1)
-           and ($2::uuid is null or channel_id = $2)
-           and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
-           and ($6::text is null or position(lower($6) in lower(name || ' ' || event)) > 0)
-         order by created_at desc, id desc limit $5",
-        event,
-        channel.map(|c| c.0),
-        after_at,
-        after_id,
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What rules can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "r.id"),
+    field("name", Kind::LowerText, "lower(r.name)").by("lower(r.name)", "text"),
+    field("event", Kind::Text, "r.event").by("r.event", "text"),
+    field("channel", Kind::Id, "r.channel_id"),
+    field("is_active", Kind::Flag, "r.is_active"),
+    field("created_at", Kind::Time, "r.created_at").by("r.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "r.updated_at").by("r.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the name or of the event.
+pub const LIST: List =
+    List { from: "notification_rules r", fields: FIELDS, usual: "-created_at", id: Key::uuid("r.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Rule>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "r.name || ' ' || r.event");
+    };
+    let columns = "select r.id, r.name, r.event, r.channel_id, r.conditions, r.is_active, r.version, r.created_at, r.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// The rules in force for an event.

@@ -1,5 +1,6 @@
 //! SLA policies with their targets.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
@@ -7,6 +8,7 @@ use domain::sla_policy::Conditions;
 use domain::ticket::Priority;
 use domain::{CalendarId, ChainId, SlaPolicyId};
 use serde::Deserialize;
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +40,7 @@ pub struct Target {
     pub resolution_seconds: Option<i32>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     name: String,
@@ -113,27 +116,41 @@ pub async fn in_force(tx: &mut Tx) -> Result<Vec<Policy>> {
 
 lock!(SlaPolicyId => Policy, "select id from sla_policies where id = $1 for no key update");
 
-/// In the order in which they are asked, after the policy `after`.
-pub async fn list(
-    tx: &mut Tx,
-    q: Option<&str>,
-    after: Option<SlaPolicyId>,
-    limit: i64,
-) -> Result<Vec<Policy>> {
-    select!(
-        "where ($1::uuid is null or (is_default, position, created_at, id) >
-               (select a.is_default, a.position, a.created_at, a.id from sla_policies a where a.id = $1))
-           and ($3::text is null or position(lower($3) in lower(name || ' ' || description)) > 0)
-         order by is_default, position, created_at, id limit $2",
-        after.map(|id| id.0),
-        limit,
-        q
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What policies can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "p.id"),
+    field("name", Kind::LowerText, "lower(p.name)").by("lower(p.name)", "text"),
+    field("position", Kind::Number, "p.position").by("p.position", "integer"),
+    field("is_default", Kind::Flag, "p.is_default").by("p.is_default::integer", "integer"),
+    field("is_active", Kind::Flag, "p.is_active"),
+    field("calendar", Kind::Id, "p.calendar_id").or_null(),
+    field("warn_percent", Kind::Number, "p.warn_percent").or_null(),
+    field("warning_chain", Kind::Id, "p.warning_chain_id").or_null(),
+    field("breach_chain", Kind::Id, "p.breach_chain_id").or_null(),
+    field("created_at", Kind::Time, "p.created_at").by("p.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "p.updated_at").by("p.updated_at", "timestamptz"),
+];
+
+/// In the order in which they are asked, unless another one is wanted. `q` is a part of the name or of the description.
+pub const LIST: List = List {
+    from: "sla_policies p",
+    fields: FIELDS,
+    usual: "is_default,position,created_at",
+    id: Key::uuid("p.id"),
+};
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Policy>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "p.name || ' ' || p.description");
+    };
+    let columns = "select p.id, p.name, p.description, p.position, p.is_default, p.is_active, p.conditions, p.calendar_id, p.warn_percent, \
+                   p.warning_chain_id, p.breach_chain_id, p.version, p.created_at, p.updated_at, \
+                   coalesce((select json_agg(json_build_object('priority', t.priority, \
+                                 'first_response_seconds', t.first_response_seconds, \
+                                 'resolution_seconds', t.resolution_seconds) \
+                                 order by array_position(array['critical', 'high', 'medium', 'low'], t.priority)) \
+                               from sla_targets t where t.policy_id = p.id), '[]') as targets";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 pub async fn insert(tx: &mut Tx, policy: &Policy) -> Result<()> {

@@ -1,5 +1,6 @@
 //! Tables of people that were handed in, and what became of them.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::users::User;
 use crate::words::word;
 use crate::{Error, Result, Tx};
@@ -7,6 +8,7 @@ use chrono::{DateTime, Utc};
 use domain::people_sheet::{Counts, ImportStatus, RowError};
 use domain::{TeamId, UserId, UserImportId};
 use serde_json::Value;
+use sqlx::FromRow;
 use uuid::Uuid;
 
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub struct Import {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     status: String,
@@ -123,26 +126,25 @@ pub async fn csv(tx: &mut Tx, id: UserImportId) -> Result<Vec<u8>> {
     csv.flatten().ok_or(Error::NotFound)
 }
 
-/// Newest first. `after`: creation time and id of the last one of the page before.
-pub async fn list(tx: &mut Tx, after: Option<(DateTime<Utc>, Uuid)>, limit: i64) -> Result<Vec<Import>> {
-    let organization = tx.organization();
-    let (at, id) = after.unzip();
-    sqlx::query_as!(
-        Row,
-        "select id, status, is_dry_run, creates_missing, requested_by, row_count, created_count, changed_count, unchanged_count,
-                errors, error_count, created_at, finished_at from user_imports
-          where organization_id = $1 and ($2::timestamptz is null or (created_at, id) < ($2, $3::uuid))
-          order by created_at desc, id desc limit $4",
-        organization.0,
-        at,
-        id,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What imports can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "i.id"),
+    field("status", Kind::Words(ImportStatus::WORDS), "i.status"),
+    field("dry_run", Kind::Flag, "i.is_dry_run"),
+    field("requested_by", Kind::Id, "i.requested_by").or_null(),
+    field("rows", Kind::Number, "i.row_count"),
+    field("error_count", Kind::Number, "i.error_count"),
+    field("created_at", Kind::Time, "i.created_at").by("i.created_at", "timestamptz"),
+    field("finished_at", Kind::Time, "i.finished_at").or_null(),
+];
+
+pub const LIST: List =
+    List { from: "user_imports i", fields: FIELDS, usual: "-created_at", id: Key::uuid("i.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Import>>> {
+    let columns = "select i.id, i.status, i.is_dry_run, i.creates_missing, i.requested_by, i.row_count, i.created_count, i.changed_count, \
+                   i.unchanged_count, i.errors, i.error_count, i.created_at, i.finished_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, |_| {}).await
 }
 
 /// What became of it. The table goes: it is nobody's record of people.

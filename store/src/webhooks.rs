@@ -1,9 +1,11 @@
 //! Outgoing webhooks: where events are told to, with sealed secrets.
 
+use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::lock::lock;
 use crate::{Error, Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{EventPattern, UserId, WebhookId, WebhookOff};
+use sqlx::{FromRow, Postgres, QueryBuilder};
 use uuid::Uuid;
 
 /// A secret as it is kept.
@@ -40,6 +42,7 @@ pub struct Webhook {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct Row {
     id: Uuid,
     url: String,
@@ -201,37 +204,36 @@ pub async fn count(tx: &mut Tx) -> Result<i64> {
     Ok(count)
 }
 
-/// Newest first, at most `limit`, after the position `(created_at, id)`.
-pub async fn list(
-    tx: &mut Tx,
-    is_active: Option<bool>,
-    q: Option<&str>,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Webhook>> {
-    let (organization, (after_at, after_id)) = (tx.organization(), after.unzip());
-    sqlx::query_as!(
-        Row,
-        "select id, url, description, event_types, is_active, created_by, owner_id, scopes, expires_at, secret_id, key_name, sealed_secret,
-                previous_secret_id, previous_key_name, previous_sealed_secret, previous_until, disabled_at, disabled_reason,
-                failing_since, failures, version, created_at, updated_at
-           from webhooks
-          where organization_id = $1 and ($2::bool is null or is_active = $2)
-            and ($3::timestamptz is null or (created_at, id) < ($3, $4::uuid))
-            and ($5::text is null or position(lower($5) in lower(url || ' ' || description)) > 0)
-          order by created_at desc, id desc limit $6",
-        organization.0,
-        is_active,
-        after_at,
-        after_id,
-        q,
-        limit,
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+/// What webhooks can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "w.id"),
+    field("url", Kind::Text, "w.url").by("w.url", "text"),
+    within("event_type", Kind::Text, "exists (select from unnest(w.event_types) as e(name) where e.name")
+        .says("As it was given: `sla.*` is not `sla.breached`."),
+    field("is_active", Kind::Flag, "w.is_active"),
+    field("created_by", Kind::Id, "w.created_by").or_null(),
+    field("owner", Kind::Id, "w.owner_id"),
+    field("expires_at", Kind::Time, "w.expires_at").or_null(),
+    field("disabled_at", Kind::Time, "w.disabled_at").or_null(),
+    field("disabled_reason", Kind::Words(WebhookOff::WORDS), "w.disabled_reason").or_null(),
+    field("failing_since", Kind::Time, "w.failing_since").or_null(),
+    field("failures", Kind::Number, "w.failures"),
+    field("created_at", Kind::Time, "w.created_at").by("w.created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "w.updated_at").by("w.updated_at", "timestamptz"),
+];
+
+/// `q` is a part of the address or of the description.
+pub const LIST: List =
+    List { from: "webhooks w", fields: FIELDS, usual: "-created_at", id: Key::uuid("w.id") };
+
+pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Webhook>>> {
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        listing::contains(sql, wanted.q.as_deref(), "w.url || ' ' || w.description");
+    };
+    let columns = "select w.id, w.url, w.description, w.event_types, w.is_active, w.created_by, w.owner_id, w.scopes, w.expires_at, w.secret_id, \
+                   w.key_name, w.sealed_secret, w.previous_secret_id, w.previous_key_name, w.previous_sealed_secret, w.previous_until, \
+                   w.disabled_at, w.disabled_reason, w.failing_since, w.failures, w.version, w.created_at, w.updated_at";
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// Address, description, types, owner and whether it is on; needs the row locked.

@@ -1,7 +1,9 @@
 //! `alert-sources`: the monitoring systems that may send alerts, each with a hook URL of its own.
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
 use crate::idempotency::HoldsSecret;
+use crate::shape::{Noun, Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::alert_sources::{self, AlertSourcePatch, NewAlertSource, WithToken};
 use axum::Json;
@@ -10,9 +12,10 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::alert::{AlertSourceKind, Grouping, SeverityMap};
-use domain::{AlertSourceId, Permission, TeamId};
+use domain::{Permission, TeamId};
 use serde::{Deserialize, Serialize};
-use store::alert_sources::AlertSource;
+use serde_json::Value;
+use store::alert_sources::{AlertSource, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -85,24 +88,30 @@ fn secret(state: &AppState, made: WithToken) -> AlertSourceSecret {
     AlertSourceSecret { source: made.source.into(), token: made.token, hook_url }
 }
 
+filters!(AlertSourceFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 1] = [("team", Noun::Team)];
+
 /// List alert sources
-#[utoipa::path(get, path = "/alert-sources", tag = "alerts", params(ListQuery, Search), responses((status = 200, body = Page<AlertSourceView>)))]
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named. Can expand team.
+#[utoipa::path(get, path = "/alert-sources", tag = "alerts", params(ListQuery, Search, Shaping, AlertSourceFilters),
+    responses((status = 200, body = Page<AlertSourceView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<AlertSourceView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::AlertsRead)?;
-    list.fixed_order("-created_at")?;
+    shape.check_with::<AlertSourceView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::alert_sources::list(
-        &mut tx,
-        list.q.as_deref(),
-        list.after::<Uuid>()?.map(AlertSourceId),
-        list.limit(),
-    )
-    .await?;
-    Ok(Json(list.page(rows, |row| row.id.0, AlertSourceView::from)?))
+    let rows = store::alert_sources::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, AlertSourceView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,7 +1,9 @@
 //! API tokens: shown once, stored hashed.
 
+use crate::filters::{Asked, filters};
 use crate::idempotency::HoldsSecret;
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Credential, Filters, ListQuery, Page, Problem};
+use crate::shape::{Noun, Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Credential, ListQuery, Page, Problem};
 use actions::api_tokens::NewToken;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -11,8 +13,10 @@ use chrono::{DateTime, Utc};
 use domain::{ApiTokenId, Permission, UserId, permission};
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
-use store::api_tokens::ApiToken;
-use utoipa::{IntoParams, ToSchema};
+use serde_json::Value;
+use store::api_tokens::{ApiToken, FIELDS, LIST};
+use store::listing::{Condition, Is};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -56,37 +60,37 @@ impl From<ApiToken> for ApiTokenView {
     }
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct TokenFilter {
-    /// Whose; admins may ask for others.
-    user: Option<Uuid>,
-}
+filters!(TokenFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 1] = [("user", Noun::Person)];
 
 /// One's own tokens; admins see everybody's
-#[utoipa::path(get, path = "/api-tokens", tag = "auth", params(ListQuery, TokenFilter),
+///
+/// Sorts by created_at or name; the newest first, if nothing is named. Can expand user.
+#[utoipa::path(get, path = "/api-tokens", tag = "auth", params(ListQuery, Shaping, TokenFilters),
     responses((status = 200, body = Page<ApiTokenView>)))]
 async fn list_tokens(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filter): Filters<TokenFilter>,
-) -> ApiResult<Json<Page<ApiTokenView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::TokensOwn)?;
-    list.fixed_order("-created_at")?;
-    let all = permission::check(&caller.actor(), Permission::TokensManage).is_ok();
-    let user = match filter.user.map(UserId) {
-        Some(user) if user != caller.user_id() && !all => {
-            return Err(caller.require(Permission::TokensManage).unwrap_err());
+    shape.check_with::<ApiTokenView>(&EXPANDABLE)?;
+    let (mut wanted, me) = (list.wanted(&LIST, &asked, caller.user_id())?, Is::Id(vec![caller.user_id().0]));
+    if permission::check(&caller.actor(), Permission::TokensManage).is_err() {
+        let asks_for = |condition: &Condition| condition.field.name == "user" && condition.is != me;
+        if wanted.conditions.iter().any(asks_for) {
+            caller.require(Permission::TokensManage)?;
         }
-        Some(user) => Some(user),
-        None if all => None,
-        None => Some(caller.user_id()),
-    };
+        wanted.conditions.extend(Condition::new(FIELDS, "user", me));
+    }
     let mut tx = caller.begin(&state).await?;
-    let rows = store::api_tokens::list(&mut tx, user, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ApiTokenView::from)?))
+    let rows = store::api_tokens::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, ApiTokenView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -1,5 +1,7 @@
 //! Business calendars: when SLA clocks run.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::calendars::NewCalendar;
 use axum::Json;
@@ -11,7 +13,8 @@ use domain::calendar::{Window, format_time_of_day, parse_time_of_day};
 use domain::sla_policy::LONGEST_TARGET;
 use domain::{CalendarId, Permission};
 use serde::{Deserialize, Serialize};
-use store::calendars::{BusinessCalendar, Holiday};
+use serde_json::Value;
+use store::calendars::{BusinessCalendar, FIELDS, Holiday, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -136,18 +139,26 @@ fn read_holidays(holidays: Vec<HolidayBody>) -> Vec<Holiday> {
     holidays.into_iter().map(|holiday| Holiday { day: holiday.date, name: holiday.name }).collect()
 }
 
+filters!(CalendarFilters, FIELDS);
+
 /// List business calendars
-#[utoipa::path(get, path = "/business-calendars", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<CalendarView>)))]
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/business-calendars", tag = "sla", params(ListQuery, Search, Shaping, CalendarFilters),
+    responses((status = 200, body = Page<CalendarView>)))]
 async fn list_calendars(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<CalendarView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::SlaRead)?;
-    list.fixed_order("-created_at")?;
+    shape.check::<CalendarView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::calendars::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), CalendarView::from)?))
+    let rows = store::calendars::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, CalendarView::from)?))
 }
 
 /// Create a business calendar

@@ -1,6 +1,8 @@
 //! `ci-categories`: a tree to sort configuration items by.
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::cmdb::{self, CategoryFields};
 use axum::Json;
@@ -10,7 +12,8 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{CiCategoryId, Permission};
 use serde::{Deserialize, Serialize};
-use store::ci_categories::CiCategory;
+use serde_json::Value;
+use store::ci_categories::{CiCategory, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -43,24 +46,26 @@ impl From<CiCategory> for CiCategoryView {
     }
 }
 
-/// List categories of configuration items, newest first
-#[utoipa::path(get, path = "/ci-categories", tag = "cmdb", params(ListQuery, Search), responses((status = 200, body = Page<CiCategoryView>)))]
+filters!(CiCategoryFilters, FIELDS);
+
+/// List categories of configuration items
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/ci-categories", tag = "cmdb", params(ListQuery, Search, Shaping, CiCategoryFilters),
+    responses((status = 200, body = Page<CiCategoryView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<CiCategoryView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::CmdbRead)?;
-    list.fixed_order("-created_at")?;
+    shape.check::<CiCategoryView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::ci_categories::list(
-        &mut tx,
-        list.q.as_deref(),
-        list.after::<Uuid>()?.map(CiCategoryId),
-        list.limit(),
-    )
-    .await?;
-    Ok(Json(list.page(rows, |row| row.id.0, CiCategoryView::from)?))
+    let rows = store::ci_categories::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, CiCategoryView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

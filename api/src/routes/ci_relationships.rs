@@ -1,16 +1,19 @@
 //! `ci-relationships`: how configuration items hang together, read from `from` to `to`: "shop runs_on web1".
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
 use actions::cmdb;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, StatusCode, header};
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiRelationKind;
-use domain::{CiId, CiRelationshipId, Permission};
+use domain::{CiId, Permission};
 use serde::{Deserialize, Serialize};
-use store::ci_relationships::{CiRelationship, RelationFilter};
-use utoipa::{IntoParams, ToSchema};
+use serde_json::Value;
+use store::ci_relationships::{CiRelationship, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -42,32 +45,26 @@ impl From<CiRelationship> for CiRelationshipView {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct CiRelationshipFilters {
-    /// A configuration item at either end.
-    item: Option<Uuid>,
-    #[param(value_type = Option<String>)]
-    kind: Option<CiRelationKind>,
-}
+filters!(CiRelationshipFilters, FIELDS);
 
-/// List relationships, newest first
-#[utoipa::path(get, path = "/ci-relationships", tag = "cmdb", params(ListQuery, CiRelationshipFilters),
+/// List relationships
+///
+/// Sorts by created_at; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/ci-relationships", tag = "cmdb", params(ListQuery, Shaping, CiRelationshipFilters),
     responses((status = 200, body = Page<CiRelationshipView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-    Filters(filters): Filters<CiRelationshipFilters>,
-) -> ApiResult<Json<Page<CiRelationshipView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::CmdbRead)?;
-    list.fixed_order("-created_at")?;
+    shape.check::<CiRelationshipView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let filter = RelationFilter { item: filters.item.map(CiId), kind: filters.kind };
-    let after = list.after::<Uuid>()?.map(CiRelationshipId);
-    let rows = store::ci_relationships::list(&mut tx, filter, after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| row.id.0, CiRelationshipView::from)?))
+    let rows = store::ci_relationships::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, CiRelationshipView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -3,6 +3,8 @@
 mod runs;
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::discovery::{self, DiscoveryFields};
 use axum::Json;
@@ -12,9 +14,10 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::cmdb::InventoryFormat;
 use domain::inventory::InventoryOptions;
-use domain::{DiscoverySourceId, MASK, Permission};
+use domain::{MASK, Permission};
 use serde::{Deserialize, Serialize};
-use store::discovery_sources::{AuthHeader, DiscoverySource};
+use serde_json::Value;
+use store::discovery_sources::{AuthHeader, DiscoverySource, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -84,25 +87,26 @@ impl From<DiscoverySource> for DiscoverySourceView {
     }
 }
 
-/// List discovery sources, newest first
-#[utoipa::path(get, path = "/discovery-sources", tag = "cmdb", params(ListQuery, Search),
+filters!(DiscoverySourceFilters, FIELDS);
+
+/// List discovery sources
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/discovery-sources", tag = "cmdb", params(ListQuery, Search, Shaping, DiscoverySourceFilters),
     responses((status = 200, body = Page<DiscoverySourceView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<DiscoverySourceView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::DiscoveryRun)?;
-    list.fixed_order("-created_at")?;
+    shape.check::<DiscoverySourceView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::discovery_sources::list(
-        &mut tx,
-        list.q.as_deref(),
-        list.after::<Uuid>()?.map(DiscoverySourceId),
-        list.limit(),
-    )
-    .await?;
-    Ok(Json(list.page(rows, |row| row.id.0, DiscoverySourceView::from)?))
+    let rows = store::discovery_sources::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, DiscoverySourceView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

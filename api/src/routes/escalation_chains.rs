@@ -1,5 +1,7 @@
 //! Escalation chains, and the escalations of a ticket that came of them.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::escalation_chains::NewChain;
 use axum::Json;
@@ -10,7 +12,8 @@ use chrono::{DateTime, Utc};
 use domain::escalation::Step;
 use domain::{ChainId, Permission};
 use serde::{Deserialize, Serialize};
-use store::escalation_chains::Chain;
+use serde_json::Value;
+use store::escalation_chains::{Chain, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -82,19 +85,26 @@ struct ChainPatch {
     steps: Option<Vec<Step>>,
 }
 
+filters!(ChainFilters, FIELDS);
+
 /// List escalation chains
-#[utoipa::path(get, path = "/escalation-chains", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<ChainView>)))]
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/escalation-chains", tag = "sla", params(ListQuery, Search, Shaping, ChainFilters),
+    responses((status = 200, body = Page<ChainView>)))]
 async fn list_chains(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<ChainView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::SlaRead)?;
-    list.fixed_order("-created_at")?;
+    shape.check::<ChainView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows =
-        store::escalation_chains::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ChainView::from)?))
+    let rows = store::escalation_chains::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, ChainView::from)?))
 }
 
 /// Create an escalation chain

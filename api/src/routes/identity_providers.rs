@@ -1,9 +1,9 @@
 //! `identity-providers`: where people log in besides here. Client secrets go in and never come out.
 
+use crate::filters::{Asked, filters};
 use crate::routes::oidc::redirect_uri;
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
-};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
 use actions::identity_providers::{self, GroupMeaning, NewProvider, Settings};
 use axum::Json;
 use axum::extract::State;
@@ -13,8 +13,9 @@ use chrono::{DateTime, Utc};
 use domain::{IdentityProviderId, Permission, Role, TeamId};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
-use store::identity_providers::{Meaning, Provider};
-use utoipa::{IntoParams, ToSchema};
+use serde_json::Value;
+use store::identity_providers::{FIELDS, LIST, Meaning, Provider};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -210,29 +211,26 @@ impl ProviderPatch {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ProviderFilters {
-    is_enabled: Option<bool>,
-}
+filters!(ProviderFilters, FIELDS);
 
 /// List identity providers
-#[utoipa::path(get, path = "/identity-providers", tag = "auth", params(ListQuery, ProviderFilters),
+///
+/// Sorts by name, created_at or updated_at; by name, if nothing is named.
+#[utoipa::path(get, path = "/identity-providers", tag = "auth", params(ListQuery, Shaping, ProviderFilters),
     responses((status = 200, body = Page<ProviderView>), (status = 403, body = Problem)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<ProviderFilters>,
-) -> ApiResult<Json<Page<ProviderView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::IdentityProvidersManage)?;
-    query.fixed_order("name")?;
-    let after = query.after()?;
+    shape.check::<ProviderView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let found = store::identity_providers::list(&mut tx, filters.is_enabled, after, query.limit()).await?;
-    let key = |provider: &Provider| (provider.name.clone(), provider.id.0);
-    Ok(Json(query.page(found, key, |provider| ProviderView::of(provider, &state))?))
+    let rows = store::identity_providers::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, |provider| ProviderView::of(provider, &state))?))
 }
 
 /// Add an identity provider

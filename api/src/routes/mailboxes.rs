@@ -1,7 +1,9 @@
 //! `mailboxes`: the addresses under which the organization takes mail, each with a hook for raw messages.
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
 use crate::idempotency::HoldsSecret;
+use crate::shape::{Noun, Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Search, etag};
 use actions::mailboxes::{self, MailboxPatch, NewMailbox};
 use axum::Json;
@@ -9,9 +11,10 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use domain::{EmailAddress, MailboxId, Permission, TeamId};
+use domain::{EmailAddress, Permission, TeamId};
 use serde::{Deserialize, Serialize};
-use store::mailboxes::Mailbox;
+use serde_json::Value;
+use store::mailboxes::{FIELDS, LIST, Mailbox};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -70,19 +73,30 @@ fn secret(state: &AppState, mailbox: Mailbox, token: String) -> MailboxSecret {
     MailboxSecret { mailbox: mailbox.into(), hook_token: token, hook_url }
 }
 
+filters!(MailboxFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 1] = [("team", Noun::Team)];
+
 /// List mailboxes
-#[utoipa::path(get, path = "/mailboxes", tag = "mail", params(ListQuery, Search), responses((status = 200, body = Page<MailboxView>)))]
+///
+/// Sorts by created_at, updated_at, name or address; the oldest first, if nothing is named. Can expand team.
+#[utoipa::path(get, path = "/mailboxes", tag = "mail", params(ListQuery, Search, Shaping, MailboxFilters),
+    responses((status = 200, body = Page<MailboxView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<MailboxView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::TicketsView)?;
-    list.fixed_order("created_at")?;
+    shape.check_with::<MailboxView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let after = list.after::<(DateTime<Utc>, Uuid)>()?.map(|(at, id)| (at, MailboxId(id)));
-    let rows = store::mailboxes::list(&mut tx, list.q.as_deref(), after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), MailboxView::from)?))
+    let rows = store::mailboxes::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, MailboxView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

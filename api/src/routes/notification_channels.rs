@@ -1,8 +1,8 @@
 //! `notification-channels`: where messages go. Secrets go in and never come out.
 
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
-};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::channels::{self, ChannelChange, NewChannel};
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use domain::{ChannelId, ChannelKind, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::channels::Channel;
-use utoipa::{IntoParams, ToSchema};
+use store::channels::{Channel, FIELDS, LIST};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -81,36 +81,32 @@ struct ChannelPatch {
     is_active: Option<bool>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct ChannelFilters {
-    #[param(value_type = Option<String>, example = "slack")]
-    kind: Option<ChannelKind>,
-}
-
 /// Long work was taken on: its job.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Accepted {
     pub job: Uuid,
 }
 
+filters!(ChannelFilters, FIELDS);
+
 /// List notification channels
-#[utoipa::path(get, path = "/notification-channels", tag = "notifications", params(ListQuery, Search, ChannelFilters),
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/notification-channels", tag = "notifications", params(ListQuery, Search, Shaping, ChannelFilters),
     responses((status = 200, body = Page<ChannelView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<ChannelFilters>,
-) -> ApiResult<Json<Page<ChannelView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
+    shape.check::<ChannelView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let channels =
-        store::channels::list(&mut tx, filters.kind, query.q.as_deref(), after, query.limit()).await?;
-    Ok(Json(query.page(channels, |channel| (channel.created_at, channel.id.0), ChannelView::from)?))
+    let rows = store::channels::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, ChannelView::from)?))
 }
 
 /// Create a notification channel

@@ -1,8 +1,8 @@
 //! `notification-rules`: which event goes to which channel.
 
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
-};
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::rules::{self, NewRule, RuleChange};
 use axum::Json;
 use axum::extract::State;
@@ -12,8 +12,8 @@ use chrono::{DateTime, Utc};
 use domain::{ChannelId, Permission, RuleId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use store::rules::Rule;
-use utoipa::{IntoParams, ToSchema};
+use store::rules::{FIELDS, LIST, Rule};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -84,39 +84,26 @@ struct RulePatch {
     is_active: Option<bool>,
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct RuleFilters {
-    #[param(example = "incident.opened")]
-    event: Option<String>,
-    #[param(value_type = Option<Uuid>)]
-    channel: Option<ChannelId>,
-}
+filters!(RuleFilters, FIELDS);
 
 /// List notification rules
-#[utoipa::path(get, path = "/notification-rules", tag = "notifications", params(ListQuery, Search, RuleFilters),
+///
+/// Sorts by created_at, updated_at, name or event; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/notification-rules", tag = "notifications", params(ListQuery, Search, Shaping, RuleFilters),
     responses((status = 200, body = Page<RuleView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<RuleFilters>,
-) -> ApiResult<Json<Page<RuleView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::NotificationsRead)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
+    shape.check::<RuleView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rules = store::rules::list(
-        &mut tx,
-        filters.event.as_deref(),
-        filters.channel,
-        query.q.as_deref(),
-        after,
-        query.limit(),
-    )
-    .await?;
-    Ok(Json(query.page(rules, |rule| (rule.created_at, rule.id.0), RuleView::from)?))
+    let rows = store::rules::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, RuleView::from)?))
 }
 
 /// Create a notification rule

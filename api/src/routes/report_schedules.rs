@@ -1,5 +1,7 @@
 //! `report-schedules`: reports that come by themselves.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::reports::{self, NewSchedule, ScheduleChange};
 use axum::Json;
@@ -9,7 +11,8 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use domain::{PeriodKind, Permission, ReportKind, ReportScheduleId};
 use serde::{Deserialize, Serialize};
-use store::report_schedules::ReportSchedule;
+use serde_json::Value;
+use store::report_schedules::{FIELDS, LIST, ReportSchedule};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -100,20 +103,26 @@ struct SchedulePatch {
     is_active: Option<bool>,
 }
 
+filters!(ScheduleFilters, FIELDS);
+
 /// List report schedules
-#[utoipa::path(get, path = "/report-schedules", tag = "reports", params(ListQuery, Search),
+///
+/// Sorts by created_at, updated_at or name; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/report-schedules", tag = "reports", params(ListQuery, Search, Shaping, ScheduleFilters),
     responses((status = 200, body = Page<ScheduleView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-) -> ApiResult<Json<Page<ScheduleView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::ReportsRun)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
+    shape.check::<ScheduleView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let schedules = store::report_schedules::list(&mut tx, query.q.as_deref(), after, query.limit()).await?;
-    Ok(Json(query.page(schedules, |schedule| (schedule.created_at, schedule.id.0), ScheduleView::from)?))
+    let rows = store::report_schedules::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, ScheduleView::from)?))
 }
 
 /// Create a report schedule

@@ -1,6 +1,8 @@
 //! SLA policies with their targets.
 
 use crate::body::nullable;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::sla_policies::NewPolicy;
 use axum::Json;
@@ -12,7 +14,8 @@ use domain::sla_policy::Conditions;
 use domain::ticket::Priority;
 use domain::{CalendarId, ChainId, Permission, SlaPolicyId};
 use serde::{Deserialize, Serialize};
-use store::sla_policies::{Policy, Target};
+use serde_json::Value;
+use store::sla_policies::{FIELDS, LIST, Policy, Target};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -170,18 +173,26 @@ impl PolicyBody {
     }
 }
 
-/// List SLA policies in the order in which they are asked
-#[utoipa::path(get, path = "/sla-policies", tag = "sla", params(ListQuery, Search), responses((status = 200, body = Page<PolicyView>)))]
+filters!(PolicyFilters, FIELDS);
+
+/// List SLA policies
+///
+/// Sorts by position, is_default, name, created_at or updated_at; in the order in which they are asked, if nothing is named.
+#[utoipa::path(get, path = "/sla-policies", tag = "sla", params(ListQuery, Search, Shaping, PolicyFilters),
+    responses((status = 200, body = Page<PolicyView>)))]
 async fn list_policies(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<PolicyView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::SlaRead)?;
-    list.fixed_order("position")?;
+    shape.check::<PolicyView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::sla_policies::list(&mut tx, list.q.as_deref(), list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| row.id, PolicyView::from)?))
+    let rows = store::sla_policies::list(&mut tx, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, PolicyView::from)?))
 }
 
 /// Create an SLA policy: open tickets that it fits are counted by it from their beginning

@@ -1,5 +1,7 @@
 //! `users/import` and `user-imports`: many people at once, from a table.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Noun, Shape, Shaping};
 use crate::{ApiPath, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -9,7 +11,8 @@ use chrono::{DateTime, Utc};
 use domain::people_sheet::{LARGEST_TABLE, RowError};
 use domain::{Permission, UserImportId};
 use serde::{Deserialize, Serialize};
-use store::user_imports::Import;
+use serde_json::Value;
+use store::user_imports::{FIELDS, Import, LIST};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -133,18 +136,30 @@ async fn import_users(
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, location)], Json(started)).into_response())
 }
 
-/// List the tables that were handed in, newest first
-#[utoipa::path(get, path = "/user-imports", tag = "people", params(ListQuery), responses((status = 200, body = Page<ImportView>)))]
+filters!(ImportFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 1] = [("requested_by", Noun::Person)];
+
+/// List the tables that were handed in
+///
+/// Sorts by created_at; the newest first, if nothing is named. Can expand requested_by.
+#[utoipa::path(get, path = "/user-imports", tag = "people", params(ListQuery, Shaping, ImportFilters),
+    responses((status = 200, body = Page<ImportView>)))]
 async fn list_imports(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<ImportView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::PeopleManage)?;
-    list.fixed_order("-created_at")?;
+    shape.check_with::<ImportView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows = store::user_imports::list(&mut tx, list.after()?, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.created_at, row.id.0), ImportView::from)?))
+    let rows = store::user_imports::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, ImportView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 /// Show what became of a table

@@ -2,10 +2,10 @@
 
 use super::notification_channels::Accepted;
 use crate::caller::Credential;
+use crate::filters::{Asked, filters};
 use crate::idempotency::HoldsSecret;
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
-};
+use crate::shape::{Noun, Shape, Shaping};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::webhooks::{self, NewWebhook, WebhookChange};
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -15,8 +15,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use domain::{ApiTokenId, EventPattern, Permission, WebhookId, WebhookOff};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use store::webhooks::Webhook;
-use utoipa::{IntoParams, ToSchema};
+use serde_json::Value;
+use store::webhooks::{FIELDS, LIST, Webhook};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -111,29 +112,31 @@ fn made_with(caller: &Caller) -> Option<ApiTokenId> {
     }
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct WebhookFilters {
-    is_active: Option<bool>,
-}
+filters!(WebhookFilters, FIELDS);
+
+const EXPANDABLE: [(&str, Noun); 2] = [("owner", Noun::Person), ("created_by", Noun::Person)];
 
 /// List webhooks
-#[utoipa::path(get, path = "/webhooks", tag = "webhooks", params(ListQuery, Search, WebhookFilters),
-    responses((status = 200, body = Page<WebhookView>), (status = 403, body = Problem)))]
+///
+/// Sorts by created_at, updated_at or url; the newest first, if nothing is named. Can expand owner and created_by.
+#[utoipa::path(get, path = "/webhooks", tag = "webhooks", params(ListQuery, Search, Shaping, WebhookFilters),
+    responses((status = 200, body = Page<WebhookView>),
+        (status = 403, body = Problem)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    query: ListQuery,
-    Filters(filters): Filters<WebhookFilters>,
-) -> ApiResult<Json<Page<WebhookView>>> {
+    list: ListQuery,
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::WebhooksRead)?;
-    query.fixed_order("-created_at")?;
-    let after = query.after()?;
+    shape.check_with::<WebhookView>(&EXPANDABLE)?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
-    let rows =
-        store::webhooks::list(&mut tx, filters.is_active, query.q.as_deref(), after, query.limit()).await?;
-    Ok(Json(query.page(rows, |row| (row.created_at, row.id.0), WebhookView::from)?))
+    let rows = store::webhooks::list(&mut tx, &wanted).await?;
+    let mut page = list.whole(rows, WebhookView::from)?;
+    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

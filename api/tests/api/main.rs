@@ -33,6 +33,7 @@ mod roles;
 mod scim;
 mod scim_bounds;
 mod sessions;
+mod settings_lists;
 mod sign_in;
 mod sla;
 mod statements;

@@ -6,7 +6,7 @@ use store::listing::{List, Order};
 /// Of tickets: numbers are given in the order of `created_at`, which has one.
 const WITHOUT: [&str; 1] = ["number"];
 
-const LISTS: [List; 12] = [
+const LISTS: [List; 14] = [
     store::ticket_list::LIST,
     store::configuration_items::LIST,
     store::users::LIST,
@@ -19,6 +19,8 @@ const LISTS: [List; 12] = [
     store::webhook_deliveries::LIST,
     store::inbox::LIST,
     store::report_executions::LIST,
+    store::ci_relationships::LIST,
+    store::user_imports::LIST,
 ];
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::io::{BufRead, Read};
 use std::path::Path;
+use store::listing::Is;
 use store::{Db, Tx};
 
 const LABEL: &str = "relaydesk admin";
@@ -160,7 +161,8 @@ pub async fn create_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Resul
 pub async fn renew_token(tx: &mut Tx, email: &str, name: &str) -> anyhow::Result<SecretString> {
     let email_address = EmailAddress::parse(email).map_err(|error| anyhow!("{error}"))?;
     if let Some(user) = store::users::find_by_email(tx, &email_address).await? {
-        for token in store::api_tokens::list(tx, Some(user.id), None, 1000).await? {
+        let theirs = store::api_tokens::LIST.only("user", Is::Id(vec![user.id.0]), 1000);
+        for token in store::api_tokens::list(tx, &theirs).await?.into_iter().map(|placed| placed.item) {
             if token.name == name && token.revoked_at.is_none() {
                 store::api_tokens::revoke(tx, token.id).await?;
             }

@@ -346,8 +346,8 @@ async fn another_organization_hears_nothing() {
     assert!(sink.requests().iter().all(|request| !String::from_utf8_lossy(&request.body).contains("globex")));
     // Nor does anybody there reach this one.
     let mut tx = world.test.db.begin(other.id).await.unwrap();
-    let webhook =
-        { store::webhooks::list(&mut world.begin().await, None, None, None, 1).await.unwrap()[0].id };
+    let newest = store::webhooks::LIST.all(1);
+    let webhook = { store::webhooks::list(&mut world.begin().await, &newest).await.unwrap()[0].item.id };
     assert!(actions::webhooks::test(&mut tx, &other.admin, webhook).await.is_err());
     assert!(store::webhooks::get(&mut tx, webhook).await.is_err());
 }
