@@ -11,13 +11,14 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 /// A headless Chromium with a profile of its own; gone when it is dropped.
-struct Browser {
+pub struct Browser {
     _driver: Child,
-    client: Client,
+    pub client: Client,
 }
 
 impl Browser {
-    async fn start(folder: &std::path::Path) -> Browser {
+    /// What it downloads goes to `downloads` in the folder.
+    pub async fn start(folder: &std::path::Path) -> Browser {
         let port = testkit::free_port();
         let mut driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
@@ -37,7 +38,7 @@ impl Browser {
         let options = json!({"args": [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000", profile,
-        ]});
+        ], "prefs": {"download.default_directory": folder.join("downloads")}});
         let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
         let client = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
@@ -47,7 +48,7 @@ impl Browser {
         Browser { _driver: driver, client }
     }
 
-    async fn sees(&self, text: &str) {
+    pub async fn sees(&self, text: &str) {
         let xpath = format!("//*[contains(normalize-space(text()), \"{text}\")]");
         let found =
             self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::XPath(&xpath)).await;
@@ -58,7 +59,7 @@ impl Browser {
 }
 
 /// Without a browser there is nothing to test; on CI there must be one.
-fn has_browser() -> bool {
+pub fn has_browser() -> bool {
     let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
         .any(|folder| folder.join("chromedriver").exists());
     assert!(

@@ -27,6 +27,7 @@ mod pooler;
 mod power_cut;
 mod rabbitmq_lanes;
 mod remote_workers;
+mod report_links;
 mod reports;
 mod schema_floor;
 mod secrets;

@@ -69,7 +69,10 @@ async fn nothing_secret_is_written_down() {
     for path in ["/hooks/generic", "/hooks/email", "/api/v1/incidents"] {
         told.ask(&nobody.with_token("rd_canary"), path, json!({"title": "x"})).await;
     }
-    for path in ["/downloads/reports/rdd_canary", "/api/v1/users/me?token=canary"] {
+    told.ask(&nobody, "/downloads/reports", json!({"token": "rdl_canary"})).await;
+    for path in
+        ["/downloads/reports/rdd_canary", "/downloads/reports/rdl_canary", "/api/v1/users/me?token=canary"]
+    {
         told.get(&nobody, path).await;
     }
     let made = json!({"kind": "generic", "name": "probe"});

@@ -132,7 +132,20 @@ async fn enqueue(tx: &mut Tx, actor: &Actor, execution: ReportExecutionId) -> Re
 
 /// How long the link in a mail is good for.
 const DOWNLOAD_LIFETIME: TimeDelta = TimeDelta::days(7);
-const DOWNLOAD_PREFIX: &str = "rdd_";
+/// Behind `#` in a link, so that no address that is asked for holds it: the page there sends it in a body.
+const DOWNLOAD_PREFIX: &str = "rdl_";
+/// Of links as they were mailed before, with the token in their path.
+const PATH_PREFIX: &str = "rdd_";
+
+/// What is mailed: the page `/report` (`console/assets/report.js`) reads what stands behind `#`.
+pub fn download_link(base_url: &str, token: &str) -> String {
+    format!("{base_url}/report#{token}")
+}
+
+/// Whether a token may stand in a path: those of new links may not, so that nobody puts them there.
+pub fn is_of_a_path(token: &str) -> bool {
+    token.starts_with(PATH_PREFIX)
+}
 
 /// The token of a link by which the recipients of a mail, who may have no login, fetch its file. A new one replaces the
 /// old one. Only its hash is kept.

@@ -1,5 +1,5 @@
-//! The web pages. One page so far: tickets, jobs by lane and deliveries, live. It is a client of the public API and
-//! holds no state of its own, so it can do nothing that the API would not allow the same person.
+//! The web pages: tickets, jobs by lane and deliveries, live; and a small one that the link in a report's mail opens. They are
+//! clients of the public API and hold no state of their own, so they can do nothing that the API would not allow the same person.
 
 use axum::Router;
 use axum::http::{HeaderName, header};
@@ -23,6 +23,14 @@ pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route(
             "/console.js",
             get(|| async { page(include_str!("../assets/console.js"), "text/javascript; charset=utf-8") }),
+        )
+        .route(
+            "/report",
+            get(|| async { page(include_str!("../assets/report.html"), "text/html; charset=utf-8") }),
+        )
+        .route(
+            "/report.js",
+            get(|| async { page(include_str!("../assets/report.js"), "text/javascript; charset=utf-8") }),
         )
         .route(
             "/icon.svg",

@@ -118,7 +118,7 @@ impl Context for Report {
             sla: Vec::new(),
             incidents: Vec::new(),
             more: 0,
-            download: Some("https://desk.example/api/v1/report-executions/0193/csv".into()),
+            download: Some("https://desk.example/report#rdl_0193".into()),
             ..full.clone()
         };
         vec![full, nothing]

@@ -93,12 +93,12 @@ async fn the_link_in_a_mail_needs_no_login_and_expires() {
     let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
     let token = actions::reports::offer_download(&mut tx, id).await.unwrap();
     tx.commit().await.unwrap();
-    let path = format!("/downloads/reports/{token}");
-    api.get(&path, "").await.expect(404);
+    let fetch = async |token: &str| api.post("/downloads/reports", "", json!({"token": token})).await;
+    fetch(&token).await.expect(404);
     let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
     store::report_executions::finish(&mut tx, id, &Default::default(), b"number\r\n", 0).await.unwrap();
     tx.commit().await.unwrap();
-    let file = api.get(&path, "").await.expect(200);
+    let file = fetch(&token).await.expect(200);
     assert_eq!(
         (file.text.as_str(), file.header("content-type")),
         ("number\r\n", "text/csv; charset=utf-8; header=present")
@@ -107,12 +107,44 @@ async fn the_link_in_a_mail_needs_no_login_and_expires() {
         file.header("content-disposition")
             .starts_with("attachment; filename=\"incidents_and_sla_2026-11-01_")
     );
-    api.get("/downloads/reports/rdd_wrong", "").await.expect(404);
+    let refused = fetch("rdl_wrong").await.expect(404);
+    assert!(refused.json["detail"].as_str().unwrap().starts_with("no report has this link"));
+    api.post("/downloads/reports", "", json!({"token": token, "x": 1})).await.expect(422);
     api.get(&format!("{EXECUTIONS}/{token}/csv"), "").await.expect(401);
-    sqlx::query("update report_executions set download_until = now() - interval '1 second'")
-        .execute(&mut api.test_db.owner().await)
-        .await
-        .unwrap();
-    let expired = api.get(&path, "").await.expect(410);
+    // Nobody gets around the body, nor takes the token for one that opens anything else.
+    api.get(&format!("/downloads/reports/{token}"), "").await.expect(404);
+    api.get(&format!("/downloads/reports?token={token}"), "").await.expect(405);
+    api.get("/api/v1/users/me", &token).await.expect(401);
+
+    let mut owner = api.test_db.owner().await;
+    let set = async |owner: &mut sqlx::PgConnection, sql: &'static str| {
+        sqlx::query(sql).execute(owner).await.unwrap();
+    };
+    set(&mut owner, "update organizations set suspended_at = now(), suspended_for = 'an unpaid bill'").await;
+    let suspended = fetch(&token).await.expect(403);
+    assert!(suspended.json["detail"].as_str().unwrap().contains("an unpaid bill"));
+    set(&mut owner, "update organizations set suspended_at = null, suspended_for = null").await;
+    fetch(&token).await.expect(200);
+    set(&mut owner, "update report_executions set download_until = now() - interval '1 second'").await;
+    let expired = fetch(&token).await.expect(410);
     assert!(expired.json["detail"].as_str().unwrap().contains("expired"));
+}
+
+/// As they were mailed with the token in the path.
+#[tokio::test]
+async fn links_that_are_out_go_on_leading_to_their_file() {
+    let api = Api::start().await;
+    let body =
+        json!({"kind": "incidents_and_sla", "from": "2026-11-01T00:00:00Z", "to": "2026-12-01T00:00:00Z"});
+    let started = api.post("/api/v1/reports", &api.admin, body).await.expect(202).json;
+    let id = started["execution"].as_str().unwrap().parse().unwrap();
+    let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
+    let (hash, until) = (actions::credentials::hash_token("rdd_old"), tx.now() + chrono::TimeDelta::days(3));
+    store::report_executions::allow_download(&mut tx, id, &hash, until).await.unwrap();
+    store::report_executions::finish(&mut tx, id, &Default::default(), b"number\r\n", 0).await.unwrap();
+    tx.commit().await.unwrap();
+    let file = api.get("/downloads/reports/rdd_old", "").await.expect(200);
+    assert_eq!(file.text, "number\r\n");
+    assert!(!file.header("deprecation").is_empty() && !file.header("sunset").is_empty());
+    api.get("/downloads/reports/rdd_wrong", "").await.expect(404);
 }

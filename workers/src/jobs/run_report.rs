@@ -91,7 +91,7 @@ async fn send(
         true => None,
         false => {
             let token = actions::reports::offer_download(tx, execution.id).await?;
-            Some(format!("{base_url}/downloads/reports/{token}"))
+            Some(actions::reports::download_link(base_url, &token))
         }
     };
     let name = store::channels::organization_name(tx).await?;

@@ -240,7 +240,7 @@ async fn a_large_file_is_linked_by_a_key_of_its_own() {
     world.drain().await.unwrap();
     assert!(!sink.mails().remove(0).text().contains("text/csv"), "not attached");
     let text = world.delivery().await.mail.unwrap().words.unwrap().text;
-    let (_, link) = text.split_once("https://desk.example/downloads/reports/").expect("a link");
+    let (_, link) = text.split_once("https://desk.example/report#").expect("a link");
     let token = link.split(['"', '\r', '\n', '<']).next().unwrap();
     let hash = actions::credentials::hash_token(token);
     let mut tx = world.test.db.begin_presenting(&hash).await.unwrap();
