@@ -1,13 +1,16 @@
 //! Notification channels: create, change, delete, try out.
 
 use crate::deliveries::{NewChannelMessage, queue_channel};
-use crate::{Error, FieldError, Result, check, events};
+use crate::{Error, FieldError, Result, check, events, seals};
 use domain::permission::{self, Permission};
 use domain::{Actor, ChannelConfig, ChannelId, ChannelKind, InvalidField};
-use queue::JobId;
+use queue::{JobId, KeyRing};
 use serde_json::{Value, json};
-use store::Tx;
 use store::channels::Channel;
+use store::{Sealed, Tx};
+
+/// What secrets are sealed as.
+const SEALED_AS: &str = "notification channel";
 
 #[derive(Clone, Debug)]
 pub struct NewChannel {
@@ -26,20 +29,23 @@ pub struct ChannelChange {
     pub is_active: Option<bool>,
 }
 
-pub async fn create(tx: &mut Tx, actor: &Actor, new: NewChannel) -> Result<Channel> {
+pub async fn create(tx: &mut Tx, actor: &Actor, ring: &KeyRing, new: NewChannel) -> Result<Channel> {
     permission::check(actor, Permission::NotificationsManage)?;
     let name = check::name(&new.name)?;
+    no_stand_in(&new.config)?;
     let config = ChannelConfig::parse(new.kind, &new.config).map_err(|errors| under("/config", errors))?;
     let id = ChannelId::new();
-    store::channels::insert(tx, id, &name, &config, new.is_active).await.map_err(taken)?;
+    let (config, sealed) = sealed(ring, id, config);
+    store::channels::insert(tx, id, &name, &config, sealed.as_ref(), new.is_active).await.map_err(taken)?;
     events::record(tx, actor, "channel.created", None, json!({"channel": id, "name": name})).await?;
     Ok(store::channels::get(tx, id).await?)
 }
 
-/// `version`: what `If-Match` said, if it was there.
+/// `version`: what `If-Match` said, if it was there. A secret that lay in clear text is sealed with whatever is changed.
 pub async fn update(
     tx: &mut Tx,
     actor: &Actor,
+    ring: &KeyRing,
     id: ChannelId,
     version: Option<i64>,
     change: ChannelChange,
@@ -51,15 +57,74 @@ pub async fn update(
         channel.name = check::name(&new)?;
     }
     if let Some(new) = change.config {
+        no_stand_in(&new)?;
         let new = channel.config.unmask(new);
-        channel.config =
-            ChannelConfig::parse(channel.kind(), &new).map_err(|errors| under("/config", errors))?;
+        let new = ChannelConfig::parse(channel.kind(), &new).map_err(|errors| under("/config", errors))?;
+        // What stands for the sealed one came in by the mask.
+        channel.sealed = channel.sealed.filter(|_| new.is_without_secret());
+        channel.config = new;
         store::channel_gates::forget(tx, id).await?;
     }
     channel.is_active = change.is_active.unwrap_or(channel.is_active);
+    if channel.sealed.is_none() {
+        (channel.config, channel.sealed) = sealed(ring, id, channel.config);
+    }
     store::channels::update(tx, &channel).await.map_err(taken)?;
     events::record(tx, actor, "channel.updated", None, json!({"channel": id, "name": channel.name})).await?;
     Ok(store::channels::get(tx, id).await?)
+}
+
+/// The words that stand for a sealed secret are no secret of anybody.
+fn no_stand_in(config: &Value) -> Result<()> {
+    let detail = "is what stands for a secret that is kept sealed: give the secret itself";
+    match ChannelConfig::names_stand_in(config) {
+        Some(field) => Err(Error::invalid(format!("/config/{field}"), detail)),
+        None => Ok(()),
+    }
+}
+
+/// As it is kept: with its secret sealed, if there are keys.
+fn sealed(ring: &KeyRing, id: ChannelId, config: ChannelConfig) -> (ChannelConfig, Option<Sealed>) {
+    match config.secret().and_then(|secret| seals::seal(ring, SEALED_AS, id.0, secret)) {
+        Some(sealed) => (config.without_secret(), Some(sealed)),
+        None => (config, None),
+    }
+}
+
+/// The configuration with its secret, for sending. What was sealed with an old key is sealed with the present one.
+pub async fn opened(
+    tx: &mut Tx,
+    ring: &KeyRing,
+    channel: &Channel,
+) -> store::Result<std::result::Result<ChannelConfig, String>> {
+    let Some(kept) = &channel.sealed else { return Ok(Ok(channel.config.clone())) };
+    let config = match seals::open(ring, SEALED_AS, channel.id.0, kept) {
+        Ok(secret) => channel.config.clone().with_secret(secret),
+        Err(why) => return Ok(Err(why)),
+    };
+    if seals::is_outdated(ring, kept) {
+        reseal(tx, ring, channel, config.clone()).await?;
+    }
+    Ok(Ok(config))
+}
+
+async fn reseal(tx: &mut Tx, ring: &KeyRing, channel: &Channel, config: ChannelConfig) -> store::Result<()> {
+    let (config, Some(sealed)) = sealed(ring, channel.id, config) else { return Ok(()) };
+    store::channels::reseal(tx, channel, &config, &sealed).await
+}
+
+/// Seals the secret with the present key, whether it is sealed or not.
+pub(crate) async fn seal_now(
+    tx: &mut Tx,
+    ring: &KeyRing,
+    id: ChannelId,
+) -> Result<std::result::Result<(), String>> {
+    let channel = store::channels::lock(tx, id).await?;
+    let opened = opened(tx, ring, &channel).await?;
+    if let (Ok(config), None) = (&opened, &channel.sealed) {
+        reseal(tx, ring, &channel, config.clone()).await?;
+    }
+    Ok(opened.map(drop))
 }
 
 /// Refused while rules or escalation chains name it; what it was sent stays in the ledger.

@@ -1,18 +1,20 @@
 //! Discovery sources: set up, run, previewed; and what a run does to the configuration items.
 
 use crate::jobs::{RunDiscovery, StartDiscovery};
-use crate::{Error, FieldError, Result, check, events};
+use crate::{Error, FieldError, Result, check, events, seals};
 use domain::cmdb::{InventoryFormat, RunMode};
 use domain::inventory::{self, InventoryOptions};
 use domain::permission::{self, Permission};
 use domain::reconcile::{Defaults, Item, Known, Plan, RowError, reconcile, verdict};
 use domain::{Actor, DiscoveryRunId, DiscoverySourceId, MASK};
 use queue::schedules::{self, ScheduleError};
-use queue::{JobId, NewJob, Schedule};
+use queue::{JobId, KeyRing, NewJob, Schedule};
 use serde_json::json;
 use store::Tx;
 use store::discovery_sources::{AuthHeader, DiscoverySource};
 
+/// What values of headers are sealed as.
+const SEALED_AS: &str = "inventory header";
 /// The class of items for which neither the inventory nor the source names one.
 const UNCLASSIFIED: &str = "unclassified";
 
@@ -33,7 +35,12 @@ pub struct DiscoveryFields {
 const WORDS: [(&str, &str, &str); 1] =
     [("discovery_sources_name_key", check::CONFLICT, "there is a discovery source of that name already")];
 
-pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Result<DiscoverySource> {
+pub async fn create(
+    tx: &mut Tx,
+    actor: &Actor,
+    ring: &KeyRing,
+    fields: DiscoveryFields,
+) -> Result<DiscoverySource> {
     permission::check(actor, Permission::DiscoveryManage)?;
     let now = tx.now();
     let source = DiscoverySource {
@@ -51,7 +58,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Resu
         created_at: now,
         updated_at: now,
     };
-    let source = checked(source)?;
+    let source = sealed(ring, checked(source)?);
     check::constraints(store::discovery_sources::insert(tx, &source).await, &WORDS)?;
     set_schedule(tx, actor, &source).await?;
     let payload = json!({"discovery_source": source.id, "name": source.name});
@@ -59,10 +66,11 @@ pub async fn create(tx: &mut Tx, actor: &Actor, fields: DiscoveryFields) -> Resu
     Ok(source)
 }
 
-/// Writes all fields over `before`, which must not have changed since it was read.
+/// Writes all fields over `before`, which must not have changed since it was read. A header that lay in clear text is sealed.
 pub async fn update(
     tx: &mut Tx,
     actor: &Actor,
+    ring: &KeyRing,
     before: DiscoverySource,
     fields: DiscoveryFields,
 ) -> Result<DiscoverySource> {
@@ -70,9 +78,7 @@ pub async fn update(
     let moved = before.location != fields.location;
     let auth_header = match (fields.auth_header, before.auth_header) {
         // Who may name another address must not learn by it what is sent to this one.
-        (Some(new), Some(old)) if new.value == MASK && !moved => {
-            Some(AuthHeader { name: new.name, value: old.value })
-        }
+        (Some(new), Some(old)) if new.value == MASK && !moved => Some(AuthHeader { name: new.name, ..old }),
         (Some(new), _) if new.value == MASK => {
             let detail = "give the value again: the stored one is not sent to another location";
             return Err(Error::invalid("/auth_header/value", detail));
@@ -94,7 +100,7 @@ pub async fn update(
         version: before.version,
         created_at: before.created_at,
     };
-    let mut source = checked(source)?;
+    let mut source = sealed(ring, checked(source)?);
     source.version = check::constraints(store::discovery_sources::update(tx, &source).await, &WORDS)?;
     set_schedule(tx, actor, &source).await?;
     let payload = json!({"discovery_source": source.id, "name": source.name});
@@ -146,7 +152,7 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
         if header.value.is_empty() || header.value.len() > 4000 || header.value.chars().any(char::is_control)
         {
             field("/auth_header/value", "must have 1 to 4000 printable characters");
-        } else if header.value == MASK {
+        } else if header.value == MASK && header.sealed.is_none() {
             field("/auth_header/value", "is the mask that stands for a stored value: give the value itself");
         }
     }
@@ -156,6 +162,54 @@ fn checked(source: DiscoverySource) -> Result<DiscoverySource> {
     let time_zone = check::time_zone("/time_zone", &source.time_zone)?;
     let schedule = check::optional_text("/schedule", source.schedule.as_deref(), 200)?;
     Ok(DiscoverySource { name: check::name(&source.name)?, location, time_zone, schedule, ..source })
+}
+
+/// As it is kept: with the header's value sealed, if there are keys.
+fn sealed(ring: &KeyRing, mut source: DiscoverySource) -> DiscoverySource {
+    if let Some(header) = source.auth_header.as_mut().filter(|header| header.sealed.is_none())
+        && let Some(sealed) = seals::seal(ring, SEALED_AS, source.id.0, &header.value)
+    {
+        (header.value, header.sealed) = (MASK.to_owned(), Some(sealed));
+    }
+    source
+}
+
+/// The name and the value of the header that goes along. What was sealed with an old key is sealed with the present one.
+pub async fn header(
+    tx: &mut Tx,
+    ring: &KeyRing,
+    source: &DiscoverySource,
+) -> store::Result<std::result::Result<Option<(String, String)>, String>> {
+    let Some(AuthHeader { name, value, sealed }) = &source.auth_header else { return Ok(Ok(None)) };
+    let Some(kept) = sealed else { return Ok(Ok(Some((name.clone(), value.clone())))) };
+    let value = match seals::open(ring, SEALED_AS, source.id.0, kept) {
+        Ok(value) => value,
+        Err(why) => return Ok(Err(why)),
+    };
+    if seals::is_outdated(ring, kept) {
+        reseal(tx, ring, source, &value).await?;
+    }
+    Ok(Ok(Some((name.clone(), value))))
+}
+
+async fn reseal(tx: &mut Tx, ring: &KeyRing, source: &DiscoverySource, value: &str) -> store::Result<()> {
+    let Some(sealed) = seals::seal(ring, SEALED_AS, source.id.0, value) else { return Ok(()) };
+    store::discovery_sources::reseal(tx, source, &sealed).await
+}
+
+/// Seals the header's value with the present key, whether it is sealed or not.
+pub(crate) async fn seal_now(
+    tx: &mut Tx,
+    ring: &KeyRing,
+    id: DiscoverySourceId,
+) -> Result<std::result::Result<(), String>> {
+    let source = store::discovery_sources::lock(tx, id).await?;
+    let opened = header(tx, ring, &source).await?;
+    let is_clear = source.auth_header.as_ref().is_some_and(|header| header.sealed.is_none());
+    if let (Ok(Some((_, value))), true) = (&opened, is_clear) {
+        reseal(tx, ring, &source, value).await?;
+    }
+    Ok(opened.map(drop))
 }
 
 fn schedule_key(id: DiscoverySourceId) -> String {

@@ -45,6 +45,7 @@ pub mod reports;
 pub mod roles;
 pub mod rules;
 pub mod scim;
+pub mod seals;
 pub mod service_accounts;
 pub mod sessions;
 pub mod sign_in;

@@ -188,6 +188,14 @@ pub enum AdminCommand {
         #[command(flatten)]
         output: Json,
     },
+    /// Seal the secrets of channels and inventories with the first key of RELAYDESK_JOB_KEYS
+    #[command(
+        after_help = "Example: relaydesk admin seal-secrets\n\nFor those that lie in clear text (after keys were set for the first time) or are sealed with another key (before one is taken away). Any number of times, while everything runs."
+    )]
+    SealSecrets {
+        #[command(flatten)]
+        output: Json,
+    },
     /// Create an API token; it is printed once
     #[command(
         after_help = "Example: relaydesk admin create-token --organization acme --email ada@acme.example --name ci"

@@ -98,7 +98,8 @@ async fn dispatch(cli: &Cli, values: &Values, config: &Config) -> anyhow::Result
             let policy = wiring::passwords(config);
             let db = wiring::fit(config).await?;
             let context = store::context::Context::system("relaydesk admin");
-            store::context::scope(context, commands::admin::run(command, &db, &policy)).await
+            store::context::scope(context, commands::admin::run(command, &db, &policy, &config.job_keys))
+                .await
         }
         Command::Audit(command) => {
             let context = store::context::Context::system("relaydesk audit");

@@ -54,6 +54,11 @@ pub enum ChannelConfig {
 /// Stands for a secret that is kept; sent back in an update it leaves the secret as it is.
 pub const MASK: &str = "********";
 
+const SECRETS: [&str; 2] = ["webhook_url", "bot_token"];
+/// An address that nobody has (RFC 6761, 6.4), and a token that nobody gives out: what stands for a secret that lies sealed. A program that
+/// knows nothing of sealing reads it as one, reaches nobody, and tries again later.
+pub const STAND_INS: [&str; 2] = ["https://sealed.invalid/", "sealed"];
+
 impl ChannelConfig {
     pub fn kind(&self) -> ChannelKind {
         match self {
@@ -110,10 +115,56 @@ impl ChannelConfig {
         }
     }
 
+    /// The one secret that a chat has; mail has none.
+    pub fn secret(&self) -> Option<&str> {
+        match self {
+            ChannelConfig::SlackWebhook { webhook_url } | ChannelConfig::Teams { webhook_url } => {
+                Some(webhook_url)
+            }
+            ChannelConfig::SlackBot { bot_token, .. } => Some(bot_token),
+            ChannelConfig::Email { .. } => None,
+        }
+    }
+
+    /// The same with another secret.
+    #[must_use]
+    pub fn with_secret(mut self, secret: String) -> Self {
+        match &mut self {
+            ChannelConfig::SlackWebhook { webhook_url } | ChannelConfig::Teams { webhook_url } => {
+                *webhook_url = secret;
+            }
+            ChannelConfig::SlackBot { bot_token, .. } => *bot_token = secret,
+            ChannelConfig::Email { .. } => {}
+        }
+        self
+    }
+
+    /// The same with what stands for its secret where that lies sealed elsewhere.
+    #[must_use]
+    pub fn without_secret(self) -> Self {
+        let [url, token] = STAND_INS;
+        let stands = if matches!(self, ChannelConfig::SlackBot { .. }) { token } else { url };
+        self.with_secret(stands.to_owned())
+    }
+
+    /// Whether something stands for its secret.
+    pub fn is_without_secret(&self) -> bool {
+        self.secret().is_some_and(|secret| STAND_INS.contains(&secret))
+    }
+
+    /// The field of a configuration from outside that holds what stands for a secret. Nobody may say that: it would take the secret that is kept
+    /// along to another server.
+    pub fn names_stand_in(value: &Value) -> Option<&'static str> {
+        let stands = |name: &&str| {
+            value.get(*name).and_then(Value::as_str).is_some_and(|text| STAND_INS.contains(&text.trim()))
+        };
+        SECRETS.into_iter().find(stands)
+    }
+
     /// As it may be shown: secrets replaced by [`MASK`].
     pub fn masked(&self) -> Value {
         let mut value = self.to_value();
-        for secret in ["webhook_url", "bot_token"] {
+        for secret in SECRETS {
             if let Some(field) = value.get_mut(secret) {
                 *field = MASK.into();
             }
@@ -284,6 +335,40 @@ mod tests {
         let shown = config.masked();
         assert_eq!(shown, json!({"bot_token": MASK, "channel": "#ops"}));
         assert_eq!(config.unmask(shown), config.to_value());
+    }
+
+    #[test]
+    fn something_stands_for_a_sealed_secret() {
+        for (kind, value, secret) in [
+            (
+                ChannelKind::Slack,
+                json!({"webhook_url": "https://hooks.slack.com/services/T/B/x"}),
+                "https://hooks.slack.com/services/T/B/x",
+            ),
+            (
+                ChannelKind::Slack,
+                json!({"bot_token": "xoxb-1", "channel": "C1", "api_url": "http://chat.local/api"}),
+                "xoxb-1",
+            ),
+            (
+                ChannelKind::Teams,
+                json!({"webhook_url": "https://prod.logic.azure.com/workflows/1?sig=2"}),
+                "https://prod.logic.azure.com/workflows/1?sig=2",
+            ),
+        ] {
+            let config = ChannelConfig::parse(kind, &value).unwrap();
+            assert_eq!((config.secret(), config.is_without_secret()), (Some(secret), false));
+            assert_eq!(ChannelConfig::names_stand_in(&value), None);
+            let bare = config.clone().without_secret();
+            assert!(bare.is_without_secret() && !bare.to_value().to_string().contains(secret));
+            assert_eq!(bare.masked(), config.masked());
+            // It is stored, and read again.
+            assert_eq!(ChannelConfig::parse(kind, &bare.to_value()).unwrap(), bare);
+            assert!(ChannelConfig::names_stand_in(&bare.to_value()).is_some());
+            assert_eq!(bare.with_secret(secret.to_owned()), config);
+        }
+        let mail = ChannelConfig::Email { to: vec!["a@acme.example".into()] };
+        assert_eq!((mail.secret(), mail.clone().without_secret()), (None, mail));
     }
 
     #[test]

@@ -37,7 +37,7 @@ mod words;
 
 pub use absence::{Absence, LONGEST_ABSENCE};
 pub use actor::{Actor, Role, Who};
-pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK};
+pub use channel::{ChannelConfig, ChannelKind, InvalidField, MASK, STAND_INS};
 pub use contact::{ContactKind, ContactWay, MOST_CONTACT_WAYS, language_tag, phone_number};
 pub use email_address::{EmailAddress, InvalidEmailAddress};
 pub use event_type::EventPattern;

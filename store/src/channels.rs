@@ -2,7 +2,7 @@
 
 use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
-use crate::{Error, Result, Tx};
+use crate::{Error, Result, Sealed, Tx};
 use chrono::{DateTime, Utc};
 use domain::{ChannelConfig, ChannelId, ChannelKind};
 use sqlx::{FromRow, Postgres, QueryBuilder};
@@ -12,7 +12,9 @@ use uuid::Uuid;
 pub struct Channel {
     pub id: ChannelId,
     pub name: String,
+    /// Something stands for its secret where that is sealed.
     pub config: ChannelConfig,
+    pub sealed: Option<Sealed>,
     pub is_active: bool,
     pub version: i64,
     pub created_at: DateTime<Utc>,
@@ -31,6 +33,8 @@ struct ChannelRow {
     kind: String,
     name: String,
     config: serde_json::Value,
+    key_name: Option<String>,
+    sealed_secret: Option<Vec<u8>>,
     is_active: bool,
     version: i64,
     created_at: DateTime<Utc>,
@@ -44,10 +48,13 @@ impl TryFrom<ChannelRow> for Channel {
         // The message of a field error never holds the value, which may be a secret.
         let config = ChannelConfig::parse(kind, &row.config)
             .map_err(|errors| Error::Corrupt(format!("configuration of channel {}: {errors:?}", row.id)))?;
+        // Who knows nothing of sealing leaves the old one beside a new secret.
+        let sealed = Sealed::of(row.key_name, row.sealed_secret).filter(|_| config.is_without_secret());
         Ok(Channel {
             id: row.id.into(),
             name: row.name,
             config,
+            sealed,
             is_active: row.is_active,
             version: row.version,
             created_at: row.created_at,
@@ -61,12 +68,13 @@ pub async fn insert(
     id: ChannelId,
     name: &str,
     config: &ChannelConfig,
+    sealed: Option<&Sealed>,
     is_active: bool,
 ) -> Result<()> {
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
-        "insert into notification_channels (id, organization_id, kind, name, config, is_active, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)",
+        "insert into notification_channels (id, organization_id, kind, name, config, is_active, created_at, updated_at, key_name, sealed_secret)
+         values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9)",
         id.0,
         organization.0,
         config.kind().as_str(),
@@ -74,6 +82,8 @@ pub async fn insert(
         config.to_value(),
         is_active,
         now,
+        sealed.map(|sealed| sealed.key_name.as_str()),
+        sealed.map(|sealed| sealed.bytes.as_slice()),
     )
     .execute(&mut **tx)
     .await?;
@@ -83,7 +93,7 @@ pub async fn insert(
 pub async fn get(tx: &mut Tx, id: ChannelId) -> Result<Channel> {
     sqlx::query_as!(
         ChannelRow,
-        "select id, kind, name, config, is_active, version, created_at, updated_at
+        "select id, kind, name, config, key_name, sealed_secret, is_active, version, created_at, updated_at
            from notification_channels where id = $1",
         id.0
     )
@@ -98,7 +108,7 @@ pub async fn update(tx: &mut Tx, channel: &Channel) -> Result<()> {
     let now = tx.now();
     let done = sqlx::query!(
         "update notification_channels
-            set name = $3, config = $4, is_active = $5, version = version + 1, updated_at = $6
+            set name = $3, config = $4, is_active = $5, version = version + 1, updated_at = $6, key_name = $7, sealed_secret = $8
           where id = $1 and version = $2",
         channel.id.0,
         channel.version,
@@ -106,10 +116,48 @@ pub async fn update(tx: &mut Tx, channel: &Channel) -> Result<()> {
         channel.config.to_value(),
         channel.is_active,
         now,
+        channel.sealed.as_ref().map(|sealed| sealed.key_name.as_str()),
+        channel.sealed.as_ref().map(|sealed| sealed.bytes.as_slice()),
     )
     .execute(&mut **tx)
     .await?;
     if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Stale) }
+}
+
+/// The same secret, sealed anew; no change of the channel. Nothing happens when somebody has changed it since it was read.
+pub async fn reseal(tx: &mut Tx, before: &Channel, config: &ChannelConfig, sealed: &Sealed) -> Result<()> {
+    sqlx::query!(
+        "update notification_channels set config = $3, key_name = $4, sealed_secret = $5
+          where id = $1 and version = $2 and sealed_secret is not distinct from $6",
+        before.id.0,
+        before.version,
+        config.to_value(),
+        sealed.key_name,
+        sealed.bytes,
+        before.sealed.as_ref().map(|sealed| sealed.bytes.as_slice()),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Those of the organization with a secret that is not sealed with that key, and whether it is sealed at all.
+pub async fn not_sealed_with(tx: &mut Tx, key_name: &str) -> Result<Vec<(ChannelId, bool)>> {
+    let organization = tx.organization();
+    let stand_ins = domain::STAND_INS.map(str::to_owned);
+    let rows = sqlx::query!(
+        r#"select id, key_name is not null and secret = any($3) as "is_sealed!"
+             from (select id, key_name, coalesce(config->>'bot_token', config->>'webhook_url') as secret
+                     from notification_channels where organization_id = $1) as c
+            where secret is not null and not (key_name is not distinct from $2 and secret = any($3))
+            order by id"#,
+        organization.0,
+        key_name,
+        &stand_ins[..],
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.is_sealed)).collect())
 }
 
 /// What would no longer find it: the names of escalation chains and of rules. Nobody can name it anew until the
@@ -168,7 +216,7 @@ pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Channel>>> 
     let more = |sql: &mut QueryBuilder<Postgres>| {
         listing::contains(sql, wanted.q.as_deref(), "c.name");
     };
-    let columns = "select c.id, c.kind, c.name, c.config, c.is_active, c.version, c.created_at, c.updated_at";
+    let columns = "select c.id, c.kind, c.name, c.config, c.key_name, c.sealed_secret, c.is_active, c.version, c.created_at, c.updated_at";
     LIST.rows::<ChannelRow, _>(tx, wanted, columns, more).await
 }
 

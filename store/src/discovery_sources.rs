@@ -2,11 +2,11 @@
 
 use crate::listing::{self, Field, Key, Kind, List, Placed, Wanted, field};
 use crate::lock::lock;
-use crate::{Error, Result, Tx, words::word};
+use crate::{Error, Result, Sealed, Tx, words::word};
 use chrono::{DateTime, Utc};
-use domain::DiscoverySourceId;
 use domain::cmdb::InventoryFormat;
 use domain::inventory::InventoryOptions;
+use domain::{DiscoverySourceId, MASK};
 use serde_json::Value;
 use sqlx::{FromRow, Postgres, QueryBuilder};
 use std::fmt;
@@ -33,11 +33,19 @@ pub struct DiscoverySource {
     pub updated_at: DateTime<Utc>,
 }
 
-/// One more header of the request. Its value is a secret.
+/// One more header of the request. Its value is a secret, for which [`MASK`] stands where it is sealed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthHeader {
     pub name: String,
     pub value: String,
+    pub sealed: Option<Sealed>,
+}
+
+impl AuthHeader {
+    /// As it comes from outside.
+    pub fn new(name: String, value: String) -> Self {
+        AuthHeader { name, value, sealed: None }
+    }
 }
 
 impl fmt::Debug for AuthHeader {
@@ -56,6 +64,8 @@ struct Row {
     options: Value,
     auth_header_name: Option<String>,
     auth_header_value: Option<String>,
+    key_name: Option<String>,
+    sealed_secret: Option<Vec<u8>>,
     schedule: Option<String>,
     time_zone: String,
     is_active: bool,
@@ -76,10 +86,11 @@ impl TryFrom<Row> for DiscoverySource {
             options: serde_json::from_value(row.options).map_err(|error| {
                 Error::Corrupt(format!("options of discovery source {}: {error}", row.id))
             })?,
-            auth_header: row
-                .auth_header_name
-                .zip(row.auth_header_value)
-                .map(|(name, value)| AuthHeader { name, value }),
+            auth_header: row.auth_header_name.zip(row.auth_header_value).map(|(name, value)| {
+                // Who knows nothing of sealing leaves the old one beside a new secret.
+                let sealed = Sealed::of(row.key_name, row.sealed_secret).filter(|_| value == MASK);
+                AuthHeader { name, value, sealed }
+            }),
             schedule: row.schedule,
             time_zone: row.time_zone,
             is_active: row.is_active,
@@ -94,8 +105,8 @@ macro_rules! select {
     ($tail:literal $(, $argument:expr)*) => {
         sqlx::query_as!(
             Row,
-            "select id, name, format, location, identification_keys, options, auth_header_name, auth_header_value, schedule,
-                    time_zone, is_active, version, created_at, updated_at from discovery_sources " + $tail
+            "select id, name, format, location, identification_keys, options, auth_header_name, auth_header_value, key_name,
+                    sealed_secret, schedule, time_zone, is_active, version, created_at, updated_at from discovery_sources " + $tail
             $(, $argument)*
         )
     };
@@ -141,8 +152,9 @@ pub async fn insert(tx: &mut Tx, source: &DiscoverySource) -> Result<()> {
     let organization = tx.organization();
     sqlx::query!(
         "insert into discovery_sources (id, organization_id, name, format, location, identification_keys, options,
-                                        auth_header_name, auth_header_value, schedule, time_zone, is_active, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+                                        auth_header_name, auth_header_value, schedule, time_zone, is_active, created_at, updated_at,
+                                        key_name, sealed_secret)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15)",
         source.id.0,
         organization.0,
         source.name,
@@ -156,6 +168,8 @@ pub async fn insert(tx: &mut Tx, source: &DiscoverySource) -> Result<()> {
         source.time_zone,
         source.is_active,
         source.created_at,
+        sealed(source).map(|sealed| sealed.key_name.as_str()),
+        sealed(source).map(|sealed| sealed.bytes.as_slice()),
     )
     .execute(&mut **tx)
     .await?;
@@ -168,7 +182,8 @@ pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
     sqlx::query_scalar!(
         "update discovery_sources
             set name = $3, format = $4, location = $5, identification_keys = $6, options = $7, auth_header_name = $8,
-                auth_header_value = $9, schedule = $10, time_zone = $11, is_active = $12, updated_at = $13, version = version + 1
+                auth_header_value = $9, schedule = $10, time_zone = $11, is_active = $12, updated_at = $13, version = version + 1,
+                key_name = $14, sealed_secret = $15
           where id = $1 and version = $2 returning version",
         source.id.0,
         source.version,
@@ -183,10 +198,50 @@ pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
         source.time_zone,
         source.is_active,
         now,
+        sealed(source).map(|sealed| sealed.key_name.as_str()),
+        sealed(source).map(|sealed| sealed.bytes.as_slice()),
     )
     .fetch_optional(&mut **tx)
     .await?
     .ok_or(Error::Stale)
+}
+
+/// The same secret, sealed anew; no change of the source. Nothing happens when somebody has changed it since it was read.
+pub async fn reseal(tx: &mut Tx, before: &DiscoverySource, new: &Sealed) -> Result<()> {
+    sqlx::query!(
+        "update discovery_sources set auth_header_value = $3, key_name = $4, sealed_secret = $5
+          where id = $1 and version = $2 and sealed_secret is not distinct from $6",
+        before.id.0,
+        before.version,
+        MASK,
+        new.key_name,
+        new.bytes,
+        sealed(before).map(|sealed| sealed.bytes.as_slice()),
+    )
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Those of the organization with a header that is not sealed with that key, and whether it is sealed at all.
+pub async fn not_sealed_with(tx: &mut Tx, key_name: &str) -> Result<Vec<(DiscoverySourceId, bool)>> {
+    let organization = tx.organization();
+    let rows = sqlx::query!(
+        r#"select id, key_name is not null and auth_header_value = $3 as "is_sealed!" from discovery_sources
+            where organization_id = $1 and auth_header_value is not null
+              and not (key_name is not distinct from $2 and auth_header_value = $3)
+            order by id"#,
+        organization.0,
+        key_name,
+        MASK,
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id.into(), row.is_sealed)).collect())
+}
+
+fn sealed(source: &DiscoverySource) -> Option<&Sealed> {
+    source.auth_header.as_ref().and_then(|header| header.sealed.as_ref())
 }
 
 /// Its runs go with it; its configuration items stay, and are kept by hand from then on.

@@ -50,6 +50,7 @@ pub mod rights;
 pub mod roles;
 pub mod rules;
 pub mod scim;
+pub mod sealed;
 pub mod second_factors;
 pub mod sessions;
 pub mod sign_ins;
@@ -78,6 +79,7 @@ mod words;
 
 pub use db::{Clock, Db, Route, Tx};
 pub use error::{Error, Result};
+pub use sealed::Sealed;
 
 /// The schema history, run by `relaydesk migrate` as the owner of the database.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("../migrations");

@@ -74,7 +74,7 @@ impl House {
             time_zone: "UTC".into(),
             is_active: true,
         };
-        let source = discovery::create(&mut tx, &whose.admin, fields).await.unwrap();
+        let source = discovery::create(&mut tx, &whose.admin, &self.shared.secrets, fields).await.unwrap();
         tx.commit().await.unwrap();
         source
     }

@@ -31,7 +31,7 @@ async fn channel(db: &TestDb, organization: &Organization) -> ChannelId {
     let id = ChannelId::new();
     let mut tx = db.db.begin(organization.id).await.unwrap();
     let config = ChannelConfig::SlackWebhook { webhook_url: "https://hooks.slack.com/services/T/B/x".into() };
-    store::channels::insert(&mut tx, id, "ops", &config, true).await.unwrap();
+    store::channels::insert(&mut tx, id, "ops", &config, None, true).await.unwrap();
     tx.commit().await.unwrap();
     id
 }

@@ -62,7 +62,7 @@ struct AuthHeaderBody {
 
 impl From<AuthHeaderBody> for AuthHeader {
     fn from(body: AuthHeaderBody) -> Self {
-        AuthHeader { name: body.name, value: body.value }
+        AuthHeader::new(body.name, body.value)
     }
 }
 
@@ -155,7 +155,7 @@ async fn create(
         time_zone: body.time_zone.unwrap_or_else(|| "UTC".into()),
         is_active: body.is_active.unwrap_or(true),
     };
-    let source = discovery::create(&mut tx, &caller.actor(), fields).await?;
+    let source = discovery::create(&mut tx, &caller.actor(), &state.secrets, fields).await?;
     tx.commit().await?;
     let location = format!("/api/v1/discovery-sources/{}", source.id);
     Ok(etag::created(&location, source.version, DiscoverySourceView::from(source)))
@@ -219,7 +219,7 @@ async fn change(
     if_match.check(before.version)?;
     let old = before.clone();
     // A header that is not named stays; the mask stands for its value.
-    let kept = old.auth_header.map(|header| AuthHeader { name: header.name, value: MASK.into() });
+    let kept = old.auth_header.map(|header| AuthHeader::new(header.name, MASK.into()));
     let fields = DiscoveryFields {
         name: body.name.unwrap_or(old.name),
         format: body.format.unwrap_or(old.format),
@@ -231,7 +231,7 @@ async fn change(
         time_zone: body.time_zone.unwrap_or(old.time_zone),
         is_active: body.is_active.unwrap_or(old.is_active),
     };
-    let source = discovery::update(&mut tx, &caller.actor(), before, fields).await?;
+    let source = discovery::update(&mut tx, &caller.actor(), &state.secrets, before, fields).await?;
     tx.commit().await?;
     Ok(etag::ok(source.version, DiscoverySourceView::from(source)))
 }

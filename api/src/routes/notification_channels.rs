@@ -124,7 +124,7 @@ async fn create(
         is_active: body.is_active.unwrap_or(true),
     };
     let mut tx = caller.begin(&state).await?;
-    let channel = channels::create(&mut tx, &caller.actor(), new).await?;
+    let channel = channels::create(&mut tx, &caller.actor(), &state.secrets, new).await?;
     tx.commit().await?;
     let location = format!("/api/v1/notification-channels/{}", channel.id);
     Ok(etag::created(&location, channel.version, ChannelView::from(channel)))
@@ -156,7 +156,8 @@ async fn change(
 ) -> ApiResult<Response> {
     let change = ChannelChange { name: body.name, config: body.config, is_active: body.is_active };
     let mut tx = caller.begin(&state).await?;
-    let channel = channels::update(&mut tx, &caller.actor(), id, if_match.version()?, change).await?;
+    let channel =
+        channels::update(&mut tx, &caller.actor(), &state.secrets, id, if_match.version()?, change).await?;
     tx.commit().await?;
     Ok(etag::ok(channel.version, ChannelView::from(channel)))
 }

@@ -35,8 +35,10 @@ async fn a_channel_keeps_its_secret() {
     assert_eq!(api.patch(&path, &api.admin, change).await.expect(200).json["config"]["channel"], "#other");
     let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
     let id = created.json["id"].as_str().unwrap().parse().unwrap();
-    let kept = store::channels::get(&mut tx, id).await.unwrap().config.to_value();
-    assert_eq!(kept, json!({"bot_token": "xoxb-s3cret", "channel": "#other"}));
+    let kept = store::channels::get(&mut tx, id).await.unwrap();
+    let opened = actions::channels::opened(&mut tx, &api.state.secrets, &kept).await.unwrap().unwrap();
+    assert_eq!(opened.to_value(), json!({"bot_token": "xoxb-s3cret", "channel": "#other"}));
+    assert!(!kept.config.to_value().to_string().contains("s3cret"), "sealed");
     drop(tx);
 
     // But it is not sent to a server that somebody names now.
@@ -47,8 +49,20 @@ async fn a_channel_keeps_its_secret() {
         let refused = api.patch(&path, &api.admin, json!({"config": config})).await.expect(422);
         assert!(refused.json["errors"][0]["detail"].as_str().unwrap().contains("give it again"));
     }
+    // Nor by whoever knows what stands for it in the database.
+    for config in [
+        json!({"bot_token": "sealed", "channel": "#ops", "api_url": "https://mine.example/api"}),
+        json!({"bot_token": " sealed ", "channel": "#ops"}),
+        json!({"webhook_url": "https://sealed.invalid/"}),
+    ] {
+        let refused = api.patch(&path, &api.admin, json!({"config": config.clone()})).await.expect(422);
+        assert!(pointers(&refused)[0].starts_with("/config/"));
+        let made = json!({"kind": "slack", "name": "mine", "config": config});
+        api.post(CHANNELS, &api.admin, made).await.expect(422);
+    }
     let mut tx = api.state.db.begin(api.organization.id).await.unwrap();
-    assert_eq!(store::channels::get(&mut tx, id).await.unwrap().config.to_value(), kept);
+    let now = store::channels::get(&mut tx, id).await.unwrap();
+    assert_eq!((now.config, now.sealed), (kept.config, kept.sealed));
     drop(tx);
     let given = json!({"bot_token": "xoxb-new", "channel": "#ops", "api_url": "https://chat.example/api"});
     api.patch(&path, &api.admin, json!({"config": given})).await.expect(200);

@@ -1,12 +1,13 @@
-//! `relaydesk admin create-organization|create-user|create-token|import-users`
+//! `relaydesk admin create-organization|create-user|create-token|import-users|seal-secrets`
 
 use crate::cli::{AdminCommand, Json};
 use crate::say;
 use actions::passwords::{self, Policy};
-use actions::{api_tokens, imports, organizations, users};
+use actions::{api_tokens, imports, organizations, seals, users};
 use anyhow::{Context, anyhow};
 use domain::people_sheet::LARGEST_TABLE;
 use domain::{Actor, EmailAddress, OrganizationId, Role, UserId};
+use queue::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::io::{BufRead, Read};
@@ -16,7 +17,7 @@ use store::{Db, Tx};
 
 const LABEL: &str = "relaydesk admin";
 
-pub async fn run(command: &AdminCommand, db: &Db, policy: &Policy) -> anyhow::Result<()> {
+pub async fn run(command: &AdminCommand, db: &Db, policy: &Policy, ring: &KeyRing) -> anyhow::Result<()> {
     match command {
         AdminCommand::CreateOrganization { name, slug, time_zone, output } => {
             let id = create_organization(db, slug, name, time_zone).await?;
@@ -39,6 +40,21 @@ pub async fn run(command: &AdminCommand, db: &Db, policy: &Policy) -> anyhow::Re
         }
         AdminCommand::ImportUsers { organization, dry_run, create_missing, file, output } => {
             import_users(db, organization, *dry_run, *create_missing, file, output).await?;
+        }
+        AdminCommand::SealSecrets { output } => {
+            let counted = seals::seal_all(db, ring).await.map_err(words)?;
+            for why in &counted.refused {
+                eprintln!("{why}");
+            }
+            let refused = counted.refused.len();
+            show(
+                output,
+                &json!({"sealed": counted.sealed, "resealed": counted.resealed, "refused": refused}),
+            );
+            anyhow::ensure!(
+                refused == 0,
+                "{refused} secrets cannot be opened: set them anew, or put their key back"
+            );
         }
         AdminCommand::CreateToken { organization, email, name, output } => {
             let mut tx = in_organization(db, organization).await?;

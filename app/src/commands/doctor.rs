@@ -54,6 +54,9 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
             if let Ok(held) = held_back(&db).await {
                 found("vacuum", held);
             }
+            if let Ok(left) = actions::seals::left(&db, &config.job_keys).await {
+                found("secrets of channels and inventories", unsealed(left, config.job_keys.is_empty()));
+            }
         }
     }
     let clear = config.clear_text();
@@ -140,6 +143,22 @@ async fn hooks(broker: &queue::BrokerConfig) -> Result<String, String> {
             broker.prefix,
             actions::hooks::DEAD
         )),
+    }
+}
+
+/// `clear` lie as they came, `outdated` are sealed with another key than the first one.
+fn unsealed((clear, outdated): (usize, usize), is_without_keys: bool) -> Result<String, String> {
+    let mend = "run relaydesk admin seal-secrets";
+    match (clear, outdated) {
+        (0, 0) => Ok("none lies in clear text".to_owned()),
+        (_, _) if is_without_keys => {
+            let sealed = if outdated > 0 { format!(", {outdated} cannot be opened") } else { String::new() };
+            Err(format!("{clear} lie in clear text{sealed}: RELAYDESK_JOB_KEYS is not set"))
+        }
+        (0, outdated) => Ok(format!(
+            "{outdated} are sealed with another key than the first one; {mend} before you take it away"
+        )),
+        (clear, _) => Err(format!("{clear} lie in clear text: {mend}")),
     }
 }
 

@@ -186,8 +186,8 @@ pub const SETTINGS: &[Setting] = &[
     secret(
         "RELAYDESK_JOB_KEYS",
         "a list of name:key, each key the base64 of 32 bytes, or empty",
-        "Keys for what is kept encrypted (arguments of some jobs, secrets of second factors), the same for all processes: the first one seals, all of \
-         them open.",
+        "Keys for what is kept encrypted (secrets of second factors, webhooks, identity providers, channels and inventories, arguments of some jobs), the \
+         same for all processes: the first one seals, all of them open.",
     ),
     setting(
         "RELAYDESK_JOB_HISTORY",

@@ -6,6 +6,7 @@ use crate::{Shared, event_message, organization_of};
 use actions::jobs::NotifyChannel;
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::{ChannelConfig, OrganizationId};
+use queue::remote::NotPerformed;
 use queue::{JobResult, Run, Running};
 use serde_json::Value;
 use store::Tx;
@@ -20,7 +21,15 @@ impl Run<Shared> for NotifyChannel {
             Claim::Impossible(delivery, why) => (delivery, Err(why)),
             Claim::Ready(delivery, channel) => {
                 let made = make(shared, organization, &delivery, channel).await;
-                (delivery, delivering::unless_passing(made)?)
+                match delivering::unless_passing(made)? {
+                    Ok(Ok(message)) => (delivery, Ok(message)),
+                    // With the key it goes out: no attempt was made.
+                    Ok(Err(why)) => {
+                        let error = NotPerformed::NotBegun(why);
+                        return delivering::not_performed(shared, job, organization, &delivery, error).await;
+                    }
+                    Err(why) => (delivery, Err(why)),
+                }
             }
         };
         let (subject, attempt) = match made {
@@ -49,17 +58,26 @@ struct Message {
     payload: Value,
 }
 
+/// The message, or why the secret of its channel cannot be opened.
 async fn make(
     shared: &Shared,
     organization: OrganizationId,
     delivery: &Delivery,
     channel: Option<Channel>,
-) -> anyhow::Result<Message> {
+) -> anyhow::Result<Result<Message, String>> {
     let channel = channel.ok_or_else(|| anyhow::anyhow!("it goes to no channel"))?;
     let mut tx = shared.db.begin(organization).await?;
+    let config = match actions::channels::opened(&mut tx, &shared.secrets, &channel).await? {
+        Ok(config) => config,
+        Err(why) => {
+            tracing::error!(channel.id = %channel.id, why, "a channel cannot be written to");
+            return Ok(Err(why));
+        }
+    };
     let (subject, payload) = render(&mut tx, shared, delivery, &channel).await?;
-    tx.rollback().await?;
-    Ok(Message { config: channel.config, subject, payload })
+    // Maybe the secret was sealed with the present key.
+    tx.commit().await?;
+    Ok(Ok(Message { config, subject, payload }))
 }
 
 /// The headline and what goes over the wire.

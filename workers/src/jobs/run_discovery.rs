@@ -41,13 +41,20 @@ impl Run<Shared> for RunDiscovery {
             return Ok(Outcome::Cancelled(format!("the run has {} already", run.status)));
         }
         let source = store::discovery_sources::get(&mut tx, run.source).await?;
+        let header = match actions::discovery::header(&mut tx, &shared.secrets, &source).await? {
+            Ok(header) => header,
+            Err(why) => {
+                tracing::error!(discovery_source.id = %source.id, why, "an inventory cannot be asked for");
+                return Ok(Outcome::Snooze(NO_WORKER));
+            }
+        };
         store::discovery_runs::start(&mut tx, self.run).await?;
         // Each organization has a folder of its own, named like its slug, which never changes.
         let slug = store::organizations::current(&mut tx).await?.slug;
         let folder = shared.settings.discovery_dir.as_ref().map(|folder| folder.join(slug));
         tx.commit().await?;
 
-        match inventory(job, shared, &source, folder).await {
+        match inventory(job, shared, &source, header, folder).await {
             Ok(inventory) => match work(job, shared, &run, Arc::new(source), Arc::new(inventory)).await {
                 Err(JobError::GiveUp(error)) => {
                     fail(job, shared, organization, &run, &error.to_string()).await
@@ -81,14 +88,14 @@ enum Failure {
     ForGood(String),
 }
 
-/// `folder`: that of the organization.
+/// `header` goes along to an address; `folder`: that of the organization.
 async fn inventory(
     job: &Running,
     shared: &Shared,
     source: &DiscoverySource,
+    header: Option<(String, String)>,
     folder: Option<PathBuf>,
 ) -> Result<Inventory, Failure> {
-    let header = source.auth_header.as_ref().map(|header| (header.name.clone(), header.value.clone()));
     let read = match Location::parse(&source.location) {
         Location::Url(url) => match shared.outward(job, ReadInventory { url, header }).await {
             Ok(read) => read.map(|bytes| bytes.0),

@@ -7,6 +7,7 @@ use actions::rules::{self, NewRule};
 use actions::tickets::{self, NewComment};
 use domain::ChannelKind;
 use domain::ticket::{Source, Status};
+use queue::KeyRing;
 use serde_json::json;
 use store::deliveries::{Mail, Words};
 
@@ -165,7 +166,8 @@ async fn answers_to_what_staff_are_told_stay_among_staff() {
         config: json!({"to": "agent@acme.example"}),
         is_active: true,
     };
-    let channel = desk.act(async |tx| channels::create(tx, &admin, channel).await).await.id;
+    let channel =
+        desk.act(async |tx| channels::create(tx, &admin, &KeyRing::default(), channel).await).await.id;
     let event = "incident.opened".to_owned();
     let rule = NewRule { name: None, event, channel, conditions: json!({}), is_active: true };
     let rule = desk.act(async |tx| rules::create(tx, &admin, rule).await).await.id;
@@ -243,7 +245,8 @@ async fn the_confidential_stays_among_those_who_have_a_part_in_it() {
     let (admin, agent) = (desk.organization.admin.clone(), desk.organization.agent.clone());
     let config = json!({"to": "everybody@acme.example"});
     let channel = NewChannel { kind: ChannelKind::Email, name: "all".into(), config, is_active: true };
-    let channel = desk.act(async |tx| channels::create(tx, &admin, channel).await).await.id;
+    let channel =
+        desk.act(async |tx| channels::create(tx, &admin, &KeyRing::default(), channel).await).await.id;
     for event in ["incident.opened", "incident.commented"] {
         let event = event.to_owned();
         let rule = NewRule { name: None, event, channel, conditions: json!({}), is_active: true };

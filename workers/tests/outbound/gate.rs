@@ -171,7 +171,8 @@ async fn a_channel_that_leads_elsewhere_now_is_tried_at_once() {
         config: Some(json!({"webhook_url": sink.url("/here")})),
         ..Default::default()
     };
-    actions::channels::update(&mut tx, &world.organization.admin, channel, None, change).await.unwrap();
+    let (admin, ring) = (&world.organization.admin, &world.shared.secrets);
+    actions::channels::update(&mut tx, admin, ring, channel, None, change).await.unwrap();
     tx.commit().await.unwrap();
     world.incident("First at the new place").await;
     world.drain_once().await.unwrap();

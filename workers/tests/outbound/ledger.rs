@@ -53,7 +53,7 @@ async fn a_mail_channel_that_was_switched_off_gets_nothing() {
     let (admin, off) = (&world.organization.admin, Some(false));
     actions::channels::test(&mut tx, admin, channel).await.unwrap();
     let change = actions::channels::ChannelChange { is_active: off, ..Default::default() };
-    actions::channels::update(&mut tx, admin, channel, None, change).await.unwrap();
+    actions::channels::update(&mut tx, admin, &world.shared.secrets, channel, None, change).await.unwrap();
     tx.commit().await.unwrap();
     assert!(world.drain_once().await.is_err());
     let delivery = world.delivery().await;

@@ -6,6 +6,7 @@ mod ledger;
 mod mail;
 mod remote;
 mod reports;
+mod sealed;
 mod storm;
 mod webhook_jobs;
 mod webhooks;

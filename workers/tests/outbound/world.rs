@@ -61,7 +61,9 @@ impl World {
     pub async fn channel(&self, kind: ChannelKind, config: Value) -> ChannelId {
         let mut tx = self.begin().await;
         let new = NewChannel { kind, name: format!("{kind} {}", DeliveryId::new()), config, is_active: true };
-        let channel = actions::channels::create(&mut tx, &self.organization.admin, new).await.unwrap();
+        let channel = actions::channels::create(&mut tx, &self.organization.admin, &self.shared.secrets, new)
+            .await
+            .unwrap();
         tx.commit().await.unwrap();
         channel.id
     }
