@@ -143,7 +143,7 @@ pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<DiscoverySo
     let more = |sql: &mut QueryBuilder<Postgres>| {
         listing::contains(sql, wanted.q.as_deref(), "s.name || ' ' || s.location");
     };
-    let columns = "select s.id, s.name, s.format, s.location, s.identification_keys, s.options, s.auth_header_name, s.auth_header_value, \
+    let columns = "select s.id, s.name, s.format, s.location, s.identification_keys, s.options, s.auth_header_name, s.auth_header_value, s.key_name, s.sealed_secret, \
                    s.schedule, s.time_zone, s.is_active, s.version, s.created_at, s.updated_at";
     LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
