@@ -7,12 +7,12 @@ use crate::access::Keys;
 use crate::auth::{self, Origin, Tokens, Way};
 use crate::{Error, Result, credentials, events, organizations, passwords, roles, sign_in, throttle, totp};
 use chrono::TimeDelta;
-use domain::{Actor, IdentityProviderId, OrganizationId, Permission, UserId, permission};
+use domain::{Actor, OrganizationId, Permission, UserId, permission};
 use queue::KeyRing;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use store::login_challenges::{self, Purpose};
+use store::login_challenges::{self, FirstStep, Purpose};
 use store::second_factors::SecondFactor;
 use store::users::User;
 use store::{Db, Tx};
@@ -36,12 +36,8 @@ pub struct Challenge {
     pub user: UserId,
 }
 
-/// What stands between a right password, or a login at `provider`, and a login here.
-pub(crate) async fn needed(
-    tx: &mut Tx,
-    user: &User,
-    provider: Option<IdentityProviderId>,
-) -> Result<Option<Challenge>> {
+/// What stands between a right password, or a login at a provider (`first`), and a login here.
+pub(crate) async fn needed(tx: &mut Tx, user: &User, first: Option<FirstStep>) -> Result<Option<Challenge>> {
     let has_one = confirmed(tx, user.id).await?.is_some();
     let purpose = if has_one {
         Purpose::Verify
@@ -52,7 +48,7 @@ pub(crate) async fn needed(
     };
     let token = credentials::new_token(PREFIX);
     let (hash, expires_at) = (credentials::hash_token(token.expose_secret()), tx.now() + LIFETIME);
-    login_challenges::insert(tx, user.id, &hash, purpose, expires_at, provider).await?;
+    login_challenges::insert(tx, user.id, &hash, purpose, expires_at, first).await?;
     let (must_enrol, organization) = (purpose == Purpose::Enrol, tx.organization());
     Ok(Some(Challenge { token, must_enrol, organization, user: user.id }))
 }
@@ -275,11 +271,15 @@ pub async fn finish(
     if !login_challenges::use_up(&mut tx, &hash).await? {
         return Err(not_valid());
     }
-    let way = match challenge.provider {
+    let way = match challenge.first {
         None => Way::here("second factor"),
-        Some(provider) => sign_in::way(&mut tx, provider, "identity provider and second factor")
-            .await?
-            .ok_or_else(not_valid)?,
+        Some(FirstStep { provider, proven_at }) => {
+            let way = sign_in::way(&mut tx, provider, "identity provider and second factor").await?;
+            let mut way = way.ok_or_else(not_valid)?;
+            // A code shows now who somebody is; one of a factor that they have just made shows nothing.
+            way.bounds.proven_at = proven_at.filter(|_| challenge.purpose == Purpose::Enrol);
+            way
+        }
     };
     let tokens = auth::begin(&mut tx, keys, &user, origin, way).await?;
     tx.commit().await?;

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
 use store::identity_providers::{Meaning, Provider};
 use store::listing::Is;
+use store::login_challenges::FirstStep;
 use store::sessions::Bounds;
 use store::users::User;
 use store::{Db, Tx, external_identities, sign_ins};
@@ -27,6 +28,8 @@ use store::{Db, Tx, external_identities, sign_ins};
 const PREFIX: &str = "rdc_";
 /// Time to log in at the provider.
 pub const LIFETIME: TimeDelta = TimeDelta::minutes(10);
+/// How far a provider's clock may be behind.
+const CLOCKS: TimeDelta = TimeDelta::minutes(2);
 /// A page exchanges its code at once.
 const CODE_LIFETIME: TimeDelta = TimeDelta::minutes(1);
 /// What only the organization that operates the installation has.
@@ -84,12 +87,13 @@ pub struct Begun {
     pub secrets: Secrets,
 }
 
-/// Begins a login, for who is not logged in.
+/// Begins a login, for who is not logged in; or for who is, and is to show again who they are (`asks_again`).
 pub async fn begin(
     db: &Db,
     ring: &KeyRing,
     id: IdentityProviderId,
     return_to: &str,
+    asks_again: bool,
     origin: &Origin,
 ) -> Result<Begun> {
     if !is_local_path(return_to) {
@@ -111,6 +115,7 @@ pub async fn begin(
         browser_hash: &credentials::hash_token(browser.expose_secret()),
         half: &half,
         return_to,
+        asks_again,
         expires_at: tx.now() + LIFETIME,
     };
     sign_ins::insert(&mut tx, &new).await?;
@@ -133,6 +138,7 @@ pub struct Returned {
     pub return_to: String,
     /// The database's clock.
     pub now: DateTime<Utc>,
+    asked_again_at: Option<DateTime<Utc>>,
     actor: Actor,
 }
 
@@ -165,6 +171,7 @@ pub async fn returned(
         secrets: secrets(&found.half, browser),
         return_to: found.return_to,
         now,
+        asked_again_at: found.asked_again_at,
         actor: Actor::system(found.organization, "sign_in"),
     }))
 }
@@ -189,6 +196,12 @@ pub async fn admit(
     returned: &Returned,
     identity: &Identity,
 ) -> std::result::Result<SecretString, Failed> {
+    // A provider that was to ask, and does not say that it has, did not; its clock may be behind ours by a little.
+    if let Some(asked) = returned.asked_again_at
+        && identity.proven_at.is_none_or(|at| at < asked - CLOCKS)
+    {
+        return Err(Failed::Refused(Refusal::NotAskedAgain));
+    }
     let mut tx = db.begin(returned.actor.organization).await?;
     let organization = store::organizations::current(&mut tx).await?;
     if organization.suspended_at.is_some() {
@@ -213,8 +226,8 @@ pub async fn admit(
     external_identities::note_login(&mut tx, provider.id, user).await?;
     let code = credentials::new_token(PREFIX);
     let until = tx.now() + CODE_LIFETIME;
-    sign_ins::admit(&mut tx, returned.id, user, &credentials::hash_token(code.expose_secret()), until)
-        .await?;
+    let hash = credentials::hash_token(code.expose_secret());
+    sign_ins::admit(&mut tx, returned.id, user, identity.proven_at, &hash, until).await?;
     tx.commit().await?;
     Ok(code)
 }
@@ -413,10 +426,12 @@ pub async fn exchange(
         return Err(refused());
     }
     organizations::must_go_on(&mut tx).await?;
-    let way = way(&mut tx, found.provider, "identity provider").await?.ok_or_else(refused)?;
+    let mut way = way(&mut tx, found.provider, "identity provider").await?.ok_or_else(refused)?;
+    way.bounds.proven_at = found.proven_at;
+    let first = FirstStep { provider: found.provider, proven_at: found.proven_at };
     let challenge = match vouches(&mut tx, Some(found.provider)).await? {
         true => None,
-        false => mfa::needed(&mut tx, &user, Some(found.provider)).await?,
+        false => mfa::needed(&mut tx, &user, Some(first)).await?,
     };
     let logged_in = match challenge {
         Some(challenge) => LoggedIn::Halfway(challenge),
@@ -431,7 +446,7 @@ pub async fn exchange(
 pub(crate) async fn way(tx: &mut Tx, id: IdentityProviderId, by: &'static str) -> Result<Option<Way>> {
     let Some(provider) = enabled(tx, id).await? else { return Ok(None) };
     let ends_at = tx.now() + TimeDelta::hours(provider.login_hours.into());
-    Ok(Some(Way { by, bounds: Bounds { provider: Some(id), ends_at: Some(ends_at) } }))
+    Ok(Some(Way { by, bounds: Bounds { provider: Some(id), ends_at: Some(ends_at), proven_at: None } }))
 }
 
 /// Whether a second factor is the provider's business.

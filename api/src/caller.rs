@@ -153,7 +153,7 @@ impl Caller {
         }
         let found = store::rights::of_login(&mut tx, claims.sid, claims.sub).await?;
         let (used, person) = found.ok_or_else(refused)?;
-        let is_recent = tx.now() < used.login_at + actions::access::RECENT;
+        let is_recent = tx.now() < used.proven_at + actions::access::RECENT;
         let caller = Caller::of_person(&tx, person, Credential::Login(claims.sid), None)?;
         // Who came by way of a provider has not used the password that somebody else knows.
         let must_change_password = caller.must_change_password && !used.is_external;

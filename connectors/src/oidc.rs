@@ -154,8 +154,14 @@ impl<'a> Provider<'a> {
         Ok(Provider { http, registration, metadata, names_itself })
     }
 
-    /// Where the browser goes.
-    pub fn authorization_url(&self, state: &str, secrets: &Secrets<'_>) -> Result<Url, Error> {
+    /// Where the browser goes. `asks_again`: the person is to show there who they are, even if they are logged in, and the token is to say when
+    /// (Core 3.1.2.1).
+    pub fn authorization_url(
+        &self,
+        state: &str,
+        secrets: &Secrets<'_>,
+        asks_again: bool,
+    ) -> Result<Url, Error> {
         let mut url = protected(self.metadata.authorization_endpoint().as_str()).map_err(Error::Provider)?;
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier(secrets));
         url.query_pairs_mut()
@@ -167,6 +173,9 @@ impl<'a> Provider<'a> {
             .append_pair("nonce", secrets.nonce)
             .append_pair("code_challenge", challenge.as_str())
             .append_pair("code_challenge_method", challenge.method().as_str());
+        if asks_again {
+            url.query_pairs_mut().append_pair("prompt", "login").append_pair("max_age", "0");
+        }
         Ok(url)
     }
 
@@ -190,8 +199,10 @@ impl<'a> Provider<'a> {
     ) -> Result<Identity, Error> {
         let tokens = self.exchange(code, secrets).await?;
         let mut claims = self.verified(&tokens.id_token, secrets.nonce, now)?;
+        // Of the token, which is signed, and of nothing else.
+        let proven_at = auth_time(&claims, now)?;
         self.complete(&mut claims, tokens.access_token.as_ref()).await?;
-        identity(&claims, self.registration.groups_claim.as_deref())
+        Ok(Identity { proven_at, ..identity(&claims, self.registration.groups_claim.as_deref())? })
     }
 
     async fn exchange(&self, code: &str, secrets: &Secrets<'_>) -> Result<Tokens, Error> {
@@ -328,6 +339,17 @@ fn describe(error: &dyn std::error::Error) -> String {
     }
 }
 
+/// Whole seconds; some write them with a point. A clock that is ahead of ours by a little means now.
+fn auth_time(claims: &Map<String, Value>, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>, Error> {
+    let Some(said) = claims.get("auth_time").filter(|said| !said.is_null()) else { return Ok(None) };
+    let at = said.as_f64().and_then(|seconds| DateTime::from_timestamp(seconds as i64, 0));
+    match at {
+        Some(at) if at > now + TOLERANCE => Err(Error::Token("its auth_time lies in the future".into())),
+        Some(at) => Ok(Some(at.min(now))),
+        None => Err(Error::Token("its auth_time is no time".into())),
+    }
+}
+
 fn identity(claims: &Map<String, Value>, groups_claim: Option<&str>) -> Result<Identity, Error> {
     let text =
         |name: &str| claims.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
@@ -353,6 +375,7 @@ fn identity(claims: &Map<String, Value>, groups_claim: Option<&str>) -> Result<I
         },
         name: text("name").map(str::to_owned),
         groups: groups.into_iter().collect(),
+        proven_at: None,
     })
 }
 
@@ -384,6 +407,32 @@ mod tests {
             " https://id.example",
         ] {
             assert!(check_issuer(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_is_one_or_the_token_proves_nothing() {
+        let now = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+        let of = |said: Value| {
+            let claims = serde_json::json!({ "auth_time": said });
+            auth_time(claims.as_object().unwrap(), now).map(|at| at.map(|at| at.timestamp()))
+        };
+        assert_eq!(auth_time(&Map::new(), now).unwrap(), None);
+        for (said, at) in [
+            (serde_json::json!(1_799_999_000), Some(1_799_999_000)),
+            (serde_json::json!(1_799_999_000.5), Some(1_799_999_000)),
+            (serde_json::json!(1_800_000_060), Some(1_800_000_000)),
+            (Value::Null, None),
+        ] {
+            assert_eq!(of(said.clone()).unwrap(), at, "{said}");
+        }
+        for wrong in [
+            serde_json::json!(1_800_000_200),
+            serde_json::json!("yesterday"),
+            serde_json::json!(1e300),
+            serde_json::json!([1]),
+        ] {
+            assert!(of(wrong.clone()).is_err(), "{wrong}");
         }
     }
 

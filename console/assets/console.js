@@ -358,6 +358,7 @@ const refusals = {
   suspended: "Your organization is suspended.",
   not_by_provider: "Administrators of this installation do not get their rights by way of a provider.",
   last_admin: "Your provider's groups would take the last administrator away. Ask an administrator.",
+  not_asked_again: "Your provider does not say that it has asked you again who you are.",
 };
 /** The organization that the address names (`/?organization=acme`), else the one of the last time. */
 function organization() {

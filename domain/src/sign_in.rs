@@ -1,6 +1,7 @@
 //! Logging in at an identity provider: what it says of a person, why that may not do, and what its groups mean.
 
 use crate::{EmailAddress, Role, TeamId};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
 /// What a provider has proved about a person.
@@ -13,6 +14,8 @@ pub struct Identity {
     pub email_verified: Option<bool>,
     pub name: Option<String>,
     pub groups: BTreeSet<String>,
+    /// When they showed there who they are. `None`: the provider does not say.
+    pub proven_at: Option<DateTime<Utc>>,
 }
 
 impl Identity {
@@ -48,10 +51,12 @@ pub enum Refusal {
     NotByProvider,
     /// The groups would take the last admin away.
     LastAdmin,
+    /// The provider was to ask the person again, and does not say that it has.
+    NotAskedAgain,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 12] = [
+    pub const ALL: [Refusal; 13] = [
         Refusal::Expired,
         Refusal::Denied,
         Refusal::ProviderFailed,
@@ -64,6 +69,7 @@ impl Refusal {
         Refusal::Suspended,
         Refusal::NotByProvider,
         Refusal::LastAdmin,
+        Refusal::NotAskedAgain,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -80,6 +86,7 @@ impl Refusal {
             Refusal::Suspended => "suspended",
             Refusal::NotByProvider => "not_by_provider",
             Refusal::LastAdmin => "last_admin",
+            Refusal::NotAskedAgain => "not_asked_again",
         }
     }
 }
@@ -168,6 +175,7 @@ mod tests {
             email_verified,
             name: None,
             groups: BTreeSet::new(),
+            proven_at: None,
         };
         for (verified, assumed, expected) in
             [(Some(true), false, true), (Some(false), true, false), (None, true, true), (None, false, false)]

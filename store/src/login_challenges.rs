@@ -28,12 +28,12 @@ pub async fn insert(
     token_hash: &str,
     purpose: Purpose,
     expires_at: DateTime<Utc>,
-    provider: Option<IdentityProviderId>,
+    first: Option<FirstStep>,
 ) -> Result<()> {
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
-        "insert into login_challenges (id, organization_id, user_id, token_hash, purpose, created_at, expires_at, provider_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into login_challenges (id, organization_id, user_id, token_hash, purpose, created_at, expires_at, provider_id, proven_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         Uuid::now_v7(),
         organization.0,
         user.0,
@@ -41,7 +41,8 @@ pub async fn insert(
         purpose.as_str(),
         now,
         expires_at,
-        provider.map(|provider| provider.0),
+        first.map(|first| first.provider.0),
+        first.and_then(|first| first.proven_at),
     )
     .execute(&mut **tx)
     .await?;
@@ -53,15 +54,23 @@ pub struct Challenge {
     pub organization: OrganizationId,
     pub user: UserId,
     pub purpose: Purpose,
-    /// The first step was a login there.
-    pub provider: Option<IdentityProviderId>,
+    /// `None`: it was a password.
+    pub first: Option<FirstStep>,
+}
+
+/// A login at a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstStep {
+    pub provider: IdentityProviderId,
+    /// When they showed there who they are, if it says so.
+    pub proven_at: Option<DateTime<Utc>>,
 }
 
 /// In a transaction that presents the hash. Used and expired ones do not exist.
 pub async fn find_presented(tx: &mut Tx, token_hash: &str) -> Result<Option<Challenge>> {
     let now = tx.now();
     let row = sqlx::query!(
-        "select organization_id, user_id, purpose, provider_id from login_challenges
+        "select organization_id, user_id, purpose, provider_id, proven_at from login_challenges
           where token_hash = $1 and used_at is null and expires_at > $2",
         token_hash,
         now
@@ -78,7 +87,9 @@ pub async fn find_presented(tx: &mut Tx, token_hash: &str) -> Result<Option<Chal
             organization: row.organization_id.into(),
             user: row.user_id.into(),
             purpose,
-            provider: row.provider_id.map(Into::into),
+            first: row
+                .provider_id
+                .map(|provider| FirstStep { provider: provider.into(), proven_at: row.proven_at }),
         })
     })
     .transpose()

@@ -35,8 +35,8 @@ pub struct Presented {
 #[derive(Clone, Copy, Debug)]
 pub struct Used {
     pub session: Uuid,
-    /// When it began.
-    pub login_at: DateTime<Utc>,
+    /// When somebody showed who they are: as it began, or at the provider before that.
+    pub proven_at: DateTime<Utc>,
     /// At an identity provider.
     pub is_external: bool,
     /// Its use was noted less than a minute ago.
@@ -136,7 +136,7 @@ pub async fn of_token(tx: &mut Tx, hash: &str) -> Result<Option<(Presented, Hold
 pub async fn of_login(tx: &mut Tx, family: Uuid, user: UserId) -> Result<Option<(Used, Holder)>> {
     let now = tx.now();
     let row = held!(
-        r#"s.id, s.login_at, s.provider_id, s.last_used_at > $4 as "is_noted!","#,
+        r#"s.id, least(s.login_at, s.proven_at) as "proven_at!", s.provider_id, s.last_used_at > $4 as "is_noted!","#,
         "sessions s cross join lateral holder(s.user_id) h
           where s.family_id = $1 and s.user_id = $2 and s.rotated_at is null and s.revoked_at is null and s.expires_at > $3",
         family,
@@ -149,7 +149,7 @@ pub async fn of_login(tx: &mut Tx, family: Uuid, user: UserId) -> Result<Option<
     let Some(row) = row else { return Ok(None) };
     let used = Used {
         session: row.id,
-        login_at: row.login_at,
+        proven_at: row.proven_at,
         is_external: row.provider_id.is_some(),
         is_noted: row.is_noted,
     };

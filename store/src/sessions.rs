@@ -26,14 +26,16 @@ pub struct Bounds {
     pub provider: Option<IdentityProviderId>,
     /// However often it is refreshed.
     pub ends_at: Option<DateTime<Utc>>,
+    /// When they showed there who they are, if that is known.
+    pub proven_at: Option<DateTime<Utc>>,
 }
 
 pub async fn insert(tx: &mut Tx, new: &NewSession<'_>) -> Result<()> {
     let (organization, now) = (tx.organization(), tx.now());
     sqlx::query!(
         "insert into sessions (id, organization_id, user_id, refresh_hash, family_id, login_at, created_at, last_used_at,
-                               expires_at, user_agent, ip, provider_id, ends_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12)",
+                               expires_at, user_agent, ip, provider_id, ends_at, proven_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12, $13)",
         new.id.0,
         organization.0,
         new.user.0,
@@ -46,6 +48,7 @@ pub async fn insert(tx: &mut Tx, new: &NewSession<'_>) -> Result<()> {
         new.ip,
         new.bounds.provider.map(|provider| provider.0),
         new.bounds.ends_at,
+        new.bounds.proven_at,
     )
     .execute(&mut **tx)
     .await?;
@@ -68,7 +71,7 @@ pub struct Session {
 /// By the hash of a refresh token, in a transaction that presents this hash.
 pub async fn find_presented(tx: &mut Tx, refresh_hash: &str) -> Result<Option<Session>> {
     let row = sqlx::query!(
-        "select id, organization_id, user_id, family_id, login_at, expires_at, rotated_at, revoked_at, provider_id, ends_at from sessions
+        "select id, organization_id, user_id, family_id, login_at, expires_at, rotated_at, revoked_at, provider_id, ends_at, proven_at from sessions
           where refresh_hash = $1",
         refresh_hash
     )
@@ -83,7 +86,11 @@ pub async fn find_presented(tx: &mut Tx, refresh_hash: &str) -> Result<Option<Se
         expires_at: row.expires_at,
         rotated: row.rotated_at.is_some(),
         revoked: row.revoked_at.is_some(),
-        bounds: Bounds { provider: row.provider_id.map(Into::into), ends_at: row.ends_at },
+        bounds: Bounds {
+            provider: row.provider_id.map(Into::into),
+            ends_at: row.ends_at,
+            proven_at: row.proven_at,
+        },
     }))
 }
 
@@ -101,7 +108,7 @@ pub async fn rotate(tx: &mut Tx, id: SessionId) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-/// What bounds a login that has not ended.
+/// What bounds a login that has not ended, and whoever proves anew who they are.
 pub async fn bounds_of(tx: &mut Tx, family: Uuid) -> Result<Option<Bounds>> {
     let row = sqlx::query!(
         "select provider_id, ends_at from sessions where family_id = $1 and revoked_at is null limit 1",
@@ -109,7 +116,11 @@ pub async fn bounds_of(tx: &mut Tx, family: Uuid) -> Result<Option<Bounds>> {
     )
     .fetch_optional(&mut **tx)
     .await?;
-    Ok(row.map(|row| Bounds { provider: row.provider_id.map(Into::into), ends_at: row.ends_at }))
+    Ok(row.map(|row| Bounds {
+        provider: row.provider_id.map(Into::into),
+        ends_at: row.ends_at,
+        proven_at: None,
+    }))
 }
 
 /// Ends a login: neither its refresh tokens nor its access tokens work from the commit on.

@@ -12,14 +12,16 @@ pub struct NewSignIn<'a> {
     pub browser_hash: &'a str,
     pub half: &'a [u8],
     pub return_to: &'a str,
+    /// The person is to show again who they are.
+    pub asks_again: bool,
     pub expires_at: DateTime<Utc>,
 }
 
 pub async fn insert(tx: &mut Tx, new: &NewSignIn<'_>) -> Result<()> {
     let (organization, now, id) = (tx.organization(), tx.now(), SignInId::new());
     sqlx::query!(
-        "insert into sign_ins (id, organization_id, provider_id, state_hash, browser_hash, half, return_to, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into sign_ins (id, organization_id, provider_id, state_hash, browser_hash, half, return_to, created_at, expires_at, asks_again)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         id.0,
         organization.0,
         new.provider.0,
@@ -29,6 +31,7 @@ pub async fn insert(tx: &mut Tx, new: &NewSignIn<'_>) -> Result<()> {
         new.return_to,
         now,
         new.expires_at,
+        new.asks_again,
     )
     .execute(&mut **tx)
     .await?;
@@ -43,13 +46,15 @@ pub struct SignIn {
     pub browser_hash: String,
     pub half: Vec<u8>,
     pub return_to: String,
+    /// Since then the person is to have shown again who they are.
+    pub asked_again_at: Option<DateTime<Utc>>,
 }
 
 /// In a transaction that presents the hash of the state. Used and expired ones do not exist.
 pub async fn find_by_state(tx: &mut Tx, hash: &str) -> Result<Option<SignIn>> {
     let now = tx.now();
     let row = sqlx::query!(
-        "select id, organization_id, provider_id, browser_hash, half, return_to from sign_ins
+        "select id, organization_id, provider_id, browser_hash, half, return_to, asks_again, created_at from sign_ins
           where state_hash = $1 and used_at is null and expires_at > $2",
         hash,
         now
@@ -63,6 +68,7 @@ pub async fn find_by_state(tx: &mut Tx, hash: &str) -> Result<Option<SignIn>> {
         browser_hash: row.browser_hash,
         half: row.half,
         return_to: row.return_to,
+        asked_again_at: row.asks_again.then_some(row.created_at),
     }))
 }
 
@@ -75,20 +81,22 @@ pub async fn use_state(tx: &mut Tx, id: SignInId) -> Result<bool> {
     Ok(done.rows_affected() == 1)
 }
 
-/// It is known who it is: whoever shows this code in the same browser is that person.
+/// It is known who it is: whoever shows this code in the same browser is that person. `proven_at`: as the provider says.
 pub async fn admit(
     tx: &mut Tx,
     id: SignInId,
     user: UserId,
+    proven_at: Option<DateTime<Utc>>,
     code_hash: &str,
     until: DateTime<Utc>,
 ) -> Result<()> {
     sqlx::query!(
-        "update sign_ins set user_id = $2, code_hash = $3, code_expires_at = $4 where id = $1",
+        "update sign_ins set user_id = $2, code_hash = $3, code_expires_at = $4, auth_time = $5 where id = $1",
         id.0,
         user.0,
         code_hash,
-        until
+        until,
+        proven_at,
     )
     .execute(&mut **tx)
     .await?;
@@ -102,13 +110,14 @@ pub struct Admitted {
     pub provider: IdentityProviderId,
     pub user: UserId,
     pub browser_hash: String,
+    pub proven_at: Option<DateTime<Utc>>,
 }
 
 /// In a transaction that presents the hash of the code. Used and expired ones do not exist.
 pub async fn find_by_code(tx: &mut Tx, hash: &str) -> Result<Option<Admitted>> {
     let now = tx.now();
     let row = sqlx::query!(
-        r#"select id, organization_id, provider_id, user_id as "user_id!", browser_hash from sign_ins
+        r#"select id, organization_id, provider_id, user_id as "user_id!", browser_hash, auth_time from sign_ins
           where code_hash = $1 and user_id is not null and code_used_at is null and code_expires_at > $2"#,
         hash,
         now
@@ -121,6 +130,7 @@ pub async fn find_by_code(tx: &mut Tx, hash: &str) -> Result<Option<Admitted>> {
         provider: row.provider_id.into(),
         user: row.user_id.into(),
         browser_hash: row.browser_hash,
+        proven_at: row.auth_time,
     }))
 }
 

@@ -86,6 +86,9 @@ struct StartQuery {
     /// A path of this installation, `/` if left out: where the browser is sent in the end.
     #[param(example = "/?ticket=INC0000001")]
     return_to: Option<String>,
+    /// The person is to show at the provider who they are, even if they are logged in there: for what asks for a fresh login.
+    #[serde(default)]
+    reauthenticate: bool,
 }
 
 /// Begin a login at an identity provider
@@ -103,11 +106,13 @@ async fn start(
     Filters(query): Filters<StartQuery>,
 ) -> ApiResult<Response> {
     let return_to = query.return_to.as_deref().unwrap_or("/");
-    let begun = sign_in::begin(&state.db, &state.secrets, id, return_to, &origin).await?;
+    let begun =
+        sign_in::begin(&state.db, &state.secrets, id, return_to, query.reauthenticate, &origin).await?;
     let registration = registration(&state, &begun.peer);
     let secrets = Secrets { nonce: &begun.secrets.nonce, verifier: &begun.secrets.verifier };
     let found = Provider::discover(state.outgoing()?, &registration).await;
-    let url = found.and_then(|found| found.authorization_url(begun.state.expose_secret(), &secrets));
+    let (token, again) = (begun.state.expose_secret(), query.reauthenticate);
+    let url = found.and_then(|found| found.authorization_url(token, &secrets, again));
     match url {
         Ok(url) => {
             let mut response = see_other(url.as_str())?;

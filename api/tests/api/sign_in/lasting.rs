@@ -100,3 +100,96 @@ async fn a_password_that_an_admin_set_is_no_business_of_a_login_at_the_provider(
     let tokens = world.api.post("/api/v1/auth/login", "", login).await.expect(200).json;
     world.api.get("/api/v1/users/me", &text(&tokens["access"])).await.expect(403);
 }
+
+/// Whether a login is young enough for what would outlive it.
+async fn is_fresh(world: &World, tokens: &Value) -> bool {
+    let name = format!("token {}", world.count("api_tokens").await);
+    let answer = world.api.post("/api/v1/api-tokens", &text(&tokens["access"]), json!({"name": name})).await;
+    match answer.status.as_u16() {
+        201 => true,
+        403 => {
+            assert!(text(&answer.json["type"]).ends_with("/reauthentication-required"), "{}", answer.text);
+            false
+        }
+        _ => panic!("{}", answer.text),
+    }
+}
+
+async fn proven(world: &World, seconds_ago: i64) -> Value {
+    let mut claims = verified("new@acme.example");
+    claims["auth_time"] =
+        json!(world.api.test_db.db.begin_system().await.unwrap().now().timestamp() - seconds_ago);
+    claims
+}
+
+/// Whoever sits down at a browser that is logged in at the provider since the morning has shown nobody who they are.
+#[tokio::test]
+async fn a_login_is_as_fresh_as_the_provider_says() {
+    let world = World::with(json!({})).await;
+    let old = world.tokens(proven(&world, 3600).await).await;
+    assert!(!is_fresh(&world, &old).await);
+    let next = refreshed(&world, &old).await.expect(200).json;
+    assert!(!is_fresh(&world, &next).await, "nor by a refresh");
+    let new = world.tokens(proven(&world, 60).await).await;
+    assert!(is_fresh(&world, &new).await);
+    let next = refreshed(&world, &new).await.expect(200).json;
+    world.api.test_db.db.clock().shift(TimeDelta::minutes(9) + TimeDelta::seconds(5));
+    assert!(!is_fresh(&world, &next).await, "ten minutes after it was shown there");
+    // Who says nothing is believed as before.
+    assert!(is_fresh(&world, &world.tokens(verified("new@acme.example")).await).await);
+    for odd in [json!("yesterday"), json!(4_000_000_000_i64)] {
+        let mut claims = verified("new@acme.example");
+        claims["auth_time"] = odd;
+        assert_eq!(world.refusal(claims).await, "invalid_token");
+    }
+}
+
+/// A factor that is made a moment after an old login at the provider says nothing of who made it; a code of one that was there does.
+#[tokio::test]
+async fn a_code_shows_who_one_is_unless_its_factor_is_new() {
+    let world = World::with(json!({})).await;
+    let organization = format!("/api/v1/organizations/{}", world.api.organization.id);
+    let ask = json!({"mfa_required_roles": ["end_user"]});
+    world.api.patch(&organization, &world.api.admin, ask).await.expect(200);
+    let halfway = world.tokens(proven(&world, 3600).await).await;
+    let token = json!({"mfa_token": halfway["mfa_token"]});
+    let begun = world.api.post("/api/v1/auth/mfa/enable", "", token).await.expect(200).json;
+    let secret = crate::mfa::unbase32(&text(&begun["secret"]));
+    let verify = async |halfway: &Value, step: i64| {
+        let now = world.api.test_db.db.begin_system().await.unwrap().now();
+        let code = totp::code(&secret, totp::step_at(now) + step);
+        let answer = json!({"mfa_token": halfway["mfa_token"], "code": code});
+        world.api.post("/api/v1/auth/mfa/verify", "", answer).await.expect(200).json
+    };
+    let made = verify(&halfway, 0).await;
+    assert!(!is_fresh(&world, &made).await);
+    let halfway = world.tokens(proven(&world, 3600).await).await;
+    assert!(is_fresh(&world, &verify(&halfway, 1).await).await);
+}
+
+#[tokio::test]
+async fn a_provider_is_told_to_ask_again_and_has_to_say_that_it_did() {
+    let world = World::with(json!({})).await;
+    let usual = world.begin().await;
+    assert!(!usual.sent.contains_key("prompt") && !usual.sent.contains_key("max_age"));
+    let again = async || world.begin_with(&world.provider, "&reauthenticate=true").await;
+    let begun = again().await;
+    assert_eq!((&*begun.sent["prompt"], &*begun.sent["max_age"]), ("login", "0"));
+    let fragment = world.returns_with(&begun, proven(&world, 0).await).await;
+    let tokens =
+        world.exchange(fragment.strip_prefix("sign_in=").unwrap(), &begun.cookie).await.expect(200).json;
+    assert!(is_fresh(&world, &tokens).await);
+    // One that goes on with the login that it has, and one that does not say.
+    for claims in [proven(&world, 3600).await, proven(&world, 300).await, verified("new@acme.example")] {
+        let refused = world.returns_with(&again().await, claims).await;
+        assert_eq!(refused, "sign_in_error=not_asked_again");
+    }
+    // What is said beside the token is no proof.
+    world.peer.userinfo({
+        let mut said = proven(&world, 0).await;
+        said["sub"] = json!("7");
+        said
+    });
+    let refused = world.returns_with(&again().await, json!({"sub": "7"})).await;
+    assert_eq!(refused, "sign_in_error=not_asked_again");
+}

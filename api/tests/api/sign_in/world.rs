@@ -55,7 +55,11 @@ impl World {
     }
 
     pub async fn begin_at(&self, provider: &str) -> Begun {
-        let path = format!("/api/v1/auth/oidc/{provider}/start?return_to=%2F%3Fticket%3DINC0000001");
+        self.begin_with(provider, "").await
+    }
+
+    pub async fn begin_with(&self, provider: &str, more: &str) -> Begun {
+        let path = format!("/api/v1/auth/oidc/{provider}/start?return_to=%2F%3Fticket%3DINC0000001{more}");
         let answer = self.api.get(&path, "").await.expect(303);
         let location = url::Url::parse(answer.header("location")).unwrap();
         let sent: HashMap<String, String> = location.query_pairs().into_owned().collect();
