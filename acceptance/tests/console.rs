@@ -1,83 +1,17 @@
 //! Story: an operator looks at the board in a browser and sees a mail become a ticket without touching anything; the link in
 //! a message opens its ticket there.
 
-use fantoccini::{Client, ClientBuilder, Locator};
-use hyper_util::client::legacy::connect::HttpConnector;
+use crate::browser::Browser;
+use fantoccini::{Client, Locator};
 use serde_json::json;
-use std::process::Stdio;
 use std::time::Duration;
 use testkit::Demo;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
-
-/// A headless Chromium with a profile of its own; gone when it is dropped.
-pub struct Browser {
-    _driver: Child,
-    pub client: Client,
-}
-
-impl Browser {
-    /// What it downloads goes to `downloads` in the folder.
-    pub async fn start(folder: &std::path::Path) -> Browser {
-        let port = testkit::free_port();
-        let mut driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("chromedriver is installed (script/setup does it)");
-        let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("started successfully") {
-                break;
-            }
-        }
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        let profile = format!("--user-data-dir={}", folder.join("browser").display());
-        let options = json!({"args": [
-            "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000", profile,
-        ], "prefs": {"download.default_directory": folder.join("downloads")}});
-        let capabilities = [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
-        let client = ClientBuilder::new(HttpConnector::new())
-            .capabilities(capabilities)
-            .connect(&format!("http://127.0.0.1:{port}"))
-            .await
-            .expect("a browser session");
-        Browser { _driver: driver, client }
-    }
-
-    pub async fn sees(&self, text: &str) {
-        let xpath = format!("//*[contains(normalize-space(text()), \"{text}\")]");
-        let found =
-            self.client.wait().at_most(Duration::from_secs(20)).for_element(Locator::XPath(&xpath)).await;
-        if found.is_err() {
-            panic!("the page never showed {text:?}:\n{}", self.client.source().await.unwrap_or_default());
-        }
-    }
-}
-
-/// Without a browser there is nothing to test; on CI there must be one.
-pub fn has_browser() -> bool {
-    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
-        .any(|folder| folder.join("chromedriver").exists());
-    assert!(
-        there || std::env::var_os("CI").is_none(),
-        "chromedriver is missing: script/setup --tests installs it"
-    );
-    there
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_board_shows_a_new_mail_by_itself() {
-    if !has_browser() {
-        eprintln!("skipped: no chromedriver");
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
+    let Some(browser) = Browser::start(folder.path()).await else { return };
     let demo = Demo::start(folder.path(), &[]).await;
-    let browser = Browser::start(folder.path()).await;
     let page = &browser.client;
     page.goto(&demo.process.base).await.unwrap();
 
@@ -113,6 +47,7 @@ async fn the_board_shows_a_new_mail_by_itself() {
     assert_eq!(page.title().await.unwrap(), "Relaydesk", "text from a mail is never markup");
     browser.sees("ingest_mail").await;
     a_link_opens_its_ticket(&demo, &browser, markup).await;
+    assert_eq!(browser.complaints().await, Vec::<serde_json::Value>::new());
 
     page.clone().close().await.unwrap();
 }

@@ -2,8 +2,11 @@
 
 mod alerts_to_incidents;
 mod audit_log;
+mod browser;
 mod cluster_crash;
 mod console;
+mod console_pages;
+mod console_sign_in;
 mod contract;
 mod database_away;
 mod dead_letters;

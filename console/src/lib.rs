@@ -1,5 +1,6 @@
-//! The web pages: tickets, jobs by lane and deliveries, live; and a small one that the link in a report's mail opens. They are
-//! clients of the public API and hold no state of their own, so they can do nothing that the API would not allow the same person.
+//! The web pages: signing in, the board (tickets, jobs by lane and deliveries, live), webhooks, one's own account; and a small one that the link
+//! in a report's mail opens. They are clients of the public API and hold no state of their own, so they can do nothing that the API would not
+//! allow the same person.
 
 use axum::Router;
 use axum::http::{HeaderName, header};
@@ -10,32 +11,26 @@ use axum::routing::get;
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
      connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Where each is, its media type, and what it says.
+const PAGES: [(&str, &str, &str); 10] = [
+    ("/", "text/html; charset=utf-8", include_str!("../assets/console.html")),
+    ("/console.css", "text/css; charset=utf-8", include_str!("../assets/console.css")),
+    ("/console.js", SCRIPT, include_str!("../assets/console.js")),
+    ("/client.js", SCRIPT, include_str!("../assets/client.js")),
+    ("/sign_in.js", SCRIPT, include_str!("../assets/sign_in.js")),
+    ("/webhooks.js", SCRIPT, include_str!("../assets/webhooks.js")),
+    ("/account.js", SCRIPT, include_str!("../assets/account.js")),
+    ("/report", "text/html; charset=utf-8", include_str!("../assets/report.html")),
+    ("/report.js", SCRIPT, include_str!("../assets/report.js")),
+    ("/icon.svg", "image/svg+xml; charset=utf-8", include_str!("../assets/icon.svg")),
+];
+
 pub fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route(
-            "/",
-            get(|| async { page(include_str!("../assets/console.html"), "text/html; charset=utf-8") }),
-        )
-        .route(
-            "/console.css",
-            get(|| async { page(include_str!("../assets/console.css"), "text/css; charset=utf-8") }),
-        )
-        .route(
-            "/console.js",
-            get(|| async { page(include_str!("../assets/console.js"), "text/javascript; charset=utf-8") }),
-        )
-        .route(
-            "/report",
-            get(|| async { page(include_str!("../assets/report.html"), "text/html; charset=utf-8") }),
-        )
-        .route(
-            "/report.js",
-            get(|| async { page(include_str!("../assets/report.js"), "text/javascript; charset=utf-8") }),
-        )
-        .route(
-            "/icon.svg",
-            get(|| async { page(include_str!("../assets/icon.svg"), "image/svg+xml; charset=utf-8") }),
-        )
+    PAGES.iter().fold(Router::new(), |router, &(path, media_type, body)| {
+        router.route(path, get(move || async move { page(body, media_type) }))
+    })
 }
 
 fn page(body: &'static str, media_type: &'static str) -> Response {
