@@ -106,12 +106,14 @@ const verbs = {
     $("attempts").scrollIntoView({ block: "nearest" });
   }],
 };
-let acting = false;
+/** What was pressed and is not done: pressed again it is not done twice. */
+const acting = new Set();
 $("webhooks").addEventListener("click", async (click) => {
   const pressed = click.target.closest("button[data-do]");
-  if (!pressed || acting) return;
+  const name = pressed && `${pressed.dataset.do} ${pressed.dataset.key}`;
+  if (!pressed || acting.has(name)) return;
   const [part, verb, notice] = verbs[pressed.dataset.do];
-  acting = true;
+  acting.add(name);
   for (const id of ["webhooks-error", "webhooks-said", "told-error"]) $(id).textContent = "";
   try {
     await verb(encodeURIComponent(pressed.dataset.key));
@@ -120,7 +122,7 @@ $("webhooks").addEventListener("click", async (click) => {
   } catch (error) {
     if (error instanceof SignedOut) signedOut();
     else $(`${part}-error`).textContent = said(error);
-  } finally { acting = false; }
+  } finally { acting.delete(name); }
 });
 for (const id of ["told-webhook", "told-status"]) {
   $(id).addEventListener("change", () => showTold().catch((error) => { $("told-error").textContent = said(error); }));
