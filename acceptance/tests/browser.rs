@@ -17,6 +17,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Browser {
     _driver: Child,
     pub client: Client,
+    /// The argument that no other browser has.
+    profile: String,
+}
+
+impl Drop for Browser {
+    /// The driver goes with its handle, and would leave the browser behind.
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("pkill").args(["-KILL", "-f", "--", &self.profile]).status();
+    }
 }
 
 impl Browser {
@@ -46,7 +55,7 @@ impl Browser {
         let options = json!({"args": [
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-dev-shm-usage",
             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1400,1000",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", profile,
+            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", &profile,
         ], "prefs": {"download.default_directory": folder.join("downloads")}});
         let capabilities = [
             ("goog:chromeOptions".to_owned(), options),
@@ -57,7 +66,7 @@ impl Browser {
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("a browser session");
-        Some(Browser { _driver: driver, client })
+        Some(Browser { _driver: driver, client, profile })
     }
 
     pub async fn goto(&self, url: &str) {

@@ -113,18 +113,21 @@ async fn reseal(tx: &mut Tx, ring: &KeyRing, channel: &Channel, config: ChannelC
     store::channels::reseal(tx, channel, &config, &sealed).await
 }
 
-/// Seals the secret with the present key, whether it is sealed or not.
+/// Seals the secret with the present key, whether it is sealed or not. `None`: the channel was deleted meanwhile.
 pub(crate) async fn seal_now(
     tx: &mut Tx,
     ring: &KeyRing,
     id: ChannelId,
-) -> Result<std::result::Result<(), String>> {
-    let channel = store::channels::lock(tx, id).await?;
+) -> Result<Option<std::result::Result<(), String>>> {
+    let channel = match store::channels::lock(tx, id).await {
+        Err(store::Error::NotFound) => return Ok(None),
+        found => found?,
+    };
     let opened = opened(tx, ring, &channel).await?;
     if let (Ok(config), None) = (&opened, &channel.sealed) {
         reseal(tx, ring, &channel, config.clone()).await?;
     }
-    Ok(opened.map(drop))
+    Ok(Some(opened.map(drop)))
 }
 
 /// Refused while rules or escalation chains name it; what it was sent stays in the ledger.

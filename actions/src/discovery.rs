@@ -197,19 +197,22 @@ async fn reseal(tx: &mut Tx, ring: &KeyRing, source: &DiscoverySource, value: &s
     store::discovery_sources::reseal(tx, source, &sealed).await
 }
 
-/// Seals the header's value with the present key, whether it is sealed or not.
+/// Seals the header's value with the present key, whether it is sealed or not. `None`: the source was deleted meanwhile.
 pub(crate) async fn seal_now(
     tx: &mut Tx,
     ring: &KeyRing,
     id: DiscoverySourceId,
-) -> Result<std::result::Result<(), String>> {
-    let source = store::discovery_sources::lock(tx, id).await?;
+) -> Result<Option<std::result::Result<(), String>>> {
+    let source = match store::discovery_sources::lock(tx, id).await {
+        Err(store::Error::NotFound) => return Ok(None),
+        found => found?,
+    };
     let opened = header(tx, ring, &source).await?;
     let is_clear = source.auth_header.as_ref().is_some_and(|header| header.sealed.is_none());
     if let (Ok(Some((_, value))), true) = (&opened, is_clear) {
         reseal(tx, ring, &source, value).await?;
     }
-    Ok(opened.map(drop))
+    Ok(Some(opened.map(drop)))
 }
 
 fn schedule_key(id: DiscoverySourceId) -> String {

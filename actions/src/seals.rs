@@ -47,12 +47,14 @@ pub async fn seal_all(db: &Db, ring: &KeyRing) -> Result<Counted> {
     for organization in organizations(db).await? {
         let mut tx = db.begin(organization).await?;
         for (id, was_sealed) in store::channels::not_sealed_with(&mut tx, key).await? {
-            let done = channels::seal_now(&mut tx, ring, id).await?;
-            counted.add(was_sealed, done.map_err(|why| format!("channel {id}: {why}")));
+            if let Some(done) = channels::seal_now(&mut tx, ring, id).await? {
+                counted.add(was_sealed, done.map_err(|why| format!("channel {id}: {why}")));
+            }
         }
         for (id, was_sealed) in store::discovery_sources::not_sealed_with(&mut tx, key).await? {
-            let done = discovery::seal_now(&mut tx, ring, id).await?;
-            counted.add(was_sealed, done.map_err(|why| format!("discovery source {id}: {why}")));
+            if let Some(done) = discovery::seal_now(&mut tx, ring, id).await? {
+                counted.add(was_sealed, done.map_err(|why| format!("discovery source {id}: {why}")));
+            }
         }
         tx.commit().await?;
     }

@@ -128,7 +128,7 @@ pub async fn update(tx: &mut Tx, channel: &Channel) -> Result<()> {
 pub async fn reseal(tx: &mut Tx, before: &Channel, config: &ChannelConfig, sealed: &Sealed) -> Result<()> {
     sqlx::query!(
         "update notification_channels set config = $3, key_name = $4, sealed_secret = $5
-          where id = $1 and version = $2 and sealed_secret is not distinct from $6",
+          where id = $1 and version = $2 and ($6::bytea is null or sealed_secret is not distinct from $6)",
         before.id.0,
         before.version,
         config.to_value(),

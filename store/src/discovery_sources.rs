@@ -210,7 +210,7 @@ pub async fn update(tx: &mut Tx, source: &DiscoverySource) -> Result<i64> {
 pub async fn reseal(tx: &mut Tx, before: &DiscoverySource, new: &Sealed) -> Result<()> {
     sqlx::query!(
         "update discovery_sources set auth_header_value = $3, key_name = $4, sealed_secret = $5
-          where id = $1 and version = $2 and sealed_secret is not distinct from $6",
+          where id = $1 and version = $2 and ($6::bytea is null or sealed_secret is not distinct from $6)",
         before.id.0,
         before.version,
         MASK,

@@ -218,6 +218,19 @@ async fn what_came_before_the_keys_goes_on_and_is_sealed() {
     assert_eq!(seal_all(&db, &secrets).await.unwrap(), Counted::default());
     assert_eq!(tables_with(&world, "s3cret-1").await, Vec::<String>::new());
     goes_out(&world).await;
+    // A program of before this one writes in clear text, and leaves beside it what was sealed.
+    let clear = json!({"webhook_url": chat.url("/services/T/B/s3cret-3")});
+    sqlx::query("update notification_channels set config = $2::jsonb, version = version + 1 where id = $1")
+        .bind(channel.0)
+        .bind(clear.to_string())
+        .execute(&mut world.test.owner().await)
+        .await
+        .unwrap();
+    assert_eq!(left(&db, &secrets).await.unwrap(), (1, 0));
+    assert_eq!(seal_all(&db, &secrets).await.unwrap(), Counted { sealed: 1, ..Counted::default() });
+    assert_eq!(seal_all(&db, &secrets).await.unwrap(), Counted::default());
+    assert_eq!(tables_with(&world, "s3cret-3").await, Vec::<String>::new());
+    goes_out(&world).await;
 
     world.shared.secrets = ring(&[NEW, OLD]);
     assert_eq!(left(&db, &world.shared.secrets).await.unwrap(), (0, 2));
