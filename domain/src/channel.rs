@@ -368,7 +368,7 @@ mod tests {
             assert_eq!(bare.with_secret(secret.to_owned()), config);
         }
         let mail = ChannelConfig::Email { to: vec!["a@acme.example".into()] };
-        assert_eq!((mail.secret(), mail.clone().without_secret()), (None, mail));
+        assert_eq!((mail.secret(), mail.clone().without_secret()), (None, mail.clone()));
     }
 
     #[test]
