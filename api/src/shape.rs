@@ -70,7 +70,7 @@ impl Shape {
     /// Refuses what items of this kind do not have.
     pub fn check<T: ToSchema>(&self, expandable: &[&str]) -> Result<(), Problem> {
         let mut errors = Vec::new();
-        // What there is is worked out from the description, which takes longer than all the rest: only if it is asked for.
+        // What there is is worked out from the description, all of it: only if it is asked for.
         let known = if self.fields.is_some() { fields_of::<T>() } else { BTreeSet::new() };
         if let Some(wrong) = self.fields.iter().flatten().find(|field| !known.contains(*field)) {
             let known: Vec<&str> = known.iter().map(String::as_str).collect();
