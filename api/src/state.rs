@@ -12,15 +12,19 @@ use actions::passwords::Policy;
 use axum::http::HeaderValue;
 use connectors::http::Client;
 use queue::KeyRing;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 use store::Db;
 use store::blobs::Blobs;
 use tokio_util::sync::CancellationToken;
 
-/// Cheap to clone.
+/// One pointer: each layer around a route clones it for each request.
 #[derive(Clone, Debug)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+#[derive(Clone, Debug)]
+pub struct Shared {
     pub db: Db,
     pub blobs: Blobs,
     pub keys: Arc<Keys>,
@@ -79,11 +83,25 @@ impl Default for Settings {
     }
 }
 
+impl Deref for AppState {
+    type Target = Shared;
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// Of this one; what was cloned before stays as it was.
+impl DerefMut for AppState {
+    fn deref_mut(&mut self) -> &mut Shared {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
 impl AppState {
     pub fn new(db: Db, blobs: Blobs, keys: Keys, settings: Settings) -> Self {
         let draining = CancellationToken::new();
         let live = Live::new(db.clone(), draining.clone());
-        AppState {
+        AppState(Arc::new(Shared {
             db,
             blobs,
             keys: Arc::new(keys),
@@ -97,7 +115,7 @@ impl AppState {
             followers: Arc::default(),
             refusals: Arc::default(),
             draining,
-        }
+        }))
     }
 
     #[must_use]

@@ -71,7 +71,8 @@ pub async fn insert(tx: &mut Tx, events: &[NewEvent]) -> Result<()> {
                              is_confidential)
          select u.id, $1, u.kind, u.ticket_id, u.actor_kind, u.actor_id, u.payload, u.trace_parent, $2,
                 coalesce((select t.is_confidential from tickets t where t.id = u.ticket_id), false)
-           from unnest($3::uuid[], $4::text[], $5::uuid[], $6::text[], $7::uuid[], $8::jsonb[], $9::text[]) with ordinality
+           from unnest((select $3::uuid[]), (select $4::text[]), (select $5::uuid[]), (select $6::text[]), (select $7::uuid[]),
+                       (select $8::jsonb[]), (select $9::text[])) with ordinality
              as u(id, kind, ticket_id, actor_kind, actor_id, payload, trace_parent, place)
           order by u.place",
         organization.0,
@@ -101,7 +102,7 @@ pub async fn get_all(tx: &mut Tx, ids: &[EventId]) -> Result<Vec<Event>> {
         r#"select e.id, e.seq, e.kind, e.ticket_id, e.actor_kind, e.actor_id, e.payload, e.created_at,
                   e.is_confidential or coalesce(t.is_confidential, false) as "is_confidential!"
              from events e left join tickets t on t.id = e.ticket_id
-            where e.id = any($1) order by e.seq"#,
+            where e.id = any((select $1::uuid[])::uuid[]) order by e.seq"#,
         &ids
     )
     .fetch_all(&mut **tx)

@@ -123,7 +123,7 @@ pub async fn lock_of_ticket(tx: &mut Tx, ticket: TicketId) -> Result<Vec<StoredC
 /// The clocks of several tickets, for lists.
 pub async fn of_tickets(tx: &mut Tx, tickets: &[TicketId]) -> Result<Vec<StoredClock>> {
     let tickets: Vec<Uuid> = tickets.iter().map(|id| id.0).collect();
-    select!("where ticket_id = any($1) order by ticket_id, metric", &tickets)
+    select!("where ticket_id = any((select $1::uuid[])::uuid[]) order by ticket_id, metric", &tickets)
         .fetch_all(&mut **tx)
         .await?
         .into_iter()

@@ -34,11 +34,11 @@ pub async fn of(tx: &mut Tx, tickets: &[Ticket], tags: bool, items: bool) -> Res
     let ids: Vec<Uuid> = tickets.iter().map(|ticket| ticket.id.0).collect();
     let ids_if = |wanted: bool| if wanted { ids.as_slice() } else { &[] };
     let row = sqlx::query!(
-        r#"select (select json_agg(json_build_array(id, name, email)) from users where id = any($1)) as "people: Json<Vec<(Uuid, String, String)>>",
-                  (select json_agg(json_build_array(id, name)) from teams where id = any($2)) as "teams: Json<Vec<(Uuid, String)>>",
-                  (select json_agg(json_build_array(ticket_id, tag) order by tag) from ticket_tags where ticket_id = any($3))
+        r#"select (select json_agg(json_build_array(id, name, email)) from users where id = any((select $1::uuid[])::uuid[])) as "people: Json<Vec<(Uuid, String, String)>>",
+                  (select json_agg(json_build_array(id, name)) from teams where id = any((select $2::uuid[])::uuid[])) as "teams: Json<Vec<(Uuid, String)>>",
+                  (select json_agg(json_build_array(ticket_id, tag) order by tag) from ticket_tags where ticket_id = any((select $3::uuid[])::uuid[]))
                       as "tags: Json<Vec<(Uuid, String)>>",
-                  (select json_agg(json_build_array(ticket_id, ci_id) order by created_at, ci_id) from ticket_configuration_items where ticket_id = any($4))
+                  (select json_agg(json_build_array(ticket_id, ci_id) order by created_at, ci_id) from ticket_configuration_items where ticket_id = any((select $4::uuid[])::uuid[]))
                       as "items: Json<Vec<(Uuid, Uuid)>>""#,
         &Vec::from_iter(people),
         &Vec::from_iter(teams),

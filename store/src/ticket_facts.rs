@@ -36,7 +36,7 @@ pub async fn of_all(tx: &mut Tx, ids: &[TicketId]) -> Result<HashMap<TicketId, T
              left join users r on r.id = t.requester_id
              left join users a on a.id = t.assignee_id
              left join teams m on m.id = t.team_id
-            where t.id = any($1)"#,
+            where t.id = any((select $1::uuid[])::uuid[])"#,
         &uuids
     )
     .fetch_all(&mut **tx)

@@ -98,9 +98,11 @@ pub async fn list(
     if candidates.as_ref().is_some_and(Vec::is_empty) {
         return Ok(Vec::new());
     }
-    let mut sql = QueryBuilder::new("select t.id, t.kind, t.number, t.title, left(t.description, ");
-    sql.push(DESCRIPTION + 1).push(
-        ") as description, t.status, t.impact, t.urgency, t.priority, t.requester_id, t.assignee_id, t.team_id, t.source, \
+    let most = DESCRIPTION + 1;
+    let mut sql = QueryBuilder::new("select t.id, t.kind, t.number, t.title, ");
+    // How many bytes there are is known without looking at the text, how many characters is not.
+    sql.push("case when octet_length(t.description) > ").push(most).push(" then left(t.description, ").push(most).push(
+        ") else t.description end as description, t.status, t.impact, t.urgency, t.priority, t.requester_id, t.assignee_id, t.team_id, t.source, \
          t.resolution, t.first_responded_at, t.resolved_at, t.closed_at, t.reopened_count, t.is_confidential, t.version, \
          t.created_by, t.created_at, t.updated_at",
     );

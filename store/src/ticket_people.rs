@@ -55,15 +55,17 @@ pub struct PersonName {
 /// What people are called, for showing tickets.
 pub async fn names(tx: &mut Tx, users: &[UserId]) -> Result<HashMap<UserId, PersonName>> {
     let ids: Vec<Uuid> = users.iter().map(|id| id.0).collect();
-    let rows = sqlx::query!("select id, name, email from users where id = any($1)", &ids)
-        .fetch_all(&mut **tx)
-        .await?;
+    let rows =
+        sqlx::query!("select id, name, email from users where id = any((select $1::uuid[])::uuid[])", &ids)
+            .fetch_all(&mut **tx)
+            .await?;
     Ok(rows.into_iter().map(|row| (row.id.into(), PersonName { name: row.name, email: row.email })).collect())
 }
 
 pub async fn team_names(tx: &mut Tx, teams: &[TeamId]) -> Result<HashMap<TeamId, String>> {
     let ids: Vec<Uuid> = teams.iter().map(|id| id.0).collect();
-    let rows =
-        sqlx::query!("select id, name from teams where id = any($1)", &ids).fetch_all(&mut **tx).await?;
+    let rows = sqlx::query!("select id, name from teams where id = any((select $1::uuid[])::uuid[])", &ids)
+        .fetch_all(&mut **tx)
+        .await?;
     Ok(rows.into_iter().map(|row| (row.id.into(), row.name)).collect())
 }

@@ -41,7 +41,7 @@ pub async fn of_all(tx: &mut Tx, tickets: &[TicketId]) -> Result<HashMap<TicketI
     }
     let ids: Vec<uuid::Uuid> = tickets.iter().map(|id| id.0).collect();
     let rows =
-        sqlx::query!("select ticket_id, tag from ticket_tags where ticket_id = any($1) order by tag", &ids)
+        sqlx::query!("select ticket_id, tag from ticket_tags where ticket_id = any((select $1::uuid[])::uuid[]) order by tag", &ids)
             .fetch_all(&mut **tx)
             .await?;
     let mut tags: HashMap<TicketId, Vec<String>> = HashMap::new();

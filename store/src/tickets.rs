@@ -139,7 +139,7 @@ pub async fn lock(tx: &mut Tx, id: TicketId) -> Result<Ticket> {
 /// The tickets with these ids, in no particular order; those that do not exist are left out.
 pub async fn get_all(tx: &mut Tx, ids: &[TicketId]) -> Result<Vec<Ticket>> {
     let ids: Vec<Uuid> = ids.iter().map(|id| id.0).collect();
-    select!("where id = any($1)", &ids)
+    select!("where id = any((select $1::uuid[])::uuid[])", &ids)
         .fetch_all(&mut **tx)
         .await?
         .into_iter()

@@ -23,6 +23,7 @@ mod notifications;
 mod orders;
 mod passwords;
 mod people;
+mod plans;
 mod privacy;
 mod profiles;
 mod proxies;

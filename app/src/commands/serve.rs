@@ -181,7 +181,7 @@ pub async fn run(
     // Live streams never end by themselves.
     let closed = async { while servers.join_next().await.is_some() {} };
     let _ = tokio::time::timeout(Duration::from_secs(5), closed).await;
-    if let Some(door) = state.and_then(|state| state.door) {
+    if let Some(door) = state.and_then(|state| state.door.clone()) {
         door.close().await;
     }
     db.pool().close().await;
