@@ -22,9 +22,17 @@ pub struct Browser {
 }
 
 impl Drop for Browser {
-    /// The driver goes with its handle, and would leave the browser behind.
+    /// The driver goes with its handle, and would leave the browser behind. Only when all of it has ended its folder can be taken away.
     fn drop(&mut self) {
-        let _ = std::process::Command::new("pkill").args(["-KILL", "-f", "--", &self.profile]).status();
+        let still_there = || {
+            let killed =
+                std::process::Command::new("pkill").args(["-KILL", "-f", "--", &self.profile]).status();
+            killed.is_ok_and(|status| status.success())
+        };
+        let begin = Instant::now();
+        while still_there() && begin.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -36,8 +44,12 @@ impl Browser {
             return None;
         }
         let port = testkit::free_port();
+        // Browsers put folders of their own where temporary files are, and leave them there when they are killed.
+        let temporary = folder.join("temporary");
+        std::fs::create_dir_all(&temporary).unwrap();
         let mut driver = Command::new("chromedriver")
             .arg(format!("--port={port}"))
+            .env("TMPDIR", &temporary)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -171,4 +183,19 @@ impl WebDriverCompatibleCommand for BrowserLog {
     fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
         (Method::POST, Some(json!({"type": "browser"}).to_string()))
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_browser_leaves_lies_in_the_folder_of_its_test() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some(browser) = Browser::start(folder.path()).await else { return };
+    browser.goto("about:blank").await;
+    let left =
+        std::fs::read_dir(folder.path().join("temporary")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = left.map(|name| name.to_string_lossy().into_owned()).collect();
+    assert!(left.iter().any(|name| name.contains("org.chromium")), "{left:?}");
+    drop(browser);
+    let path = folder.path().to_owned();
+    folder.close().unwrap();
+    assert!(!path.exists());
 }
