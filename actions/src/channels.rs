@@ -108,6 +108,11 @@ pub async fn opened(
     Ok(Ok(config))
 }
 
+/// Whether a key of the ring opens its secret; `Err`: why none does.
+pub(crate) fn opens(ring: &KeyRing, channel: &Channel) -> std::result::Result<(), String> {
+    channel.sealed.as_ref().map_or(Ok(()), |kept| seals::open(ring, SEALED_AS, channel.id.0, kept).map(drop))
+}
+
 async fn reseal(tx: &mut Tx, ring: &KeyRing, channel: &Channel, config: ChannelConfig) -> store::Result<()> {
     let (config, Some(sealed)) = sealed(ring, channel.id, config) else { return Ok(()) };
     store::channels::reseal(tx, channel, &config, &sealed).await

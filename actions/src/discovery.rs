@@ -192,6 +192,12 @@ pub async fn header(
     Ok(Ok(Some((name.clone(), value))))
 }
 
+/// Whether a key of the ring opens its secret; `Err`: why none does.
+pub(crate) fn opens(ring: &KeyRing, source: &DiscoverySource) -> std::result::Result<(), String> {
+    let kept = source.auth_header.as_ref().and_then(|header| header.sealed.as_ref());
+    kept.map_or(Ok(()), |kept| seals::open(ring, SEALED_AS, source.id.0, kept).map(drop))
+}
+
 async fn reseal(tx: &mut Tx, ring: &KeyRing, source: &DiscoverySource, value: &str) -> store::Result<()> {
     let Some(sealed) = seals::seal(ring, SEALED_AS, source.id.0, value) else { return Ok(()) };
     store::discovery_sources::reseal(tx, source, &sealed).await

@@ -88,6 +88,29 @@ pub async fn left(db: &Db, ring: &KeyRing) -> Result<(usize, usize)> {
     Ok((clear, outdated))
 }
 
+/// What no key of the ring opens, and why: whatever needs it waits, and is given up in the end.
+pub async fn lost(db: &Db, ring: &KeyRing) -> Result<Vec<String>> {
+    let key = ring.names().next().unwrap_or_default();
+    let mut lost = Vec::new();
+    for organization in organizations(db).await? {
+        let mut tx = db.begin(organization).await?;
+        for (id, is_sealed) in store::channels::not_sealed_with(&mut tx, key).await? {
+            if is_sealed && let Err(why) = channels::opens(ring, &store::channels::get(&mut tx, id).await?) {
+                lost.push(format!("channel {id}: {why}"));
+            }
+        }
+        for (id, is_sealed) in store::discovery_sources::not_sealed_with(&mut tx, key).await? {
+            if is_sealed
+                && let Err(why) = discovery::opens(ring, &store::discovery_sources::get(&mut tx, id).await?)
+            {
+                lost.push(format!("discovery source {id}: {why}"));
+            }
+        }
+        tx.rollback().await?;
+    }
+    Ok(lost)
+}
+
 fn of<T>(found: Vec<(T, bool)>) -> Vec<bool> {
     found.into_iter().map(|(_, is_sealed)| is_sealed).collect()
 }

@@ -2,7 +2,7 @@
 //! (record the answer). In between nothing is held, and a crash repeats the call under the same key.
 
 use crate::Shared;
-use crate::outward::NO_WORKER;
+use crate::outward::{NO_KEY, NO_WORKER, no_key_came};
 use chrono::{DateTime, TimeDelta, Utc};
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::gate::{self, Entry};
@@ -188,6 +188,27 @@ pub async fn not_performed(
         }
         NotPerformed::Stopped => Err(error.into()),
     }
+}
+
+/// Ends the run of a delivery whose secret does not open here. The key may be on its way: it is waited for as long as for a channel that is away.
+pub async fn no_key(
+    shared: &Shared,
+    job: &Running,
+    organization: OrganizationId,
+    delivery: &Delivery,
+    why: String,
+) -> JobResult {
+    let mut tx = shared.db.begin(organization).await?;
+    let next = tx.now() + NO_KEY;
+    if next > delivery.give_up_at {
+        tx.rollback().await?;
+        let attempt = Attempt::new(Sending::GiveUp(no_key_came(&why)));
+        return settle(shared, job, organization, delivery, None, attempt).await;
+    }
+    deliveries::not_begun(&mut tx, delivery.id, run_of(job), next, &why).await?;
+    tx.commit().await?;
+    tracing::error!(delivery.id = %delivery.id, give_up_at = %delivery.give_up_at, why, "not delivered yet: its secret cannot be opened");
+    Ok(Outcome::Snooze(NO_KEY))
 }
 
 /// Records what came of the attempt and ends the job accordingly. `subject`: as it was rendered.

@@ -34,6 +34,17 @@ pub fn performers() -> Performers<Tools> {
 /// Until a remote worker is asked for again, because nobody took it.
 pub(crate) const NO_WORKER: Duration = Duration::from_secs(10);
 
+/// Until it is looked again for the key of a secret: somebody must put it back, or set the secret anew.
+pub(crate) const NO_KEY: Duration = Duration::from_secs(60);
+
+/// What is said when nobody did, for so long that somebody has to know.
+pub(crate) fn no_key_came(why: &str) -> String {
+    let hours = domain::gate::PATIENCE.num_hours();
+    format!(
+        "{why}; no worker could open it for {hours} hours: put its key back into RELAYDESK_JOB_KEYS, or set the secret anew, and try this once more"
+    )
+}
+
 /// What comes from a remote worker is not ours: it is written down, and decides how long others wait.
 pub(crate) trait Foreign {
     /// No longer than what the connectors say here.

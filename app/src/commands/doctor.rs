@@ -57,6 +57,9 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
             if let Ok(left) = actions::seals::left(&db, &config.job_keys).await {
                 found("secrets of channels and inventories", unsealed(left, config.job_keys.is_empty()));
             }
+            if let Ok(lost) = actions::seals::lost(&db, &config.job_keys).await {
+                found("sealed secrets", opened(&lost));
+            }
         }
     }
     let clear = config.clear_text();
@@ -160,6 +163,15 @@ fn unsealed((clear, outdated): (usize, usize), is_without_keys: bool) -> Result<
         )),
         (clear, _) => Err(format!("{clear} lie in clear text: {mend}")),
     }
+}
+
+/// `lost`: what no key opens.
+fn opened(lost: &[String]) -> Result<String, String> {
+    let Some(first) = lost.first() else { return Ok("a key opens each of them".to_owned()) };
+    Err(format!(
+        "no key opens {} of them, whose messages and runs wait for 24 hours and are given up then: {first}. Put the key back, or set the secret anew",
+        lost.len()
+    ))
 }
 
 /// Whether a transaction, prepared transaction or replication slot has held back vacuum for long.

@@ -2,7 +2,7 @@
 //!
 //! What is sent is made of the event each time: the same bytes at every attempt, for as long as its owner may hear the same of it.
 
-use crate::outward::{NO_WORKER, SendWebhook};
+use crate::outward::{NO_KEY, NO_WORKER, SendWebhook};
 use crate::{Shared, organization_of, webhook_notice};
 use actions::hearing::{self, Heard};
 use actions::jobs::DeliverWebhook;
@@ -55,9 +55,6 @@ static SWITCHED_OFF: LazyLock<IntCounterVec> = LazyLock::new(|| {
     )
     .expect("a metric that can be registered")
 });
-
-/// Until it is looked again for the key of a secret: somebody must put it back, or replace the secret.
-const NO_KEY: Duration = Duration::from_secs(60);
 
 /// An attempt that is counted.
 struct Counted {

@@ -6,7 +6,6 @@ use crate::{Shared, event_message, organization_of};
 use actions::jobs::NotifyChannel;
 use connectors::sending::{Attempt, Outcome as Sending};
 use domain::{ChannelConfig, OrganizationId};
-use queue::remote::NotPerformed;
 use queue::{JobResult, Run, Running};
 use serde_json::Value;
 use store::Tx;
@@ -25,8 +24,7 @@ impl Run<Shared> for NotifyChannel {
                     Ok(Ok(message)) => (delivery, Ok(message)),
                     // With the key it goes out: no attempt was made.
                     Ok(Err(why)) => {
-                        let error = NotPerformed::NotBegun(why);
-                        return delivering::not_performed(shared, job, organization, &delivery, error).await;
+                        return delivering::no_key(shared, job, organization, &delivery, why).await;
                     }
                     Err(why) => (delivery, Err(why)),
                 }

@@ -3,12 +3,13 @@
 //! `start → read → parse → look → plan → carry out and record`; reading, parsing and planning hold no transaction, and the
 //! latter two no thread of the runtime. Whatever changes between the look and the end is looked at again.
 
-use crate::outward::{NO_WORKER, NotRead, ReadInventory};
+use crate::outward::{NO_KEY, NO_WORKER, NotRead, ReadInventory, no_key_came};
 use crate::{Shared, organization_of};
 use actions::discovery::{Listing, Planned};
 use actions::jobs::RunDiscovery;
 use connectors::discovery::{Inventory, Location, Reader, parse};
 use domain::cmdb::RunMode;
+use domain::gate::PATIENCE;
 use domain::reconcile::Plan;
 use domain::{Actor, OrganizationId};
 use queue::remote::NotPerformed;
@@ -45,7 +46,11 @@ impl Run<Shared> for RunDiscovery {
             Ok(header) => header,
             Err(why) => {
                 tracing::error!(discovery_source.id = %source.id, why, "an inventory cannot be asked for");
-                return Ok(Outcome::Snooze(NO_WORKER));
+                if tx.now() + NO_KEY < run.created_at + PATIENCE {
+                    return Ok(Outcome::Snooze(NO_KEY));
+                }
+                tx.rollback().await?;
+                return fail(job, shared, organization, &run, &no_key_came(&why)).await;
             }
         };
         store::discovery_runs::start(&mut tx, self.run).await?;

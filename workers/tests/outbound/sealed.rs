@@ -3,7 +3,7 @@
 use crate::world::World;
 use actions::channels::ChannelChange;
 use actions::discovery::{self, DiscoveryFields};
-use actions::seals::{Counted, left, seal_all};
+use actions::seals::{Counted, left, lost, seal_all};
 use chrono::TimeDelta;
 use domain::cmdb::{InventoryFormat, RunMode, RunStatus};
 use domain::{ChannelId, ChannelKind};
@@ -173,6 +173,99 @@ async fn keys_are_replaced_while_messages_go_out() {
     world.pass(TimeDelta::minutes(2)).await;
     world.drain_once().await.unwrap();
     assert_eq!(chat.requests().len(), 3);
+}
+
+/// The state of the jobs that have not ended, and what they say.
+async fn jobs(world: &World) -> Vec<(String, Option<String>)> {
+    sqlx::query_as("select state::text, last_error from queue.jobs where kind <> 'react'")
+        .fetch_all(&mut world.test.owner().await)
+        .await
+        .unwrap()
+}
+
+/// A day is enough to put a key back. Then somebody has to know.
+#[tokio::test]
+async fn a_key_that_does_not_come_is_not_waited_for_without_end() {
+    let (mut world, chat) = (World::open().await, chat().await);
+    let channel =
+        world.channel(ChannelKind::Slack, json!({"webhook_url": chat.url("/services/T/B/x")})).await;
+    let db = world.test.db.clone();
+    assert_eq!(lost(&db, &world.shared.secrets).await.unwrap(), Vec::<String>::new());
+    world.shared.secrets = ring(&[NEW]);
+    let said = lost(&db, &world.shared.secrets).await.unwrap();
+    assert!(said.len() == 1 && said[0].contains(&channel.to_string()), "{said:?}");
+    assert!(said[0].contains("key test") && said[0].contains("RELAYDESK_JOB_KEYS"), "{said:?}");
+
+    try_out(&world, channel).await;
+    for _ in 0..2 {
+        world.drain_once().await.unwrap();
+        let waits = world.delivery().await;
+        assert_eq!((waits.status, waits.attempts), (Status::Pending, 0));
+        world.pass(TimeDelta::hours(11)).await;
+    }
+    world.pass(TimeDelta::hours(3)).await;
+    let _ = world.drain_once().await;
+    let over = world.delivery().await;
+    let why = over.last_error.unwrap();
+    assert_eq!(over.status, Status::GivenUp);
+    for part in ["key test", "for 24 hours", "put its key back", "set the secret anew"] {
+        assert!(why.contains(part), "{why}");
+    }
+    let jobs = jobs(&world).await;
+    assert!(
+        jobs.len() == 1 && jobs[0].0 == "dead" && jobs[0].1.as_ref().unwrap().contains("set the secret anew"),
+        "{jobs:?}"
+    );
+
+    // With the key, whoever asks for it once more has it sent.
+    world.shared.secrets = ring(&[NEW, OLD]);
+    let mut tx = world.begin().await;
+    actions::deliveries::retry(&mut tx, &world.organization.admin, over.id).await.unwrap();
+    tx.commit().await.unwrap();
+    world.drain_once().await.unwrap();
+    assert_eq!((world.delivery().await.status, chat.requests().len()), (Status::Sent, 1));
+}
+
+#[tokio::test]
+async fn nor_is_it_by_an_inventory() {
+    let (mut world, sink) = (World::open().await, HttpSink::start().await);
+    let admin = world.organization.admin.clone();
+    let mut tx = world.begin().await;
+    let fields = DiscoveryFields {
+        name: "racks".into(),
+        format: InventoryFormat::Json,
+        location: sink.url("/hosts.json"),
+        identification_keys: vec!["serial".into()],
+        options: serde_json::from_value(json!({})).unwrap(),
+        auth_header: Some(AuthHeader::new("X-Inventory-Key".into(), "s3cret".into())),
+        schedule: None,
+        time_zone: "UTC".into(),
+        is_active: true,
+    };
+    let source = discovery::create(&mut tx, &admin, &world.shared.secrets, fields).await.unwrap();
+    let started = discovery::start(&mut tx, &admin, source.id, RunMode::Run).await.unwrap();
+    tx.commit().await.unwrap();
+    world.shared.secrets = ring(&[NEW]);
+    let said = lost(&world.test.db, &world.shared.secrets).await.unwrap();
+    assert!(said.len() == 1 && said[0].contains(&source.id.to_string()), "{said:?}");
+    let run = async |world: &World| {
+        world.drain_once().await.unwrap();
+        let mut tx = world.begin().await;
+        store::discovery_runs::get(&mut tx, started.run).await.unwrap()
+    };
+    for _ in 0..2 {
+        assert_eq!(run(&world).await.finished_at, None);
+        world.pass(TimeDelta::hours(11)).await;
+    }
+    world.pass(TimeDelta::hours(3)).await;
+    let over = run(&world).await;
+    let why = over.error.unwrap();
+    assert_eq!(over.status, RunStatus::Failed);
+    assert!(
+        why.contains("key test") && why.contains("for 24 hours") && why.contains("set the secret anew"),
+        "{why}"
+    );
+    assert!(jobs(&world).await.is_empty() && sink.requests().is_empty());
 }
 
 #[tokio::test]

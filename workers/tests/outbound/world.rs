@@ -116,6 +116,7 @@ impl World {
                 "webhook_deliveries",
                 vec!["replayed_at", "last_attempt_at", "next_attempt_at", "created_at", "updated_at"],
             ),
+            ("discovery_runs", vec!["created_at", "started_at", "finished_at"]),
             ("channel_gates", vec!["not_before", "line_end", "paced_until", "failing_since"]),
             (
                 "deliveries",
