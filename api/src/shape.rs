@@ -1,10 +1,10 @@
 //! What a list's items are made of: `fields=number,title` leaves the rest out, `expand=assignee` adds what is behind an id.
 
-use crate::{Problem, query};
+use crate::{Caller, Problem, query};
 use actions::FieldError;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use domain::UserId;
+use domain::{Permission, UserId};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -99,17 +99,18 @@ impl Shape {
     }
 
     /// Adds what is wanted of these to the items, which are whole: `expanded.manager` for the id in `manager`. What the caller may list, they
-    /// may know the names of. Leaves out what is not wanted.
+    /// may know the names of; of people's addresses [`Named`] decides. Leaves out what is not wanted.
     pub async fn expand(
         &self,
         tx: &mut Tx,
+        caller: &Caller,
         items: &mut [Value],
         expandable: &[(&str, Noun)],
     ) -> Result<(), Problem> {
         for (field, noun) in expandable.iter().filter(|(field, _)| self.expands(field)) {
             let id = |item: &Value| item[field].as_str().and_then(|id| id.parse::<Uuid>().ok());
             let ids: HashSet<Uuid> = items.iter().filter_map(id).collect();
-            let known = noun.named(tx, &Vec::from_iter(ids)).await?;
+            let known = noun.named(tx, caller, &Vec::from_iter(ids)).await?;
             for item in items.iter_mut() {
                 let found = id(item).and_then(|id| known.get(&id)).cloned();
                 if let (Some(found), Value::Object(fields)) = (found, item) {
@@ -138,6 +139,23 @@ impl Shape {
     }
 }
 
+/// A person behind an id. Who sees an item knows the names in it; where people can be reached is for who may look them up.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Named {
+    id: Uuid,
+    name: String,
+    /// For who has `people.read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
+}
+
+impl Named {
+    pub fn of(id: UserId, person: PersonName, caller: &Caller) -> Named {
+        let email = caller.require(Permission::PeopleRead).is_ok().then_some(person.email);
+        Named { id: id.0, name: person.name, email }
+    }
+}
+
 /// What an id stands for.
 #[derive(Clone, Copy, Debug)]
 pub enum Noun {
@@ -147,7 +165,12 @@ pub enum Noun {
 }
 
 impl Noun {
-    async fn named(self, tx: &mut Tx, ids: &[Uuid]) -> Result<HashMap<Uuid, Value>, Problem> {
+    async fn named(
+        self,
+        tx: &mut Tx,
+        caller: &Caller,
+        ids: &[Uuid],
+    ) -> Result<HashMap<Uuid, Value>, Problem> {
         fn as_ids<T: From<Uuid>>(ids: &[Uuid]) -> Vec<T> {
             ids.iter().copied().map(T::from).collect()
         }
@@ -155,9 +178,8 @@ impl Noun {
         Ok(match self {
             Noun::Person => {
                 let known = store::ticket_people::names(tx, &as_ids(ids)).await?;
-                let person = |(id, person): (UserId, PersonName)| {
-                    (id.0, json!({"id": id, "name": person.name, "email": person.email}))
-                };
+                let person =
+                    |(id, person): (UserId, PersonName)| (id.0, json!(Named::of(id, person, caller)));
                 known.into_iter().map(person).collect()
             }
             Noun::Team => {

@@ -110,7 +110,7 @@ async fn list(
     let mut tx = caller.begin(&state).await?;
     let rows = store::alert_sources::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, AlertSourceView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

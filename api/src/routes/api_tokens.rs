@@ -89,7 +89,7 @@ async fn list_tokens(
     let mut tx = caller.begin(&state).await?;
     let rows = store::api_tokens::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, ApiTokenView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

@@ -99,7 +99,7 @@ async fn list_departments(
     let mut tx = caller.begin(&state).await?;
     let rows = store::departments::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, DepartmentView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

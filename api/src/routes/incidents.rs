@@ -100,7 +100,7 @@ async fn list(
         store::ticket_list::list(&mut tx, &reach, &filter, &order, after.as_ref(), query.limit()).await?;
     let page = query.page(rows, |row| row.place.clone(), |row| row.item)?;
     let mut views = view::Views::gather(&mut tx, &page.items, &shape).await?;
-    let items = page.items.into_iter().map(|ticket| shape.shaped(views.listed(ticket)));
+    let items = page.items.into_iter().map(|ticket| shape.shaped(views.listed(ticket, &caller)));
     Ok(Json(Page { items: items.collect::<Result<_, _>>()?, next_cursor: page.next_cursor }))
 }
 

@@ -86,7 +86,7 @@ async fn list_breaches(
     let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let rows = store::sla_breaches::list(&mut tx, &caller.reach(), &wanted).await?;
     let mut page = list.whole(rows, BreachView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

@@ -143,7 +143,7 @@ async fn list_teams(
     let mut tx = caller.begin(&state).await?;
     let rows = store::teams::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, TeamView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

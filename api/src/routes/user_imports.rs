@@ -158,7 +158,7 @@ async fn list_imports(
     let mut tx = caller.begin(&state).await?;
     let rows = store::user_imports::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, ImportView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

@@ -149,7 +149,7 @@ pub(crate) async fn page_of_users(
     let mut tx = caller.begin(state).await?;
     let rows = store::users::list(&mut tx, &wanted).await?;
     let mut page = list.whole(rows, UserView::from)?;
-    shape.expand(&mut tx, &mut page.items, &EXPANDABLE).await?;
+    shape.expand(&mut tx, caller, &mut page.items, &EXPANDABLE).await?;
     Ok(Json(page))
 }
 

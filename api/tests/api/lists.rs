@@ -174,6 +174,37 @@ async fn fields_are_left_out_and_ids_expanded() {
     assert_eq!(names(&one("fields=title&status=assigned&ordering=priority").await), "id title");
 }
 
+/// Somebody who asked for help sees who helps, and not where they can be reached, whatever list tells of it.
+#[tokio::test]
+async fn addresses_behind_an_id_are_for_who_may_look_people_up() {
+    let api = Api::start().await;
+    let team = api.post("/api/v1/teams", &api.admin, json!({"name": "Network"})).await.expect(201).json;
+    let body = json!({"title": "x", "assignee": "agent@acme.example", "team": team["id"], "requester": "end-user@acme.example"});
+    api.post(INCIDENTS, &api.agent, body).await.expect(201);
+    let path = format!("{INCIDENTS}?expand=assignee,team,requester");
+    let seen = async |token: &str| api.get(&path, token).await.expect(200).json["items"][0].clone();
+    let (agent, end_user) = (seen(&api.agent).await, seen(&api.end_user).await);
+    assert_eq!(agent["expanded"]["assignee"]["email"], "agent@acme.example");
+    let people: Vec<_> = ["assignee", "requester"].map(|who| end_user["expanded"][who].clone()).into();
+    for (person, of) in people.iter().zip(["assignee", "requester"]) {
+        assert_eq!(
+            person,
+            &json!({"id": agent["expanded"][of]["id"], "name": agent["expanded"][of]["name"]})
+        );
+    }
+    assert_eq!(end_user["expanded"]["team"], agent["expanded"]["team"]);
+    assert!(!end_user.to_string().contains("agent@acme.example"), "nor anywhere else in it: {end_user}");
+    // Nor with a token of somebody who may, that is only for something else.
+    let admin = api.admin_login().await;
+    for (scopes, knows) in [(json!(["tickets.view"]), false), (json!(["tickets.view", "people.read"]), true)]
+    {
+        let body = json!({"name": scopes.to_string(), "scopes": scopes});
+        let token = api.post("/api/v1/api-tokens", &admin, body).await.expect(201).json;
+        let item = seen(token["token"].as_str().unwrap()).await;
+        assert_eq!(item["expanded"]["assignee"]["email"].is_string(), knows, "{item}");
+    }
+}
+
 #[tokio::test]
 async fn a_filter_by_something_foreign_finds_nothing() {
     let api = Api::start().await;

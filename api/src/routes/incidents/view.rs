@@ -1,8 +1,8 @@
 //! An incident as the API shows it.
 
 use super::sla::SlaView;
-use crate::ApiResult;
-use crate::shape::Shape;
+use crate::shape::{Named, Shape};
+use crate::{ApiResult, Caller};
 use actions::sla::TicketClocks;
 use chrono::{DateTime, Utc};
 use domain::ticket::text::truncated;
@@ -65,18 +65,11 @@ pub const EXPANDABLE: [&str; 3] = ["requester", "assignee", "team"];
 #[derive(Serialize, ToSchema)]
 struct Expanded {
     #[serde(skip_serializing_if = "Option::is_none")]
-    requester: Option<ExpandedPerson>,
+    requester: Option<Named>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    assignee: Option<ExpandedPerson>,
+    assignee: Option<Named>,
     #[serde(skip_serializing_if = "Option::is_none")]
     team: Option<ExpandedTeam>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct ExpandedPerson {
-    id: Uuid,
-    name: String,
-    email: String,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -88,7 +81,7 @@ struct ExpandedTeam {
 impl IncidentView {
     pub async fn of(tx: &mut Tx, ticket: Ticket) -> ApiResult<IncidentView> {
         let mut views = Views::gather(tx, std::slice::from_ref(&ticket), &Shape::default()).await?;
-        Ok(views.whole(ticket))
+        Ok(views.whole(ticket, None))
     }
 }
 
@@ -112,15 +105,15 @@ impl Views {
         })
     }
 
-    pub fn listed(&mut self, mut ticket: Ticket) -> IncidentView {
+    pub fn listed(&mut self, mut ticket: Ticket, caller: &Caller) -> IncidentView {
         ticket.description = truncated(&ticket.description, ticket_list::DESCRIPTION);
-        self.whole(ticket)
+        let expanded = self.expanded(&ticket, caller);
+        self.whole(ticket, expanded)
     }
 
-    fn whole(&mut self, ticket: Ticket) -> IncidentView {
+    fn whole(&mut self, ticket: Ticket, expanded: Option<Expanded>) -> IncidentView {
         let person = |id: Option<UserId>| id.and_then(|id| self.beside.people.get(&id)).cloned();
         let requester = person(ticket.requester);
-        let expanded = self.expanded(&ticket);
         IncidentView {
             id: ticket.id.0,
             number: ticket.number,
@@ -162,12 +155,12 @@ impl Views {
         }
     }
 
-    fn expanded(&self, ticket: &Ticket) -> Option<Expanded> {
+    fn expanded(&self, ticket: &Ticket, caller: &Caller) -> Option<Expanded> {
         let [requester, assignee, team] = self.expand;
         let person = |wanted: bool, id: Option<UserId>| {
             let id = id.filter(|_| wanted)?;
             let person = self.beside.people.get(&id)?.clone();
-            Some(ExpandedPerson { id: id.0, name: person.name, email: person.email })
+            Some(Named::of(id, person, caller))
         };
         let named = |id: TeamId| Some(ExpandedTeam { id: id.0, name: self.beside.teams.get(&id)?.clone() });
         (requester || assignee || team).then(|| Expanded {
