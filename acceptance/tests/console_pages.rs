@@ -70,6 +70,45 @@ async fn an_admin_has_events_told_to_another_system() {
     press_in(&browser, "webhooks-list", "on").await;
     browser.shows("#webhooks-list button[data-do=off]").await;
 
+    // It goes elsewhere, hears more, and signs with another secret; both of them for a day.
+    let change = async || {
+        press_in(&browser, "webhooks-list", "change").await;
+        browser.shows("#change-form").await;
+    };
+    change().await;
+    browser.types("#change-form [name=event_types]", "incident.melted").await;
+    browser.presses("#change-form [type=submit]").await;
+    browser.says("#change-error", "unknown event type \"incident.melted\"").await;
+    browser.types("#change-form [name=url]", &receiver.url("/other")).await;
+    browser.types("#change-form [name=event_types]", "incident.opened incident.closed").await;
+    browser.presses("#change-form [type=submit]").await;
+    browser.says("#webhooks-said", "It is changed").await;
+    browser.says("#webhooks-list", "/other").await;
+    let hooks = app.client.all("/api/v1/webhooks").await;
+    assert_eq!(hooks[0]["event_types"], json!(["incident.closed", "incident.opened"]));
+    assert_eq!(hooks[0]["description"], "<img src=x onerror=document.title=1>", "what was not touched");
+    change().await;
+    browser.presses("#secret-form [type=submit]").await;
+    let other = browser.says("#webhook-secret-text", "whsec_").await;
+    assert_ne!(other, secret);
+    browser.says("#webhook-secret-before", "the one before signs them as well").await;
+    browser.presses("#webhook-secret-kept").await;
+    assert_eq!(browser.client.execute(left, vec![json!(other)]).await.unwrap(), json!(false));
+    press_in(&browser, "webhooks-list", "test").await;
+    let told =
+        receiver.until("a test elsewhere", |all| all.iter().any(|one| one.uri.path() == "/other")).await;
+    let signed = told.iter().find(|one| one.uri.path() == "/other").unwrap().header("webhook-signature");
+    assert_eq!(signed.unwrap().split(' ').count(), 2);
+    // Deleted is nothing by one press.
+    change().await;
+    browser.presses("#delete-form [type=submit]").await;
+    assert_eq!(app.client.all("/api/v1/webhooks").await.len(), 1);
+    browser.presses("#delete-form [name=sure]").await;
+    browser.presses("#delete-form [type=submit]").await;
+    browser.says("#webhooks-said", "It is deleted").await;
+    browser.shows("#webhooks-list-empty").await;
+    assert_eq!(app.client.all("/api/v1/webhooks").await.len(), 0);
+
     // Who may not see them has no way there, and is told so in the API's words.
     own_password(&app, "agent").await;
     browser.presses("#logout").await;

@@ -5,6 +5,7 @@ mod audit_log;
 mod browser;
 mod cluster_crash;
 mod console;
+mod console_again;
 mod console_pages;
 mod console_sign_in;
 mod contract;

@@ -57,6 +57,7 @@ pub struct Settings {
     pub groups_claim: Option<String>,
     pub groups: Vec<GroupMeaning>,
     pub trusts_mfa: bool,
+    pub trusts_reauthentication: bool,
     pub login_hours: i32,
     pub is_enabled: bool,
 }
@@ -97,6 +98,7 @@ pub async fn create(tx: &mut Tx, actor: &Actor, ring: &KeyRing, new: NewProvider
         groups_claim: None,
         groups: Vec::new(),
         trusts_mfa: false,
+        trusts_reauthentication: false,
         login_hours: 1,
         is_enabled: false,
         version: 1,
@@ -127,6 +129,7 @@ pub fn settings(provider: &Provider) -> Settings {
         groups_claim: provider.groups_claim.clone(),
         groups: groups.collect(),
         trusts_mfa: provider.trusts_mfa,
+        trusts_reauthentication: provider.trusts_reauthentication,
         login_hours: provider.login_hours,
         is_enabled: provider.is_enabled,
     }
@@ -298,6 +301,7 @@ async fn set(tx: &mut Tx, mut provider: Provider, settings: Settings, is_operato
     provider.groups_claim = claim;
     provider.groups = groups;
     provider.trusts_mfa = settings.trusts_mfa;
+    provider.trusts_reauthentication = settings.trusts_reauthentication;
     provider.login_hours = settings.login_hours;
     provider.is_enabled = settings.is_enabled;
     Ok(provider)

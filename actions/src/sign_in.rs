@@ -196,12 +196,6 @@ pub async fn admit(
     returned: &Returned,
     identity: &Identity,
 ) -> std::result::Result<SecretString, Failed> {
-    // A provider that was to ask, and does not say that it has, did not; its clock may be behind ours by a little.
-    if let Some(asked) = returned.asked_again_at
-        && identity.proven_at.is_none_or(|at| at < asked - CLOCKS)
-    {
-        return Err(Failed::Refused(Refusal::NotAskedAgain));
-    }
     let mut tx = db.begin(returned.actor.organization).await?;
     let organization = store::organizations::current(&mut tx).await?;
     if organization.suspended_at.is_some() {
@@ -210,6 +204,8 @@ pub async fn admit(
     // As it is now: it may have been changed meanwhile.
     let provider =
         enabled(&mut tx, returned.peer.provider.id).await?.ok_or(Failed::Refused(Refusal::Denied))?;
+    let proven_at = proven_at(returned.asked_again_at, identity.proven_at, provider.trusts_reauthentication)
+        .map_err(Failed::Refused)?;
     let mut desk = Desk {
         tx: &mut tx,
         actor: &returned.actor,
@@ -227,9 +223,26 @@ pub async fn admit(
     let code = credentials::new_token(PREFIX);
     let until = tx.now() + CODE_LIFETIME;
     let hash = credentials::hash_token(code.expose_secret());
-    sign_ins::admit(&mut tx, returned.id, user, identity.proven_at, &hash, until).await?;
+    sign_ins::admit(&mut tx, returned.id, user, proven_at, &hash, until).await?;
     tx.commit().await?;
     Ok(code)
+}
+
+/// When they showed at the provider who they are, if that is known. A provider that was to ask has to say when it did (Core 2: `auth_time` is
+/// required then); one that does not say is believed by who has set that it does what it is told. Its clock may be behind ours by a little.
+fn proven_at(
+    asked_again: Option<DateTime<Utc>>,
+    said: Option<DateTime<Utc>>,
+    is_trusted: bool,
+) -> std::result::Result<Option<DateTime<Utc>>, Refusal> {
+    match (asked_again, said) {
+        (None, said) => Ok(said),
+        (Some(asked), Some(said)) if said >= asked - CLOCKS => Ok(Some(said)),
+        (Some(_), Some(_)) => Err(Refusal::NotAskedAgain),
+        // Not before it was asked to.
+        (Some(asked), None) if is_trusted => Ok(Some(asked)),
+        (Some(_), None) => Err(Refusal::AuthTimeMissing),
+    }
 }
 
 struct Found {
@@ -427,8 +440,10 @@ pub async fn exchange(
     }
     organizations::must_go_on(&mut tx).await?;
     let mut way = way(&mut tx, found.provider, "identity provider").await?.ok_or_else(refused)?;
-    way.bounds.proven_at = found.proven_at;
-    let first = FirstStep { provider: found.provider, proven_at: found.proven_at };
+    // Of whom it is not known when they were asked, nobody knows that it was they: that is long ago.
+    let proven_at = Some(found.proven_at.unwrap_or(DateTime::UNIX_EPOCH));
+    way.bounds.proven_at = proven_at;
+    let first = FirstStep { provider: found.provider, proven_at };
     let challenge = match vouches(&mut tx, Some(found.provider)).await? {
         true => None,
         false => mfa::needed(&mut tx, &user, Some(first)).await?,

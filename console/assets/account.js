@@ -1,14 +1,19 @@
 // One's own account: profile, password, second factor, and where one is signed in (docs/authentication.md, docs/people.md).
-import { $, SignedOut, button, call, cell, element, fill, items, json, moment, onSubmit, said, session, signedOut } from "/client.js";
-import { forgetEnrolment, showEnrolment } from "/sign_in.js";
+import { $, SignedOut, api, button, call, cell, element, fill, items, json, moment, onSubmit, said, session, signedOut } from "/client.js";
+import { forgetEnrolment, goTo, showEnrolment, takeOutcome } from "/sign_in.js";
 
 /** What the profile was when it was read: somebody else may change it meanwhile. */
 let version = null;
 let factor = null;
+let myself = null;
 
 export async function show() {
   for (const words of document.querySelectorAll("#account [role=alert], #account [role=status]")) words.textContent = "";
   forget();
+  const outcome = takeOutcome();
+  $("account-outcome").hidden = !outcome;
+  $("account-said").textContent = outcome?.said ?? "";
+  $("account-error").textContent = outcome?.error ?? "";
   // Not before it is read: what somebody types meanwhile would be written over.
   $("profile-form").hidden = true;
   await Promise.all([showProfile(), showFactor(), look()]);
@@ -40,6 +45,7 @@ function device(agent) {
 async function showProfile() {
   const answer = await call("/users/me"), me = await answer.json();
   version = answer.headers.get("etag");
+  myself = me.id;
   $("profile-who").textContent = `${me.email}, ${me.role.replaceAll("_", " ")}`;
   for (const form of ["password-form", "again-form", "factor-begin", "factor-off"]) $(form).elements.username.value = me.email;
   for (const name of ["name", "phone", "time_zone", "locale"]) $("profile-form").elements[name].value = me[name] ?? "";
@@ -141,7 +147,10 @@ async function careful(work) {
 let answered = null;
 async function again() {
   if (answered) return false; // one question at a time
-  const { enabled } = await json("/auth/mfa");
+  const [{ enabled }, identities] = await Promise.all([json("/auth/mfa"), items(`/users/${encodeURIComponent(myself)}/identities`)]);
+  const ways = identities.filter((one) => one.is_enabled);
+  $("again-elsewhere").hidden = ways.length === 0;
+  $("again-providers").replaceChildren(...ways.map((one) => goTo(`Sign in again with ${one.provider_name}`, `${api}/auth/oidc/${one.provider}/start`, true)));
   $("again-code").hidden = !enabled;
   $("again-form").elements.code.required = enabled;
   $("again-error").textContent = "";

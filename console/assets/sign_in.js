@@ -1,5 +1,5 @@
 // Signing in: password, second factor, the organization's own provider; a password of one's own, and a new one by a mail's link.
-import { $, Refused, api, call, element, onSubmit, post, said, session } from "/client.js";
+import { $, Refused, SignedOut, api, call, element, json, onSubmit, post, said, session } from "/client.js";
 
 const forms = ["login-form", "code-form", "reset-form", "recovery"];
 /** Which of the forms is there, and the focus in it. */
@@ -15,6 +15,10 @@ let halfway = null;
 let typed = null;
 /** The token of a mail's link, which does not stay in the address bar. */
 let resetting = null;
+/** A login stands while another one is being made: it stays until that is there. */
+let standing = false;
+/** How it went when somebody showed again who they are: for the page that they come back to. */
+let outcome = null;
 /** Goes on with the pages behind. */
 let enter = null;
 
@@ -33,16 +37,28 @@ export function show() {
   showProviders(null).catch(() => {});
 }
 /** Somebody is signing in, or setting a password, whatever login this tab has. */
-export const isBusy = () => Boolean(resetting || exchanging);
+export const isBusy = () => Boolean(resetting || exchanging || standing);
 /** What was typed is not needed any more. */
 export function done() { typed = null; }
 
 function back(notice) {
   halfway = resetting = typed = null;
-  session.clear();
   empty();
+  if (standing) { stay(notice); return; }
+  session.clear();
   if (notice) sessionStorage.setItem("notice", notice);
   enter();
+}
+/** Nothing came of the other login: everything is as before. */
+function stay(error) {
+  standing = false;
+  outcome = error ? { error } : null;
+  enter();
+}
+export function takeOutcome() {
+  const taken = outcome;
+  outcome = null;
+  return taken;
 }
 function empty() {
   forgetEnrolment("enrol");
@@ -91,7 +107,7 @@ onSubmit($("login-form"), $("login-error"), async (form) => {
 });
 /** After the first step: in, or asked for a second factor. */
 async function goOn(body) {
-  if (!body.mfa_required) { session.keep(body); await enter(); return; }
+  if (!body.mfa_required) { await take(body); await enter(); return; }
   const made = body.must_enrol ? await post("/auth/mfa/enable", { mfa_token: body.mfa_token }) : null;
   halfway = body.mfa_token;
   $("enrol").hidden = !made;
@@ -99,6 +115,23 @@ async function goOn(body) {
   $("code-title").textContent = made ? "Set up a second factor" : "Second factor";
   if (made) showEnrolment("enrol", made);
   step("code-form");
+}
+/** In; of who was in before, this takes the place of the login that they had. */
+async function take(body) {
+  const id = async () => (await json("/users/me")).id;
+  const was = standing ? await id().catch((error) => { if (error instanceof SignedOut) return null; throw error; }) : null;
+  const before = { access: session.access, refresh: session.refresh };
+  session.keep(body);
+  if (was !== null) {
+    if (await id().catch(() => null) !== was) {
+      await call("/auth/logout", { method: "POST" }).catch(() => {});
+      session.keep(before);
+      throw new Error("At your provider you are somebody else: you are signed in here as before.");
+    }
+    await post("/auth/logout", { refresh: before.refresh }).catch(() => {});
+    outcome = { said: "You have shown that it is you: for ten minutes from now you can do what asks for it." };
+  }
+  standing = false;
 }
 /** What an authenticator is to learn: as a picture, as text, and as a link for who reads this on the device that has it. */
 export function showEnrolment(prefix, made) {
@@ -118,14 +151,14 @@ onSubmit($("code-form"), $("code-error"), async (form) => {
     halfway = null;
     $("code-form").reset();
     forgetEnrolment("enrol");
-    session.keep(body);
+    await take(body);
     if (!body.recovery_codes) { await enter(); return; }
     $("recovery-codes").textContent = body.recovery_codes.join("\n");
     step("recovery");
   } catch (error) {
     $("code-form").reset();
-    // The first step is too long ago.
-    if (error.status === 401) { back(error.message); return; }
+    // The first step is too long ago; or the second showed somebody else.
+    if (error.status === 401 || !halfway) { back(error.message); return; }
     $("code-form").querySelector("input").focus();
     throw error;
   }
@@ -171,7 +204,8 @@ const refusals = {
   suspended: "Your organization is suspended.",
   not_by_provider: "Administrators of this installation do not get their rights by way of a provider.",
   last_admin: "Your provider's groups would take the last administrator away. Ask an administrator.",
-  not_asked_again: "Your provider does not say that it has asked you again who you are.",
+  not_asked_again: "Your provider has not asked you again who you are.",
+  auth_time_missing: "Your provider does not say when it asked you who you are. Ask an administrator: its ID tokens need “auth_time”.",
 };
 const kept = {
   get organization() { return localStorage.getItem("organization"); },
@@ -190,18 +224,27 @@ async function showProviders(asked) {
   else if (!named) found = await choices(null);
   // A name that was mistyped takes no button away.
   if (asked && !found.length) return false;
-  const back = encodeURIComponent(location.pathname + location.search);
-  $("providers").replaceChildren(...found.map(({ name, start }) => {
-    const link = element("a", `Sign in with ${name}`, "provider");
-    link.href = `${start}?return_to=${back}`;
-    return link;
-  }));
+  $("providers").replaceChildren(...found.map(({ name, start }) => goTo(`Sign in with ${name}`, start)));
   $("providers").hidden = found.length === 0;
   return found.length > 0;
 }
+/** A button and no link: what it begins goes on in this tab. `again`: also who is logged in there is to show who they are. */
+export function goTo(words, start, again) {
+  const made = element("button", words);
+  made.type = "button";
+  made.addEventListener("click", () => {
+    // The tab keeps a word, and what comes back has to know it: a link from elsewhere can begin a login, too.
+    const word = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const to = new URL(location.href);
+    to.searchParams.set("begun", word);
+    sessionStorage.setItem("begun", word);
+    location.assign(`${start}?${new URLSearchParams({ return_to: to.pathname + to.search, ...(again && { reauthenticate: true }) })}`);
+  });
+  return made;
+}
 onSubmit($("organization-form"), $("organization-error"), async (form) => {
   const slug = form.get("organization").trim();
-  if (await showProviders(slug)) $("providers").querySelector("a").focus();
+  if (await showProviders(slug)) $("providers").querySelector("button").focus();
   else $("organization-error").textContent = `There is no such sign-in for “${slug}”. Ask an administrator what your organization is called here.`;
 });
 
@@ -211,25 +254,34 @@ const behind = /^#(reset|sign_in|sign_in_error)=([\w-]+)$/;
 function readAddress() {
   const found = location.hash.match(behind);
   if (!found) return false;
-  history.replaceState(null, "", location.pathname + location.search);
+  const here = new URL(location.href), word = sessionStorage.getItem("begun");
+  const isOurs = word !== null && here.searchParams.get("begun") === word;
+  if (here.searchParams.has("begun")) here.searchParams.delete("begun");
+  history.replaceState(null, "", here.pathname + here.search);
   const [, what, given] = found;
+  if (what !== "reset") sessionStorage.removeItem("begun");
   if (what === "reset") {
     resetting = given;
     enter();
     offer("New password", "Choose one for your account. All your logins end, and you sign in with it.");
-  } else if (what === "sign_in") {
-    session.clear();
+  } else if (what === "sign_in" && isOurs) {
+    standing = Boolean(session.access);
     exchanging = true;
     enter();
     $("login-said").textContent = "Signing in …";
     post("/auth/oidc/token", { code: given }).then((body) => { exchanging = false; return goOn(body); }).catch((error) => {
       exchanging = false;
+      if (standing) { stay(said(error)); return; }
       back();
       $("login-error").textContent = said(error);
     });
   } else {
+    // Nobody is signed out by a link, nor in by one that was begun elsewhere.
+    const why = what === "sign_in" ? "That sign-in was not begun in this tab, so nothing came of it. Begin it here."
+      : Object.hasOwn(refusals, given) ? refusals[given] : "Signing in failed.";
+    if (isOurs && session.access) outcome = { error: why };
     enter();
-    $("login-error").textContent = Object.hasOwn(refusals, given) ? refusals[given] : "Signing in failed.";
+    if (!session.access) $("login-error").textContent = why;
   }
   return true;
 }

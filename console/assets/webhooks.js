@@ -39,7 +39,7 @@ async function showList() {
   known = new Map(list.map((webhook) => [webhook.id, webhook]));
   fill("webhooks-list", list.map((w) => {
     const to = cell("", "do");
-    if (mayManage) to.append(button(w.is_active ? "Switch off" : "Switch on", w.is_active ? "off" : "on", w.id), button("Test", "test", w.id));
+    if (mayManage) to.append(button(w.is_active ? "Switch off" : "Switch on", w.is_active ? "off" : "on", w.id), button("Test", "test", w.id), button("Change", "change", w.id));
     for (const made of to.children) made.setAttribute("aria-label", `${made.textContent}: ${host(w.url)}`);
     return { key: w.id, stamp: w.updated_at, cells: [cell(w.url), cell(w.event_types.join(" ")), cell(w.description, "soft"), stateOf(w), to] };
   }));
@@ -81,22 +81,64 @@ function close() { opened = null; $("attempts").hidden = true; }
 
 /** The secret is shown once, and not kept on the page. */
 function forget() { $("webhook-secret").hidden = true; $("webhook-secret-text").textContent = ""; }
-onSubmit($("webhook-form"), $("webhook-form-error"), async (form) => {
-  const event_types = form.get("event_types").split(/[\s,]+/).filter(Boolean);
-  const body = { url: form.get("url").trim(), description: form.get("description").trim(), event_types };
-  const made = await json("/webhooks", { method: "POST", body });
-  $("webhook-form").reset();
+async function showSecret(made) {
   $("webhook-secret-of").textContent = made.url;
   $("webhook-secret-text").textContent = made.secret;
+  $("webhook-secret-before").hidden = !made.previous_secret_until;
+  $("webhook-secret-until").textContent = moment(made.previous_secret_until);
   $("webhook-secret").hidden = false;
   $("webhook-secret").focus();
   await look();
+}
+const wanted = (form) => ({
+  url: form.get("url").trim(), description: form.get("description").trim(), event_types: form.get("event_types").split(/[\s,]+/).filter(Boolean),
+});
+onSubmit($("webhook-form"), $("webhook-form-error"), async (form) => {
+  const made = await json("/webhooks", { method: "POST", body: wanted(form) });
+  $("webhook-form").reset();
+  await showSecret(made);
 });
 $("webhook-secret-kept").addEventListener("click", () => { forget(); $("webhook-form").elements.url.focus(); });
+
+/** The webhook that is being changed, as it was read: somebody else may change it meanwhile. */
+let changing = null;
+async function change(id) {
+  const answer = await call(`/webhooks/${id}`);
+  changing = { ...await answer.json(), version: answer.headers.get("etag") };
+  for (const error of document.querySelectorAll("#webhook-change [role=alert]")) error.textContent = "";
+  for (const form of ["change-form", "delete-form"]) $(form).reset();
+  for (const name of ["url", "description"]) $("change-form").elements[name].value = changing[name];
+  $("change-form").elements.event_types.value = changing.event_types.join(" ");
+  $("webhook-change").showModal();
+}
+const ofChanging = (rest = "") => `/webhooks/${encodeURIComponent(changing.id)}${rest}`;
+async function changed(notice) {
+  $("webhook-change").close();
+  await look();
+  $("webhooks-said").textContent = notice;
+}
+onSubmit($("change-form"), $("change-error"), async (form) => {
+  // Only what is another: who says where it goes and what it hears becomes its owner.
+  const others = Object.entries(wanted(form)).filter(([name, value]) => String(value) !== String(changing[name]));
+  if (others.length) await call(ofChanging(), { method: "PATCH", body: Object.fromEntries(others), headers: { "if-match": changing.version } });
+  await changed(others.length ? "It is changed." : "Nothing was changed.");
+});
+onSubmit($("secret-form"), $("secret-error"), async () => {
+  const made = await json(ofChanging("/secret"), { method: "POST", body: {} });
+  $("webhook-change").close();
+  await showSecret(made);
+});
+onSubmit($("delete-form"), $("delete-error"), async () => {
+  await call(ofChanging(), { method: "DELETE", headers: { "if-match": changing.version } });
+  if (opened?.webhook === changing.id) close();
+  await changed("It is deleted.");
+});
+$("change-cancel").addEventListener("click", () => $("webhook-change").close());
 
 const verbs = {
   on: ["webhooks", (id) => call(`/webhooks/${id}`, { method: "PATCH", body: { is_active: true } }), "It is on: what happens from now on is told."],
   off: ["webhooks", (id) => call(`/webhooks/${id}`, { method: "PATCH", body: { is_active: false } }), "It is off: nothing is told to it, nor what waits."],
+  change: ["webhooks", change],
   test: ["webhooks", (id) => call(`/webhooks/${id}/test`, { method: "POST" }), "A test is on its way: see below what came of it."],
   again: ["told", (id) => call(`/webhook-deliveries/${id}/replay`, { method: "POST" })],
   attempts: ["told", async (id) => {

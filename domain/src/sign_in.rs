@@ -51,12 +51,14 @@ pub enum Refusal {
     NotByProvider,
     /// The groups would take the last admin away.
     LastAdmin,
-    /// The provider was to ask the person again, and does not say that it has.
+    /// The provider was to ask the person again, and says that it has not.
     NotAskedAgain,
+    /// The provider was to ask the person again, and does not say when it asked.
+    AuthTimeMissing,
 }
 
 impl Refusal {
-    pub const ALL: [Refusal; 13] = [
+    pub const ALL: [Refusal; 14] = [
         Refusal::Expired,
         Refusal::Denied,
         Refusal::ProviderFailed,
@@ -70,6 +72,7 @@ impl Refusal {
         Refusal::NotByProvider,
         Refusal::LastAdmin,
         Refusal::NotAskedAgain,
+        Refusal::AuthTimeMissing,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -87,6 +90,7 @@ impl Refusal {
             Refusal::NotByProvider => "not_by_provider",
             Refusal::LastAdmin => "last_admin",
             Refusal::NotAskedAgain => "not_asked_again",
+            Refusal::AuthTimeMissing => "auth_time_missing",
         }
     }
 }

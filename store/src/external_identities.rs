@@ -56,13 +56,15 @@ pub struct Identity {
     pub subject: String,
     pub created_at: DateTime<Utc>,
     pub last_login_at: DateTime<Utc>,
+    /// One can log in there.
+    pub is_enabled: bool,
 }
 
 /// One for each provider at most.
 pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Identity>> {
     let organization = tx.organization();
     let rows = sqlx::query!(
-        "select i.id, i.provider_id, p.name as provider_name, p.issuer, i.subject, i.created_at, i.last_login_at
+        "select i.id, i.provider_id, p.name as provider_name, p.issuer, i.subject, i.created_at, i.last_login_at, p.is_enabled
            from external_identities i join identity_providers p on p.id = i.provider_id
           where i.organization_id = $1 and i.user_id = $2 order by p.name, i.id",
         organization.0,
@@ -80,6 +82,7 @@ pub async fn of_user(tx: &mut Tx, user: UserId) -> Result<Vec<Identity>> {
             subject: row.subject,
             created_at: row.created_at,
             last_login_at: row.last_login_at,
+            is_enabled: row.is_enabled,
         })
         .collect())
 }

@@ -27,6 +27,8 @@ pub struct Provider {
     pub groups_claim: Option<String>,
     pub groups: Vec<Group>,
     pub trusts_mfa: bool,
+    /// It asks again when it is told to, though its tokens do not say when.
+    pub trusts_reauthentication: bool,
     pub login_hours: i32,
     pub is_enabled: bool,
     pub version: i64,
@@ -71,6 +73,7 @@ struct Row {
     default_role: String,
     groups_claim: Option<String>,
     trusts_mfa: bool,
+    trusts_reauthentication: bool,
     login_hours: i32,
     is_enabled: bool,
     version: i64,
@@ -103,6 +106,7 @@ async fn whole(tx: &mut Tx, rows: Vec<Row>) -> Result<Vec<Provider>> {
                 groups_claim: row.groups_claim,
                 groups: groups.remove(&row.id).unwrap_or_default(),
                 trusts_mfa: row.trusts_mfa,
+                trusts_reauthentication: row.trusts_reauthentication,
                 login_hours: row.login_hours,
                 is_enabled: row.is_enabled,
                 version: row.version,
@@ -171,8 +175,9 @@ pub async fn insert(tx: &mut Tx, provider: &Provider) -> Result<()> {
     sqlx::query!(
         "insert into identity_providers (id, organization_id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes,
                                          email_domains, assumes_verified_email, links_accounts, creates_users, default_role,
-                                         groups_claim, trusts_mfa, login_hours, is_enabled, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19)",
+                                         groups_claim, trusts_mfa, login_hours, is_enabled, created_at, updated_at,
+                                         trusts_reauthentication)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $19, $20)",
         provider.id.0,
         organization.0,
         provider.name,
@@ -192,6 +197,7 @@ pub async fn insert(tx: &mut Tx, provider: &Provider) -> Result<()> {
         provider.login_hours,
         provider.is_enabled,
         now,
+        provider.trusts_reauthentication,
     )
     .execute(&mut **tx)
     .await?;
@@ -205,7 +211,7 @@ pub async fn update(tx: &mut Tx, provider: &Provider) -> Result<()> {
         "update identity_providers
             set name = $3, secret_id = $4, key_name = $5, sealed_secret = $6, scopes = $7, email_domains = $8,
                 assumes_verified_email = $9, links_accounts = $10, creates_users = $11, default_role = $12, groups_claim = $13,
-                trusts_mfa = $14, login_hours = $15, is_enabled = $16, version = version + 1, updated_at = $17
+                trusts_mfa = $14, login_hours = $15, is_enabled = $16, trusts_reauthentication = $18, version = version + 1, updated_at = $17
           where id = $1 and version = $2",
         provider.id.0,
         provider.version,
@@ -224,6 +230,7 @@ pub async fn update(tx: &mut Tx, provider: &Provider) -> Result<()> {
         provider.login_hours,
         provider.is_enabled,
         now,
+        provider.trusts_reauthentication,
     )
     .execute(&mut **tx)
     .await?;
@@ -249,7 +256,7 @@ pub async fn find(tx: &mut Tx, id: IdentityProviderId) -> Result<Option<Provider
         Row,
         "select id, name, issuer, client_id, secret_id, key_name, sealed_secret, scopes, email_domains, assumes_verified_email,
                 links_accounts, creates_users, default_role, groups_claim, trusts_mfa, login_hours, is_enabled, version, created_at,
-                updated_at
+                updated_at, trusts_reauthentication
            from identity_providers where id = $1",
         id.0
     )
@@ -296,6 +303,7 @@ pub const FIELDS: &[Field] = &[
     field("creates_users", Kind::Flag, "p.creates_users"),
     field("default_role", Kind::Words(&["admin", "manager", "agent", "end_user"]), "p.default_role"),
     field("trusts_mfa", Kind::Flag, "p.trusts_mfa"),
+    field("trusts_reauthentication", Kind::Flag, "p.trusts_reauthentication"),
     field("login_hours", Kind::Number, "p.login_hours"),
     field("is_enabled", Kind::Flag, "p.is_enabled"),
     field("created_at", Kind::Time, "p.created_at").by("p.created_at", "timestamptz"),
@@ -308,7 +316,8 @@ pub const LIST: List =
 pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<Provider>>> {
     let columns = "select p.id, p.name, p.issuer, p.client_id, p.secret_id, p.key_name, p.sealed_secret, p.scopes, p.email_domains, \
                    p.assumes_verified_email, p.links_accounts, p.creates_users, p.default_role, p.groups_claim, p.trusts_mfa, \
-                   p.login_hours, p.is_enabled, p.version, p.created_at, p.updated_at";
+                   p.login_hours, p.is_enabled, p.version, p.created_at, p.updated_at, \
+                   p.trusts_reauthentication";
     let rows = LIST.rows::<Row, Row>(tx, wanted, columns, |_| {}).await?;
     let (rows, places): (Vec<Row>, Vec<_>) = rows.into_iter().map(|row| (row.item, row.place)).unzip();
     let providers = whole(tx, rows).await?;

@@ -62,6 +62,7 @@ struct ProviderView {
     groups_claim: Option<String>,
     groups: Vec<ProviderGroup>,
     trusts_mfa: bool,
+    trusts_reauthentication: bool,
     login_hours: i32,
     is_enabled: bool,
     /// To be registered at the provider.
@@ -91,6 +92,7 @@ impl ProviderView {
             groups_claim: provider.groups_claim,
             groups: groups.collect(),
             trusts_mfa: provider.trusts_mfa,
+            trusts_reauthentication: provider.trusts_reauthentication,
             login_hours: provider.login_hours,
             is_enabled: provider.is_enabled,
             redirect_uri: redirect_uri(state, provider.id),
@@ -141,6 +143,10 @@ struct ProviderInput {
     /// The provider asks for a second factor, so nobody is asked for one here.
     #[serde(default)]
     trusts_mfa: bool,
+    /// The provider asks people again when it is told to (`prompt=login`, `max_age=0`), though its tokens do not say when it did (`auth_time`).
+    /// Without it, who logs in there is not fresh for what asks for a fresh login. Only for a provider of which that was tried.
+    #[serde(default)]
+    trusts_reauthentication: bool,
     /// After so many hours people log in at the provider again: 1 to 720, 12 if left out.
     #[schema(minimum = 1, maximum = 720)]
     login_hours: Option<i32>,
@@ -184,6 +190,8 @@ struct ProviderPatch {
     #[serde(default, deserialize_with = "crate::body::not_null")]
     trusts_mfa: Option<bool>,
     #[serde(default, deserialize_with = "crate::body::not_null")]
+    trusts_reauthentication: Option<bool>,
+    #[serde(default, deserialize_with = "crate::body::not_null")]
     #[schema(minimum = 1, maximum = 720)]
     login_hours: Option<i32>,
     /// Switched off, its logins end.
@@ -205,6 +213,7 @@ impl ProviderPatch {
             groups_claim: self.groups_claim.unwrap_or(old.groups_claim),
             groups: groups.unwrap_or(old.groups),
             trusts_mfa: self.trusts_mfa.unwrap_or(old.trusts_mfa),
+            trusts_reauthentication: self.trusts_reauthentication.unwrap_or(old.trusts_reauthentication),
             login_hours: self.login_hours.unwrap_or(old.login_hours),
             is_enabled: self.is_enabled.unwrap_or(old.is_enabled),
         }
@@ -262,6 +271,7 @@ async fn create(
             groups_claim: body.groups_claim,
             groups: body.groups.into_iter().map(Into::into).collect(),
             trusts_mfa: body.trusts_mfa,
+            trusts_reauthentication: body.trusts_reauthentication,
             login_hours: body.login_hours.unwrap_or(12),
             is_enabled: body.is_enabled,
         },

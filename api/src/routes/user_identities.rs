@@ -28,6 +28,8 @@ struct IdentityView {
     subject: String,
     created_at: DateTime<Utc>,
     last_login_at: DateTime<Utc>,
+    /// Whether one can log in there now.
+    is_enabled: bool,
 }
 
 impl From<Identity> for IdentityView {
@@ -40,6 +42,7 @@ impl From<Identity> for IdentityView {
             subject: identity.subject,
             created_at: identity.created_at,
             last_login_at: identity.last_login_at,
+            is_enabled: identity.is_enabled,
         }
     }
 }

@@ -135,8 +135,12 @@ async fn a_login_is_as_fresh_as_the_provider_says() {
     let next = refreshed(&world, &new).await.expect(200).json;
     world.api.test_db.db.clock().shift(TimeDelta::minutes(9) + TimeDelta::seconds(5));
     assert!(!is_fresh(&world, &next).await, "ten minutes after it was shown there");
-    // Who says nothing is believed as before.
-    assert!(is_fresh(&world, &world.tokens(verified("new@acme.example")).await).await);
+    // Who says nothing may have asked nobody: that is fresh for nothing, whatever is set, as long as it was not told to ask.
+    let silent = world.tokens(verified("new@acme.example")).await;
+    assert!(!is_fresh(&world, &silent).await);
+    assert!(!is_fresh(&world, &refreshed(&world, &silent).await.expect(200).json).await, "nor by a refresh");
+    world.change(json!({"trusts_reauthentication": true})).await;
+    assert!(!is_fresh(&world, &world.tokens(verified("new@acme.example")).await).await);
     for odd in [json!("yesterday"), json!(4_000_000_000_i64)] {
         let mut claims = verified("new@acme.example");
         claims["auth_time"] = odd;
@@ -180,9 +184,16 @@ async fn a_provider_is_told_to_ask_again_and_has_to_say_that_it_did() {
         world.exchange(fragment.strip_prefix("sign_in=").unwrap(), &begun.cookie).await.expect(200).json;
     assert!(is_fresh(&world, &tokens).await);
     // One that goes on with the login that it has, and one that does not say.
-    for claims in [proven(&world, 3600).await, proven(&world, 300).await, verified("new@acme.example")] {
+    let mut null = verified("new@acme.example");
+    null["auth_time"] = Value::Null;
+    for (claims, word) in [
+        (proven(&world, 3600).await, "not_asked_again"),
+        (proven(&world, 300).await, "not_asked_again"),
+        (verified("new@acme.example"), "auth_time_missing"),
+        (null, "auth_time_missing"),
+    ] {
         let refused = world.returns_with(&again().await, claims).await;
-        assert_eq!(refused, "sign_in_error=not_asked_again");
+        assert_eq!(refused, format!("sign_in_error={word}"));
     }
     // What is said beside the token is no proof.
     world.peer.userinfo({
@@ -191,5 +202,25 @@ async fn a_provider_is_told_to_ask_again_and_has_to_say_that_it_did() {
         said
     });
     let refused = world.returns_with(&again().await, json!({"sub": "7"})).await;
+    assert_eq!(refused, "sign_in_error=auth_time_missing");
+}
+
+/// Of a provider that does what it is told, and does not say so, an admin can set that it is believed; what it says against it counts.
+#[tokio::test]
+async fn a_provider_that_does_not_say_when_it_asked_is_believed_where_that_is_set() {
+    let world = World::with(json!({"trusts_reauthentication": true})).await;
+    let again = async || world.begin_with(&world.provider, "&reauthenticate=true").await;
+    let begun = again().await;
+    world.api.test_db.db.clock().shift(TimeDelta::minutes(4));
+    let fragment = world.returns_with(&begun, verified("new@acme.example")).await;
+    let code = fragment.strip_prefix("sign_in=").unwrap_or_else(|| panic!("{fragment}"));
+    let tokens = world.exchange(code, &begun.cookie).await.expect(200).json;
+    assert!(is_fresh(&world, &tokens).await);
+    world.api.test_db.db.clock().shift(TimeDelta::minutes(6) + TimeDelta::seconds(5));
+    assert!(!is_fresh(&world, &tokens).await, "ten minutes after it was told to ask");
+    let refused = world.returns_with(&again().await, proven(&world, 3600).await).await;
     assert_eq!(refused, "sign_in_error=not_asked_again");
+    world.change(json!({"trusts_reauthentication": false})).await;
+    let refused = world.returns_with(&again().await, verified("new@acme.example")).await;
+    assert_eq!(refused, "sign_in_error=auth_time_missing");
 }
