@@ -15,6 +15,7 @@ mod demo;
 mod disconnects;
 mod discovery_by_itself;
 mod discovery_sync;
+mod egress;
 mod failed_payloads;
 mod gauges;
 mod hooks_by_broker;

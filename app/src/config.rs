@@ -15,6 +15,7 @@ mod values;
 use actions::breached::BreachedPasswords;
 use axum::http::HeaderValue;
 pub use clear_text::{ClearText, Spoken};
+use connectors::http::HostPattern;
 use ipnet::IpNet;
 pub use print::{example, help};
 use queue::{Keep, KeyRing, Transport};
@@ -27,7 +28,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
-use values::{is_filter, is_sender, lanes, networks, postgresql, secrets, words};
+use values::{hosts, is_filter, is_sender, lanes, networks, postgresql, secrets, words};
 
 /// How this process works on a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,7 @@ pub struct Config {
     pub breached_passwords: Option<Arc<BreachedPasswords>>,
     pub audit_key: Option<SecretString>,
     pub allow_private_destinations: Vec<IpNet>,
+    pub egress_hosts: Vec<HostPattern>,
     pub allow_clear_text: BTreeSet<ClearText>,
     pub lanes: BTreeMap<String, Lane>,
     pub amqp_url: Option<SecretString>,
@@ -205,6 +207,7 @@ impl Values {
             })?,
             audit_key: self.optional("RELAYDESK_AUDIT_KEY", |v| (v.len() >= 32).then(|| v.into()))?,
             allow_private_destinations: self.parse("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", networks)?,
+            egress_hosts: self.parse("RELAYDESK_EGRESS_HOSTS", hosts)?,
             allow_clear_text: self.parse("RELAYDESK_ALLOW_CLEAR_TEXT", clear_text::kinds)?,
             lanes: self.parse("RELAYDESK_LANES", lanes)?,
             amqp_url: self.optional("AMQP_URL", |v| {

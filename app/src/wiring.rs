@@ -131,8 +131,12 @@ fn mailer(config: &Config) -> anyhow::Result<Option<Mailer>> {
     Ok(Some(Mailer::new(url.expose_secret()).context("RELAYDESK_MAIL_URL")?))
 }
 
+/// Where whatever people have set up may lead this process.
+fn destinations(config: &Config) -> Destinations {
+    Destinations::allowing(config.allow_private_destinations.clone()).only(config.egress_hosts.clone())
+}
+
 pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
-    let destinations = Destinations::allowing(config.allow_private_destinations.clone());
     let settings = workers::Settings {
         base_url: config.base_url.as_str().trim_end_matches('/').to_owned(),
         mail_domain: config.smtp_hostname.clone(),
@@ -144,7 +148,7 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
         db: db.clone(),
         blobs: blobs(config),
         templates: Arc::new(Templates::new()),
-        http: Client::new(destinations)?,
+        http: Client::new(destinations(config))?,
         secrets: config.job_keys.clone(),
         mailer: mailer(config)?,
         remote: None,
@@ -154,8 +158,7 @@ pub fn shared(config: &Config, db: &Db) -> anyhow::Result<Shared> {
 
 /// What a remote worker needs, which has no database.
 pub fn tools(config: &Config) -> anyhow::Result<Tools> {
-    let destinations = Destinations::allowing(config.allow_private_destinations.clone());
-    Ok(Tools { http: Client::new(destinations)?, mailer: mailer(config)? })
+    Ok(Tools { http: Client::new(destinations(config))?, mailer: mailer(config)? })
 }
 
 /// For those of the lanes whose work is done by remote workers.
@@ -180,7 +183,7 @@ pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
     };
     let keys = Keys::of(secrets.iter().map(|secret| secret.expose_secret().as_bytes()));
     let state = AppState::new(db.clone(), blobs(config), keys.context("RELAYDESK_JWT_SECRET")?, settings);
-    let outgoing = Client::new(Destinations::allowing(config.allow_private_destinations.clone()))?;
+    let outgoing = Client::new(destinations(config))?;
     Ok(state
         .with_outgoing(outgoing)
         .with_door(door(config, db))

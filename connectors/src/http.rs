@@ -2,9 +2,11 @@
 //! resolve → check → connect to the checked address, no redirects, no proxies, time limits, size limits.
 
 mod destinations;
+mod hosts;
 mod retry_after;
 
 pub use destinations::{Destinations, RefusedAddress};
+pub use hosts::{HostPattern, NotAPattern};
 pub use retry_after::retry_after;
 
 use bytes::{Bytes, BytesMut};
@@ -34,6 +36,9 @@ pub enum Error {
         "destination {host} refused: {refused}; an operator can allow it with RELAYDESK_ALLOW_PRIVATE_DESTINATIONS"
     )]
     Refused { host: String, refused: RefusedAddress },
+    /// The operator lists hosts, and this is none of them.
+    #[error("destination {host} refused: it is not in the operator's list of hosts (RELAYDESK_EGRESS_HOSTS)")]
+    NotListed { host: String },
     #[error("no answer in time")]
     Timeout,
     #[error("unreachable: {0}")]
@@ -196,6 +201,10 @@ impl Client {
         let url = Url::parse(text).map_err(|error| Error::Address(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") {
             return Err(Error::Address(format!("the scheme {} is not http or https", url.scheme())));
+        }
+        if !self.destinations.admits(&url) {
+            let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+            return Err(Error::NotListed { host: format!("{}{port}", url.host_str().unwrap_or_default()) });
         }
         let literal = match url.host() {
             Some(Host::Ipv4(v4)) => Some(v4.into()),

@@ -56,9 +56,10 @@ impl Attempt {
             http::Error::TooLong { status, .. } => {
                 return Attempt::new(Outcome::Sent).answered(*status, words);
             }
-            http::Error::Status { .. } | http::Error::Address(_) | http::Error::Refused { .. } => {
-                Outcome::GiveUp(words)
-            }
+            http::Error::Status { .. }
+            | http::Error::Address(_)
+            | http::Error::Refused { .. }
+            | http::Error::NotListed { .. } => Outcome::GiveUp(words),
         };
         match error {
             http::Error::Status { code, excerpt, .. } => {

@@ -159,6 +159,13 @@ pub const SETTINGS: &[Setting] = &[
         "Private, loopback and link-local networks that outgoing connections may reach; others are refused.",
     ),
     setting(
+        "RELAYDESK_EGRESS_HOSTS",
+        Some(""),
+        "a list of hosts such as hooks.slack.com,*.example.org,10.1.2.3:8443, or empty",
+        "The only hosts that connections to addresses which people have set up may go to (channels, webhooks, inventories, identity providers); `*.` stands \
+         for the names below one, without a port any will do; empty: all hosts.",
+    ),
+    setting(
         "RELAYDESK_ALLOW_CLEAR_TEXT",
         Some(""),
         "a list of database, broker, mail, smtp and http, or empty",

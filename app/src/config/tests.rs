@@ -29,6 +29,8 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_MAIL_FROM", "nobody"),
         ("RELAYDESK_MAIL_FROM", "Desk <desk@x.example"),
         ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
+        ("RELAYDESK_EGRESS_HOSTS", "https://hooks.example.com/"),
+        ("RELAYDESK_EGRESS_HOSTS", "hooks.example.com,*"),
         ("RELAYDESK_BASE_URL", "ftp://x"),
         ("RELAYDESK_LOG_FORMAT", "xml"),
         ("RELAYDESK_TRUSTED_PROXIES", "proxy.example"),

@@ -1,6 +1,7 @@
 //! What the texts of settings mean.
 
 use super::Lane;
+use connectors::http::HostPattern;
 use ipnet::IpNet;
 use queue::Transport;
 use secrecy::SecretString;
@@ -12,6 +13,10 @@ pub(super) fn postgresql(url: &str) -> Option<SecretString> {
 }
 
 pub(super) fn networks(list: &str) -> Option<Vec<IpNet>> {
+    words(list).map(|word| word.parse().ok()).collect()
+}
+
+pub(super) fn hosts(list: &str) -> Option<Vec<HostPattern>> {
     words(list).map(|word| word.parse().ok()).collect()
 }
 

@@ -4,14 +4,19 @@
 //! request forgery (OWASP API7:2023). Refused is everything that the IANA special-purpose registries (RFC 6890 and
 //! its successors) do not call globally reachable, in every notation in which an IPv4 address can hide in an IPv6 one.
 
+use super::HostPattern;
 use ipnet::IpNet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use url::Url;
 
-/// The rule, with the exceptions of the operator (`RELAYDESK_ALLOW_PRIVATE_DESTINATIONS`).
+/// The rule, with the exceptions of the operator (`RELAYDESK_ALLOW_PRIVATE_DESTINATIONS`) and the hosts to which they
+/// may keep it (`RELAYDESK_EGRESS_HOSTS`).
 #[derive(Clone, Debug, Default)]
 pub struct Destinations {
     allowed: Vec<IpNet>,
+    /// None: all.
+    hosts: Vec<HostPattern>,
 }
 
 /// An address that outgoing connections may not go to, and what it is.
@@ -24,7 +29,17 @@ pub struct RefusedAddress {
 
 impl Destinations {
     pub fn allowing(allowed: impl IntoIterator<Item = IpNet>) -> Self {
-        Destinations { allowed: allowed.into_iter().collect() }
+        Destinations { allowed: allowed.into_iter().collect(), hosts: Vec::new() }
+    }
+
+    /// Only these hosts, and of their addresses those that could be reached without the list; an empty list is none.
+    pub fn only(self, hosts: impl IntoIterator<Item = HostPattern>) -> Self {
+        Destinations { hosts: hosts.into_iter().collect(), ..self }
+    }
+
+    /// Whether the host of an address may be connected to at its port, wherever it may lead.
+    pub fn admits(&self, url: &Url) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.admits(url))
     }
 
     pub fn check(&self, address: IpAddr) -> Result<(), RefusedAddress> {

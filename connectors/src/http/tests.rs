@@ -226,3 +226,45 @@ async fn long_and_slow_answers_end() {
         Request::get(format!("http://{}/", silent.local_addr().unwrap())).timeout(Duration::from_millis(100));
     assert!(matches!(client.send(request).await, Err(Error::Timeout)));
 }
+
+/// Names that are not listed are not even looked up; what is listed gets around none of the other rules.
+#[tokio::test]
+async fn only_listed_hosts_are_connected_to() {
+    let (address, hits) = peer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let rule = |hosts: &[String]| {
+        Destinations::allowing(["127.0.0.0/8".parse().unwrap()])
+            .only(hosts.iter().map(|host| host.parse().unwrap()))
+    };
+    let port = address.port();
+    let listed = Client::new(rule(&["*.example.com".into(), format!("127.0.0.1:{port}")])).unwrap();
+    listed.send(Request::get(format!("http://127.0.0.1:{port}/"))).await.unwrap();
+    listed.send(Request::get(format!("http://2130706433:{port}/"))).await.unwrap();
+    assert_eq!(hits.load(Ordering::SeqCst), 2);
+    for url in [
+        format!("http://127.0.0.2:{port}/"),
+        format!("http://localhost:{port}/"),
+        format!("http://127.0.0.1:{port}@localhost:{port}/"),
+        format!("http://[::ffff:127.0.0.1]:{port}/"),
+        "http://127.0.0.1/".into(),
+        "https://evil.example/s3cret".into(),
+        "https://example.com.evil.example/s3cret".into(),
+    ] {
+        let error = listed.send(Request::get(&url)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::NotListed { .. }), "{url}: {error}");
+        assert!(text.contains("RELAYDESK_EGRESS_HOSTS") && !text.contains("s3cret"), "{text}");
+    }
+    // A redirect to a host that is not listed is an answer, too.
+    let (inside, unseen) = peer("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let away = format!("HTTP/1.1 307 Moved\r\nlocation: http://{inside}/\r\ncontent-length: 0\r\n\r\n");
+    let (address, _) = peer(away).await;
+    let listed = Client::new(rule(&[address.to_string()])).unwrap();
+    let error = listed.send(Request::get(format!("http://{address}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Status { code: 307, .. }), "{error}");
+    // Being listed makes nothing public.
+    let listed = Destinations::default().only(["127.0.0.1".parse().unwrap()]);
+    let error =
+        Client::new(listed).unwrap().send(Request::get(format!("http://{inside}/"))).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }), "{error}");
+    assert_eq!((hits.load(Ordering::SeqCst), unseen.load(Ordering::SeqCst)), (2, 0));
+}
