@@ -266,6 +266,18 @@ fn every_event_that_is_recorded_has_its_type_in_the_catalogue() {
     none("events that domain/src/event_type.rs does not know", unknown);
 }
 
+/// ASVS 5.0, 5.4.3: where a scanner judges what came from outside.
+#[test]
+fn files_leave_by_one_door() {
+    let opens = ["blobs.open(", "blobs.read(", "inbox.raw"];
+    let past = files("api/src", ".rs").into_iter().filter(|file| {
+        let name = file.to_string_lossy().into_owned();
+        !name.ends_with("api/src/scanning.rs")
+            && read(file).lines().any(|line| opens.iter().any(|word| line.contains(word)))
+    });
+    none("files that open what came from outside past api/src/scanning.rs", past.collect());
+}
+
 #[test]
 fn exceptions_from_lints_say_why() {
     let mut wrong = Vec::new();

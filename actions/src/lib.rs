@@ -24,6 +24,7 @@ mod error;
 pub mod escalation_chains;
 pub mod escalations;
 pub mod events;
+pub mod file_scans;
 pub mod hearing;
 pub mod hooks;
 pub mod identity_providers;

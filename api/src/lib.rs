@@ -29,6 +29,7 @@ mod rates;
 mod refusals;
 mod router;
 pub mod routes;
+mod scanning;
 mod scim_errors;
 pub mod server;
 mod shape;

@@ -134,6 +134,12 @@ impl Problem {
         Problem::new("password-change-required", "Change your password first", StatusCode::FORBIDDEN, detail)
     }
 
+    /// A scanner found something in what was asked for.
+    pub fn infected_file(found: &str) -> Self {
+        let detail = format!("the scanner found {found} in it: it is kept, and not handed out");
+        Problem::new("infected-file", "Infected file", StatusCode::FORBIDDEN, detail)
+    }
+
     /// Also the answer for what belongs to another organization.
     pub fn not_found() -> Self {
         Problem::new("not-found", "Not found", StatusCode::NOT_FOUND, "there is no such thing here")

@@ -10,6 +10,7 @@ use actions::access::Keys;
 use actions::hooks::Door;
 use actions::passwords::Policy;
 use axum::http::HeaderValue;
+use connectors::clamd::Scanner;
 use connectors::http::Client;
 use queue::KeyRing;
 use std::ops::{Deref, DerefMut};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub door: Option<Door>,
     /// The way to identity providers.
     outgoing: Option<Client>,
+    /// Judges what came from outside before it is handed out.
+    pub(crate) scanner: Option<Scanner>,
     pub(crate) live: Live,
     pub(crate) limiter: Arc<Limiter>,
     pub(crate) followers: Arc<Followers>,
@@ -110,6 +113,7 @@ impl AppState {
             settings: Arc::new(settings),
             door: None,
             outgoing: None,
+            scanner: None,
             live,
             limiter: Arc::default(),
             followers: Arc::default(),
@@ -139,6 +143,12 @@ impl AppState {
     #[must_use]
     pub fn with_outgoing(mut self, client: Client) -> Self {
         self.outgoing = Some(client);
+        self
+    }
+
+    #[must_use]
+    pub fn with_scanner(mut self, scanner: Option<Scanner>) -> Self {
+        self.scanner = scanner;
         self
     }
 

@@ -60,6 +60,7 @@ pub struct Config {
     pub discovery_dir: Option<PathBuf>,
     /// The first signs.
     pub jwt_secret: Vec<SecretString>,
+    pub clamd: Option<connectors::clamd::Address>,
     pub breached_passwords: Option<Arc<BreachedPasswords>>,
     pub audit_key: Option<SecretString>,
     pub allow_private_destinations: Vec<IpNet>,
@@ -202,6 +203,7 @@ impl Values {
             discovery_dir: self
                 .optional("RELAYDESK_DISCOVERY_DIR", |v| Some(PathBuf::from(v)).filter(|dir| dir.is_dir()))?,
             jwt_secret: self.parse("RELAYDESK_JWT_SECRET", secrets)?,
+            clamd: self.optional("RELAYDESK_CLAMD", |v| v.parse().ok())?,
             breached_passwords: self.optional("RELAYDESK_BREACHED_PASSWORDS", |v| {
                 BreachedPasswords::open(Path::new(v)).ok().map(Arc::new)
             })?,

@@ -6,6 +6,7 @@ use actions::hooks::Door;
 use actions::passwords::Policy;
 use anyhow::Context;
 use api::AppState;
+use connectors::clamd::Scanner;
 use connectors::http::{Client, Destinations};
 use connectors::mail::{Mailer, smtp_server};
 use queue::messages::Publisher;
@@ -186,9 +187,14 @@ pub fn api_state(config: &Config, db: &Db) -> anyhow::Result<AppState> {
     let outgoing = Client::new(destinations(config))?;
     Ok(state
         .with_outgoing(outgoing)
+        .with_scanner(scanner(config))
         .with_door(door(config, db))
         .with_secrets(config.job_keys.clone())
         .with_passwords(passwords(config)))
+}
+
+pub fn scanner(config: &Config) -> Option<Scanner> {
+    config.clamd.clone().map(Scanner::new)
 }
 
 /// What makes a password acceptable here.

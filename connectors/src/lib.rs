@@ -2,6 +2,7 @@
 //! Never touches the database.
 
 pub mod bytes64;
+pub mod clamd;
 pub mod discovery;
 pub mod http;
 pub mod mail;

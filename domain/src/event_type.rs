@@ -39,6 +39,7 @@ const NOUNS: &[(&str, &[&str])] = &[
     ("discovery", &["finished"]),
     ("discovery_source", &["created", "updated", "deleted"]),
     ("escalation_chain", &["created", "updated", "deleted"]),
+    ("file", &["infected"]),
     ("identity_provider", &["created", "updated", "deleted"]),
     ("job", &["cancelled", "discarded", "retried"]),
     ("jobs", &["managing", "cancelled", "discarded", "retried"]),

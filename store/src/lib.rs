@@ -26,6 +26,7 @@ pub mod escalation_chains;
 pub mod escalations;
 pub mod events;
 pub mod external_identities;
+pub mod file_scans;
 pub mod guard;
 pub mod idempotency;
 pub mod identity_providers;

@@ -7,6 +7,7 @@
 //! Everything panics instead of returning errors: a harness that fails is a test that fails.
 
 mod broker;
+mod clamd;
 mod client;
 mod database;
 mod follower;
@@ -24,6 +25,7 @@ pub mod sinks;
 mod statements;
 
 pub use broker::{BrokerNode, TestBroker, broker, has_broker};
+pub use clamd::{Clamd, has_clamd};
 pub use client::{Answer, Client};
 pub use database::{TestDb, database};
 pub use follower::{Follower, Message};

@@ -31,6 +31,7 @@ mod refused;
 mod removals;
 mod reports;
 mod roles;
+mod scanned;
 mod scim;
 mod scim_bounds;
 mod sessions;

@@ -105,6 +105,9 @@ pub async fn run(output: &Json, config: &Config) -> anyhow::Result<()> {
             Some(url) => reach("RELAYDESK_MAIL_URL", url.expose_secret()).await,
         },
     );
+    if let Some(scanner) = wiring::scanner(config) {
+        found("scanner", scanner.version().await.map_err(|error| format!("RELAYDESK_CLAMD: {error}")));
+    }
     if let Some(url) = &config.amqp_url {
         found("broker", reach("AMQP_URL", url.expose_secret()).await);
     }

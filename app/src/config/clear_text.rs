@@ -2,6 +2,7 @@
 //! start with such a setting, unless `RELAYDESK_ALLOW_CLEAR_TEXT` names it (ASVS 5.0, 12.2.1, 12.3.1, 12.3.2).
 
 use super::{Config, ConfigError, words};
+use connectors::clamd::Address;
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use std::collections::BTreeSet;
@@ -15,19 +16,27 @@ pub enum ClearText {
     Database,
     Broker,
     Mail,
+    Scanner,
     Smtp,
     Http,
 }
 
 impl ClearText {
-    const ALL: [ClearText; 5] =
-        [ClearText::Database, ClearText::Broker, ClearText::Mail, ClearText::Smtp, ClearText::Http];
+    const ALL: [ClearText; 6] = [
+        ClearText::Database,
+        ClearText::Broker,
+        ClearText::Mail,
+        ClearText::Scanner,
+        ClearText::Smtp,
+        ClearText::Http,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
             ClearText::Database => "database",
             ClearText::Broker => "broker",
             ClearText::Mail => "mail",
+            ClearText::Scanner => "scanner",
             ClearText::Smtp => "smtp",
             ClearText::Http => "http",
         }
@@ -119,6 +128,16 @@ impl Config {
         .into_iter()
         .flatten()
         .collect();
+        if let Some(Address::Tcp { host, .. }) = &self.clamd
+            && !is_this_machine(&host.to_string())
+        {
+            found.push(Spoken {
+                kind: ClearText::Scanner,
+                setting: "RELAYDESK_CLAMD",
+                host: host.to_string(),
+                instead: "run clamd on this machine, or put an end of a tunnel there",
+            });
+        }
         if let Some(address) = self.smtp_listen.filter(|address| !address.ip().is_loopback()) {
             found.push(Spoken {
                 kind: ClearText::Smtp,

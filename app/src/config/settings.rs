@@ -135,6 +135,13 @@ pub const SETTINGS: &[Setting] = &[
         "Attachments and report files; shared by all processes of an installation.",
     ),
     setting(
+        "RELAYDESK_CLAMD",
+        Some(""),
+        "tcp://host[:3310], unix:/path, or empty",
+        "ClamAV's daemon, which is asked about attachments and raw mails before they are handed out; what it finds something in, or cannot be asked about, is \
+         kept and not handed out. Empty: nothing is scanned.",
+    ),
+    setting(
         "RELAYDESK_DISCOVERY_DIR",
         Some(""),
         "a folder that is there, or empty",
@@ -168,7 +175,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "RELAYDESK_ALLOW_CLEAR_TEXT",
         Some(""),
-        "a list of database, broker, mail, smtp and http, or empty",
+        "a list of database, broker, mail, scanner, smtp and http, or empty",
         "Connections beyond this machine that may be in clear text, because something else encrypts the way or nobody else is on it; without it the \
          program does not start with them.",
     ),

@@ -29,6 +29,7 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_MAIL_FROM", "nobody"),
         ("RELAYDESK_MAIL_FROM", "Desk <desk@x.example"),
         ("RELAYDESK_ALLOW_PRIVATE_DESTINATIONS", "10.0.0.0/33"),
+        ("RELAYDESK_CLAMD", "clamd:3310"),
         ("RELAYDESK_EGRESS_HOSTS", "https://hooks.example.com/"),
         ("RELAYDESK_EGRESS_HOSTS", "hooks.example.com,*"),
         ("RELAYDESK_BASE_URL", "ftp://x"),
@@ -102,6 +103,7 @@ fn clear_text_beyond_this_machine_is_refused() {
         ("broker", "AMQP_URL", "amqp://desk:secret-word@broker.example/desk", None),
         ("mail", "RELAYDESK_MAIL_URL", "smtp://desk:secret-word@relay.example:587", None),
         ("mail", "RELAYDESK_MAIL_URL", "smtp://desk:secret-word@relay.example:587?tls=opportunistic", None),
+        ("scanner", "RELAYDESK_CLAMD", "tcp://scanner.example:3310", None),
         ("smtp", "RELAYDESK_SMTP_LISTEN", "0.0.0.0:25", None),
         ("http", "RELAYDESK_HTTP_LISTEN", "[::]:8080", None),
         (
@@ -134,6 +136,8 @@ fn clear_text_beyond_this_machine_is_refused() {
         ("RELAYDESK_MAIL_URL", "smtp://relay.example?tls=required", None),
         ("RELAYDESK_MAIL_URL", "smtp://[::1]:2525", None),
         ("RELAYDESK_MAIL_URL", "file:///tmp/outbox", None),
+        ("RELAYDESK_CLAMD", "tcp://[::1]:3310", None),
+        ("RELAYDESK_CLAMD", "unix:/run/clamav/clamd.ctl", None),
         ("RELAYDESK_SMTP_LISTEN", "127.0.0.1:2525", None),
         ("RELAYDESK_HTTP_LISTEN", "0.0.0.0:8080", Some(("RELAYDESK_BASE_URL", "https://desk.example"))),
     ] {

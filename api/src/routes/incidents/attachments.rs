@@ -1,7 +1,7 @@
 //! Files of an incident: upload, list, download.
 
 use super::named;
-use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem, scanning};
 use actions::tickets::{self, StoredAttachment};
 use axum::Json;
 use axum::body::Body;
@@ -14,9 +14,12 @@ use domain::ticket::file_type;
 use domain::{AttachmentId, CommentId, OrganizationId};
 use futures::StreamExt;
 use serde::Serialize;
+use std::collections::HashMap;
 use std::task::Poll;
+use store::Tx;
 use store::attachments::Attachment;
 use store::blobs::Stored;
+use store::file_scans::FileScan;
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -47,13 +50,33 @@ struct AttachmentView {
     sha256: String,
     created_by: Option<Uuid>,
     created_at: DateTime<Utc>,
+    /// What the operator's scanner said of it; null: it was not asked yet.
+    scan: Option<ScanView>,
     /// Where to download it.
     url: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ScanView {
+    /// `clean` or `infected`: then it is not handed out.
+    #[schema(example = "clean")]
+    result: &'static str,
+    /// What was found in it.
+    found: Option<String>,
+    scanned_at: DateTime<Utc>,
+}
+
+impl From<FileScan> for ScanView {
+    fn from(scan: FileScan) -> Self {
+        let result = if scan.found.is_some() { "infected" } else { "clean" };
+        ScanView { result, found: scan.found, scanned_at: scan.scanned_at }
+    }
 }
 
 impl From<Attachment> for AttachmentView {
     fn from(attachment: Attachment) -> Self {
         AttachmentView {
+            scan: None,
             url: format!("/api/v1/incidents/{}/attachments/{}", attachment.ticket, attachment.id),
             id: attachment.id.0,
             comment: attachment.comment.map(|id| id.0),
@@ -65,6 +88,23 @@ impl From<Attachment> for AttachmentView {
             created_at: attachment.created_at,
         }
     }
+}
+
+/// With what is known of their bytes.
+async fn with_scans(tx: &mut Tx, files: Vec<Attachment>) -> ApiResult<Vec<AttachmentView>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut hashes: Vec<String> = files.iter().map(|file| file.sha256.clone()).collect();
+    hashes.sort_unstable();
+    hashes.dedup();
+    let scans = store::file_scans::of(tx, &hashes).await?;
+    let scans: HashMap<_, _> = scans.into_iter().map(|scan| (scan.sha256.clone(), scan)).collect();
+    let view = |file: Attachment| {
+        let scan = scans.get(&file.sha256).cloned().map(Into::into);
+        AttachmentView { scan, ..file.into() }
+    };
+    Ok(files.into_iter().map(view).collect())
 }
 
 /// List the files of an incident
@@ -83,7 +123,7 @@ async fn list(
     let ticket = named(&mut tx, &caller, &key).await?;
     let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
     let files = store::attachments::list(&mut tx, ticket.id, internal).await?;
-    let files = files.into_iter().map(AttachmentView::from).collect();
+    let files = with_scans(&mut tx, files).await?;
     Ok(Json(list.page_of_all(files, |file| file.id)?))
 }
 
@@ -119,8 +159,9 @@ async fn upload(
     let (file, comment) = receive(&state, caller.organization(), form).await?;
     let mut tx = caller.begin(&state).await?;
     let attachment = tickets::attach_stored(&mut tx, &caller.actor(), ticket.id, comment, file).await?;
+    let scan = store::file_scans::of(&mut tx, std::slice::from_ref(&attachment.sha256)).await?.pop();
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(attachment.into())))
+    Ok((StatusCode::CREATED, Json(AttachmentView { scan: scan.map(Into::into), ..attachment.into() })))
 }
 
 async fn receive(
@@ -206,7 +247,8 @@ fn broken(error: MultipartError) -> Problem {
 
 /// Download a file
 ///
-/// Always as a file to save, never to be shown in the browser's own page.
+/// Always as a file to save, never to be shown in the browser's own page. Where the operator has a scanner, only when that found nothing in it: otherwise
+/// 403 (`infected-file`), or 503 when it cannot be asked.
 #[utoipa::path(get, path = "/incidents/{id}/attachments/{attachment}", tag = "incidents",
     params(("id" = String, Path, description = "id or number"), ("attachment" = Uuid, Path)),
     responses((status = 200, content_type = "*/*", description = "as it was found to be, or as it was sent"), (status = 304, description = "as in If-None-Match")))]
@@ -221,6 +263,8 @@ async fn download(
     let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
     let file = store::attachments::get(&mut tx, ticket.id, id, internal).await?;
     drop(tx);
+    // Before it is said that a copy is still good, too.
+    let blob = scanning::attachment(&state, &caller, &file).await?;
     let tag = format!("\"{}\"", file.sha256);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     // Programs may keep it with its tag; browsers leave nothing on a disk.
@@ -228,7 +272,6 @@ async fn download(
     if known.is_some_and(|known| known.split(',').any(|part| part.trim().trim_start_matches("W/") == tag)) {
         return Ok((StatusCode::NOT_MODIFIED, cached).into_response());
     }
-    let blob = state.blobs.open(caller.organization(), &file.sha256).await?;
     let what = [
         (header::CONTENT_TYPE, value(&file.media_type)),
         (header::CONTENT_LENGTH, file.size_bytes.into()),
