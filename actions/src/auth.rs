@@ -79,6 +79,7 @@ pub async fn login(db: &Db, keys: &Keys, login: &Login, origin: &Origin) -> Resu
             ));
         }
     };
+    let renewed = credentials::renewed(found.password_hash.as_deref(), &login.password).await;
     let mut tx = db.begin(found.organization).await?;
     // Deactivated, or given another password, while the password was being compared?
     let user = store::users::lock(&mut tx, found.user).await?;
@@ -86,6 +87,9 @@ pub async fn login(db: &Db, keys: &Keys, login: &Login, origin: &Origin) -> Resu
         return Err(refused());
     }
     organizations::must_go_on(&mut tx).await?;
+    if let Some(hash) = renewed {
+        store::users::renew_password_hash(&mut tx, user.id, &hash).await?;
+    }
     let logged_in = match mfa::needed(&mut tx, &user, None).await? {
         Some(challenge) => LoggedIn::Halfway(challenge),
         None => LoggedIn::In(begin(&mut tx, keys, &user, origin, Way::here("password")).await?),

@@ -2,7 +2,7 @@
 
 use crate::{Error, Result};
 use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use prometheus::{IntCounter, register_int_counter};
@@ -58,12 +58,37 @@ async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
 pub async fn hash_password(password: &SecretString, pointer: &str) -> Result<String> {
     domain::password::check_shape(password.expose_secret())
         .map_err(|weak| Error::invalid(pointer, weak.to_string()))?;
+    hash(password).await
+}
+
+async fn hash(password: &SecretString) -> Result<String> {
     let password = password.clone();
     let hashed = in_turn(move || {
         Argon2::default().hash_password(password.expose_secret().as_bytes()).map(|hash| hash.to_string())
     })
     .await?;
     hashed.map_err(|error| Error::Busy(format!("the password could not be hashed: {error}")))
+}
+
+/// How the hashes begin that are made now: algorithm, version, cost.
+fn beginning() -> String {
+    let cost = Params::default();
+    format!(
+        "${}$v={}$m={},t={},p={}$",
+        Algorithm::default().as_str(),
+        u32::from(Version::default()),
+        cost.m_cost(),
+        cost.t_cost(),
+        cost.p_cost()
+    )
+}
+
+/// Of a password that is right: its hash anew, if that was made in another way than today's (ASVS 5.0, 11.2.2). Nobody's login fails by it.
+pub async fn renewed(known: Option<&str>, password: &SecretString) -> Option<String> {
+    match known {
+        Some(known) if !known.starts_with(&beginning()) => hash(password).await.ok(),
+        _ => None,
+    }
 }
 
 /// Takes the same time whether there is a hash or not.
@@ -102,11 +127,25 @@ mod tests {
     async fn a_password_matches_its_hash_only() {
         let password = SecretString::from("correct horse battery");
         let hash = hash_password(&password, "/password").await.unwrap();
-        assert!(hash.starts_with("$argon2id$"), "{hash}");
+        assert!(hash.starts_with("$argon2id$") && hash.starts_with(&beginning()), "{hash}");
         assert!(verify_password(Some(hash.clone()), &password).await.unwrap());
         assert!(!verify_password(Some(hash), &SecretString::from("correct horse batterx")).await.unwrap());
         assert!(!verify_password(None, &SecretString::from("a password that nobody has")).await.unwrap());
         assert!(!verify_password(Some("no PHC string".into()), &password).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_hash_of_other_parameters_is_made_anew() {
+        // A short one of old times, too: what makes a password acceptable is asked when it is set.
+        let password = SecretString::from("short");
+        let weak = Argon2::new(Algorithm::Argon2id, Version::V0x13, Params::new(64, 1, 1, None).unwrap());
+        let old = weak.hash_password(b"short").unwrap().to_string();
+        assert!(verify_password(Some(old.clone()), &password).await.unwrap());
+        let new = renewed(Some(&old), &password).await.unwrap();
+        assert!(new.starts_with(&beginning()), "{new}");
+        assert!(verify_password(Some(new.clone()), &password).await.unwrap());
+        assert_eq!(renewed(Some(&new), &password).await, None);
+        assert_eq!(renewed(None, &password).await, None);
     }
 
     #[tokio::test]

@@ -320,6 +320,12 @@ pub async fn set_password_hash(tx: &mut Tx, id: UserId, hash: &str) -> Result<()
     Ok(())
 }
 
+/// Another hash of the same password.
+pub async fn renew_password_hash(tx: &mut Tx, id: UserId, hash: &str) -> Result<()> {
+    sqlx::query!("update users set password_hash = $2 where id = $1", id.0, hash).execute(&mut **tx).await?;
+    Ok(())
+}
+
 /// Whether somebody else knows the password: who logs in with it has to change it then. A new password takes that back.
 pub async fn set_must_change_password(tx: &mut Tx, id: UserId, must: bool) -> Result<()> {
     sqlx::query!("update users set credential_is_shared = $2 where id = $1", id.0, must)
