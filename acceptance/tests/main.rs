@@ -34,6 +34,7 @@ mod rabbitmq_lanes;
 mod remote_workers;
 mod report_links;
 mod reports;
+mod sbom;
 mod schema_floor;
 mod secrets;
 mod single_sign_on;
