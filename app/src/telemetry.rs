@@ -24,7 +24,7 @@ pub fn start(config: &Config) {
 /// Takes one event at a time, and writes it as one line: what others sent cannot begin a line of its own (ASVS 5.0, 16.4.1).
 struct OneLine<W> {
     inner: W,
-    /// Then the escape sequences are ours; those in values are escaped where the event is written out.
+    /// Then some escape sequences are ours.
     colours: bool,
 }
 
@@ -42,10 +42,10 @@ impl<W: Write> Write for OneLine<W> {
 fn one_line(event: &str, colours: bool) -> String {
     let text = event.strip_suffix('\n').unwrap_or(event);
     let mut line = String::with_capacity(event.len() + 1);
-    for c in text.chars() {
+    for (at, c) in text.char_indices() {
         // Also what breaks lines elsewhere, or turns the direction of the text.
         let is_odd = c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if is_odd && !(colours && c == '\u{1b}') {
+        if is_odd && !(colours && is_style(&text[at..])) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -59,6 +59,12 @@ fn one_line(event: &str, colours: bool) -> String {
 fn may_be_written(about: &Metadata<'_>) -> bool {
     let library = about.target().split("::").next().unwrap_or_default();
     *about.level() <= Level::INFO || !TALKATIVE.contains(&library)
+}
+
+/// Whether an escape sequence begins here that the formatter writes itself: bold, dim, italic, a colour, or the end of them.
+fn is_style(text: &str) -> bool {
+    let code = text.strip_prefix("\u{1b}[").and_then(|rest| rest.split_once('m')).map(|(code, _)| code);
+    matches!(code, Some("0" | "1" | "2" | "3" | "31" | "32" | "33" | "34" | "35" | "36"))
 }
 
 #[cfg(test)]
