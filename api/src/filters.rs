@@ -55,9 +55,14 @@ impl Asked {
 
     /// The words to search for apart from the filters.
     pub fn without_q(mut self) -> (Asked, Option<String>) {
-        let at = self.0.iter().position(|(name, _)| name == "q");
-        let q = at.map(|at| self.0.remove(at).1);
+        let q = self.take("q");
         (self, q)
+    }
+
+    /// What is no filter of the list goes elsewhere.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.0.iter().position(|(one, _)| one == name);
+        at.map(|at| self.0.remove(at).1)
     }
 
     /// With the id of each ticket that is named by its number. One that is not there, or that the caller does not see, is nobody's: it finds nothing.

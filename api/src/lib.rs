@@ -34,6 +34,7 @@ mod scim_errors;
 pub mod server;
 mod shape;
 mod state;
+mod whole;
 
 pub use answers::origin;
 pub use body::ApiJson;

@@ -2,6 +2,7 @@
 
 use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field, within};
 use crate::lock::lock;
+use crate::search::{Search, Searched};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::cmdb::CiStatus;
@@ -110,11 +111,20 @@ pub async fn get(tx: &mut Tx, id: CiId) -> Result<ConfigurationItem> {
 lock!(CiId => ConfigurationItem, "select id from configuration_items where id = $1 for no key update");
 
 pub async fn list(tx: &mut Tx, wanted: &Wanted) -> Result<Vec<Placed<ConfigurationItem>>> {
+    let search = Search::of(wanted.q.as_deref());
+    let candidates = match &search {
+        Some(search) => search.candidates(tx, Searched::Items).await?,
+        None => None,
+    };
+    if candidates.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(Vec::new());
+    }
     let more = |sql: &mut QueryBuilder<Postgres>| {
-        if let Some(q) = wanted.q.as_deref().map(str::trim).filter(|q| !q.is_empty()) {
-            sql.push(" and c.search @@ websearch_to_tsquery('simple', ")
-                .push_bind(crate::ticket_search::plain(q))
-                .push(")");
+        if let Some(candidates) = candidates {
+            sql.push(" and c.id = any(").push_bind(candidates).push(")");
+        }
+        if let Some(search) = &search {
+            search.condition(sql, Searched::Items);
         }
     };
     LIST.rows::<Row, _>(tx, wanted, COLUMNS, more).await

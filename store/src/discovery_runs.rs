@@ -1,11 +1,13 @@
 //! Runs and previews of discovery sources, and what they found.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::cmdb::{RunMode, RunStatus};
 use domain::{DiscoveryRunId, DiscoverySourceId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 /// Items by what became of them; `read` is the number of rows of the inventory.
@@ -43,6 +45,7 @@ pub struct DiscoveryRun {
     pub finished_at: Option<DateTime<Utc>>,
 }
 
+#[derive(sqlx::FromRow)]
 struct Row {
     id: Uuid,
     source_id: Uuid,
@@ -171,37 +174,42 @@ pub async fn finish(
     Ok(done.rows_affected() > 0)
 }
 
-macro_rules! select {
-    ($tail:literal $(, $argument:expr)*) => {
-        sqlx::query_as!(
-            Row,
-            "select id, source_id, mode, status, job_id, counts, sample, errors, error, requested_by, created_at, started_at,
-                    finished_at from discovery_runs " + $tail
-            $(, $argument)*
-        )
-    };
-}
-
 pub async fn get(tx: &mut Tx, id: DiscoveryRunId) -> Result<DiscoveryRun> {
-    select!("where id = $1", id.0).fetch_optional(&mut **tx).await?.ok_or(Error::NotFound)?.try_into()
+    sqlx::query_as!(
+        Row,
+        "select id, source_id, mode, status, job_id, counts, sample, errors, error, requested_by, created_at, started_at,
+                    finished_at from discovery_runs where id = $1",
+        id.0
+    )
+    .fetch_optional(&mut **tx)
+    .await?
+    .ok_or(Error::NotFound)?
+    .try_into()
 }
 
-/// Newest first, at most `limit`, after the given one.
+/// What the runs of a source can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "r.id"),
+    field("mode", Kind::Words(RunMode::WORDS), "r.mode"),
+    field("status", Kind::Words(RunStatus::WORDS), "r.status"),
+    field("job", Kind::Id, "r.job_id").or_null(),
+    field("created_at", Kind::Time, "r.created_at").by_id(),
+    field("started_at", Kind::Time, "r.started_at").or_null(),
+    field("finished_at", Kind::Time, "r.finished_at").or_null(),
+];
+
+pub const LIST: List =
+    List { from: "discovery_runs r", fields: FIELDS, usual: "-created_at", id: Key::uuid("r.id") };
+
 pub async fn list(
     tx: &mut Tx,
     source: DiscoverySourceId,
-    after: Option<DiscoveryRunId>,
-    limit: i64,
-) -> Result<Vec<DiscoveryRun>> {
-    select!(
-        "where source_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
-        source.0,
-        after.map(|id| id.0),
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?
-    .into_iter()
-    .map(TryInto::try_into)
-    .collect()
+    wanted: &Wanted,
+) -> Result<Vec<Placed<DiscoveryRun>>> {
+    let columns = "select r.id, r.source_id, r.mode, r.status, r.job_id, r.counts, r.sample, r.errors, r.error, r.requested_by, \
+                   r.created_at, r.started_at, r.finished_at";
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        sql.push(" and r.source_id = ").push_bind(source.0);
+    };
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }

@@ -244,7 +244,7 @@ pub struct After {
 
 impl Order {
     /// Up to the first field that stands for the id: no two rows are equal in that.
-    fn keys(&self) -> Vec<(Key, bool)> {
+    pub fn keys(&self) -> Vec<(Key, bool)> {
         let key = |(field, descending): &(Field, bool)| match field.order {
             Some(Sort::By(key)) => Some((key, *descending)),
             Some(Sort::Id) | None => None,
@@ -253,7 +253,7 @@ impl Order {
     }
 
     /// Of the id: that of the field that stands for it, else that of the last one.
-    fn last_descends(&self) -> bool {
+    pub fn last_descends(&self) -> bool {
         let id = self.by.iter().find(|(field, _)| matches!(field.order, Some(Sort::Id)));
         id.or(self.by.last()).is_some_and(|(_, descending)| *descending)
     }

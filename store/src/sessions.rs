@@ -1,8 +1,10 @@
 //! Logins. One row per refresh token; all tokens that came out of one login are a family.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Result, Tx};
 use chrono::{DateTime, Utc};
 use domain::{IdentityProviderId, OrganizationId, SessionId, UserId};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
 #[derive(Debug)]
@@ -193,7 +195,7 @@ pub async fn touch(tx: &mut Tx, session: Uuid) -> Result<bool> {
 }
 
 /// A login that stands: what its owner sees of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Login {
     pub family: Uuid,
     pub login_at: DateTime<Utc>,
@@ -204,30 +206,30 @@ pub struct Login {
     pub ip: Option<String>,
 }
 
-/// The logins of a user that stand, the last begun first. `after`: the last one of the page before.
-pub async fn list(
-    tx: &mut Tx,
-    user: UserId,
-    after: Option<(DateTime<Utc>, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Login>> {
-    let (organization, now, (after_at, after_id)) = (tx.organization(), tx.now(), after.unzip());
-    let logins = sqlx::query_as!(
-        Login,
-        "select family_id as family, login_at, last_used_at, expires_at, user_agent, ip from sessions
-          where organization_id = $1 and user_id = $2 and rotated_at is null and revoked_at is null and expires_at > $3
-            and ($4::timestamptz is null or (login_at, family_id) < ($4, $5::uuid))
-          order by login_at desc, family_id desc limit $6",
-        organization.0,
-        user.0,
-        now,
-        after_at,
-        after_id,
-        limit,
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(logins)
+/// What logins can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "s.family_id"),
+    field("device", Kind::Text, "s.user_agent").or_null(),
+    field("address", Kind::Address, "s.ip").or_null(),
+    field("created_at", Kind::Time, "s.login_at").by("s.login_at", "timestamptz"),
+    field("last_used_at", Kind::Time, "s.last_used_at").by("s.last_used_at", "timestamptz"),
+    field("expires_at", Kind::Time, "s.expires_at").by("s.expires_at", "timestamptz"),
+];
+
+pub const LIST: List =
+    List { from: "sessions s", fields: FIELDS, usual: "-created_at", id: Key::uuid("s.family_id") };
+
+/// The logins of a user that stand.
+pub async fn list(tx: &mut Tx, user: UserId, wanted: &Wanted) -> Result<Vec<Placed<Login>>> {
+    let (now, columns) = (
+        tx.now(),
+        "select s.family_id as family, s.login_at, s.last_used_at, s.expires_at, s.user_agent, s.ip",
+    );
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        sql.push(" and s.user_id = ").push_bind(user.0);
+        sql.push(" and s.rotated_at is null and s.revoked_at is null and s.expires_at > ").push_bind(now);
+    };
+    LIST.rows::<Login, _>(tx, wanted, columns, more).await
 }
 
 /// Whose login that is, if it stands.

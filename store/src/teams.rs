@@ -183,6 +183,7 @@ pub struct Member {
     pub updated_at: DateTime<Utc>,
 }
 
+#[derive(FromRow)]
 struct MemberRow {
     id: Uuid,
     name: String,
@@ -212,31 +213,36 @@ impl TryFrom<MemberRow> for Member {
     }
 }
 
-/// Those who can do this, or all, by name; at most `limit`, after the name and id of the last one of the page before.
-pub async fn members(
-    tx: &mut Tx,
-    team: TeamId,
-    skill: Option<&str>,
-    after: Option<(String, Uuid)>,
-    limit: i64,
-) -> Result<Vec<Member>> {
-    let (name, id) = after.unzip();
-    let rows = sqlx::query_as!(
-        MemberRow,
-        "select u.id, u.name, u.email, u.role, u.is_active, m.is_lead, m.skills, m.created_at, m.updated_at
-         from team_members m join users u on u.id = m.user_id
-         where m.team_id = $1 and u.deleted_at is null and ($2::text is null or m.skills ? $2)
-           and ($3::text is null or (u.name, u.id) > ($3, $4::uuid))
-         order by u.name, u.id limit $5",
-        team.0,
-        skill,
-        name,
-        id,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter().map(TryInto::try_into).collect()
+/// What the members of a team can be filtered and sorted by.
+pub const MEMBER_FIELDS: &[Field] = &[
+    field("user", Kind::Id, "m.user_id"),
+    field("name", Kind::LowerText, "lower(u.name)").by("lower(u.name)", "text"),
+    field("email", Kind::LowerText, "lower(u.email)").by("lower(u.email)", "text"),
+    field("role", Kind::Words(crate::users::ROLES), "u.role"),
+    field("is_active", Kind::Flag, "u.is_active"),
+    field("is_lead", Kind::Flag, "m.is_lead"),
+    within("skill", Kind::LowerText, "exists (select from jsonb_object_keys(m.skills) k where k")
+        .says("Members who have it only."),
+    field("since", Kind::Time, "m.created_at").by("m.created_at", "timestamptz"),
+];
+
+/// Their people come beside them: those who are not deleted.
+pub const MEMBERS: List = List {
+    from: "users u cross join team_members m",
+    fields: MEMBER_FIELDS,
+    usual: "name",
+    id: Key::uuid("m.user_id"),
+};
+
+pub async fn members(tx: &mut Tx, team: TeamId, wanted: &Wanted) -> Result<Vec<Placed<Member>>> {
+    let columns =
+        "select u.id, u.name, u.email, u.role, u.is_active, m.is_lead, m.skills, m.created_at, m.updated_at";
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        sql.push(" and m.team_id = ").push_bind(team.0);
+        sql.push(" and u.id = m.user_id and u.deleted_at is null");
+        listing::contains(sql, wanted.q.as_deref(), "u.name || ' ' || u.email");
+    };
+    MEMBERS.rows::<MemberRow, _>(tx, wanted, columns, more).await
 }
 
 pub async fn member(tx: &mut Tx, team: TeamId, user: UserId) -> Result<Member> {

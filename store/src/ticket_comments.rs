@@ -1,9 +1,11 @@
 //! Comments on tickets, public and internal.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::ticket::{Source, Visibility};
 use domain::{CommentId, TicketId, UserId};
+use sqlx::{Postgres, QueryBuilder};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Comment {
@@ -21,6 +23,7 @@ pub struct Comment {
     pub created_at: DateTime<Utc>,
 }
 
+#[derive(sqlx::FromRow)]
 struct Row {
     id: uuid::Uuid,
     ticket_id: uuid::Uuid,
@@ -84,27 +87,30 @@ pub async fn get(tx: &mut Tx, id: CommentId) -> Result<Comment> {
     .try_into()
 }
 
-/// The comments of a ticket, oldest first, from the one after `after`. Internal ones only when asked for.
+/// What the comments of a ticket can be filtered and sorted by.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "c.id"),
+    field("author", Kind::Id, "c.author_id").or_null(),
+    field("visibility", Kind::Words(Visibility::WORDS), "c.visibility"),
+    field("source", Kind::Words(Source::WORDS), "c.source"),
+    field("created_at", Kind::Time, "c.created_at").by("c.created_at", "timestamptz"),
+];
+
+pub const LIST: List =
+    List { from: "ticket_comments c", fields: FIELDS, usual: "created_at", id: Key::uuid("c.id") };
+
+/// Those of a ticket. Internal ones only when asked for.
 pub async fn list(
     tx: &mut Tx,
     ticket: TicketId,
     with_internal: bool,
-    after: Option<CommentId>,
-    limit: i64,
-) -> Result<Vec<Comment>> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"select c.id, ticket_id, author_id, u.name as "author_name?", visibility, body, body_html, source, c.created_at
-             from ticket_comments c left join users u on u.id = c.author_id
-            where ticket_id = $1 and ($2 or visibility = 'public')
-              and ($3::uuid is null or (c.created_at, c.id) > (select a.created_at, a.id from ticket_comments a where a.id = $3))
-            order by c.created_at, c.id limit $4"#,
-        ticket.0,
-        with_internal,
-        after.map(|a| a.0),
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter().map(Comment::try_from).collect()
+    wanted: &Wanted,
+) -> Result<Vec<Placed<Comment>>> {
+    let columns = "select c.id, c.ticket_id, c.author_id, (select u.name from users u where u.id = c.author_id) as author_name, \
+                   c.visibility, c.body, c.body_html, c.source, c.created_at";
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        sql.push(" and c.ticket_id = ").push_bind(ticket.0);
+        sql.push(if with_internal { "" } else { " and c.visibility = 'public'" });
+    };
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }

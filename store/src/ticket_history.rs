@@ -1,9 +1,13 @@
 //! Who changed what on a ticket, when, and in which trace. Only ever added to.
 
+use crate::listing::{Field, Key, Kind, List, Placed, Wanted, field};
 use crate::{Error, Result, Tx, words::word};
 use chrono::{DateTime, Utc};
 use domain::ticket::{Changes, Status};
 use domain::{Actor, HistoryId, TicketId, UserId};
+use serde_json::Value;
+use sqlx::{Postgres, QueryBuilder};
+use uuid::Uuid;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
@@ -64,42 +68,62 @@ pub async fn insert(tx: &mut Tx, actor: &Actor, entries: &[NewEntry<'_>]) -> Res
     Ok(())
 }
 
-/// Oldest first, from the entry after `after`. What is for staff only when asked for.
+#[derive(sqlx::FromRow)]
+struct Row {
+    id: Uuid,
+    at: DateTime<Utc>,
+    actor_kind: String,
+    actor_id: Option<Uuid>,
+    actor_label: String,
+    action: String,
+    changes: Value,
+    trace_id: Option<String>,
+    is_internal: bool,
+}
+
+impl TryFrom<Row> for Entry {
+    type Error = Error;
+    fn try_from(row: Row) -> Result<Entry> {
+        Ok(Entry {
+            id: row.id.into(),
+            at: row.at,
+            actor_kind: row.actor_kind,
+            actor: row.actor_id.map(Into::into),
+            actor_label: row.actor_label,
+            action: row.action,
+            changes: serde_json::from_value(row.changes)
+                .map_err(|error| Error::Corrupt(error.to_string()))?,
+            trace_id: row.trace_id,
+            is_internal: row.is_internal,
+        })
+    }
+}
+
+/// What the history of a ticket can be filtered and sorted by. Not what the changes say: some of it is not for everybody.
+pub const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "h.id"),
+    field("actor", Kind::Id, "h.actor_id").or_null(),
+    field("actor_kind", Kind::Words(&["user", "system"]), "h.actor_kind"),
+    field("action", Kind::Text, "h.action"),
+    field("trace_id", Kind::Text, "h.trace_id").or_null(),
+    field("at", Kind::Time, "h.at").by("h.at", "timestamptz"),
+];
+
+pub const LIST: List = List { from: "ticket_history h", fields: FIELDS, usual: "at", id: Key::uuid("h.id") };
+
+/// That of a ticket. What is for staff only when asked for.
 pub async fn list(
     tx: &mut Tx,
     ticket: TicketId,
     with_internal: bool,
-    after: Option<HistoryId>,
-    limit: i64,
-) -> Result<Vec<Entry>> {
-    let rows = sqlx::query!(
-        "select id, at, actor_kind, actor_id, actor_label, action, changes, trace_id, is_internal from ticket_history
-          where ticket_id = $1 and ($4 or not is_internal)
-            and ($2::uuid is null or (at, id) > (select a.at, a.id from ticket_history a where a.id = $2))
-          order by at, id limit $3",
-        ticket.0,
-        after.map(|a| a.0),
-        limit,
-        with_internal
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Entry {
-                id: row.id.into(),
-                at: row.at,
-                actor_kind: row.actor_kind,
-                actor: row.actor_id.map(Into::into),
-                actor_label: row.actor_label,
-                action: row.action,
-                changes: serde_json::from_value(row.changes)
-                    .map_err(|error| Error::Corrupt(error.to_string()))?,
-                trace_id: row.trace_id,
-                is_internal: row.is_internal,
-            })
-        })
-        .collect()
+    wanted: &Wanted,
+) -> Result<Vec<Placed<Entry>>> {
+    let columns = "select h.id, h.at, h.actor_kind, h.actor_id, h.actor_label, h.action, h.changes, h.trace_id, h.is_internal";
+    let more = |sql: &mut QueryBuilder<Postgres>| {
+        sql.push(" and h.ticket_id = ").push_bind(ticket.0);
+        sql.push(if with_internal { "" } else { " and not h.is_internal" });
+    };
+    LIST.rows::<Row, _>(tx, wanted, columns, more).await
 }
 
 /// The statuses to which the ticket was moved, and when, oldest first.

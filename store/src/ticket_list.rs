@@ -1,7 +1,7 @@
 //! Lists of tickets: filters, full text, order and keyset cursor.
 
 use crate::listing::{self, After, Condition, Field, Key, Kind, List, Order, Placed, field, within};
-use crate::ticket_search::Search;
+use crate::search::{Search, Searched};
 use crate::tickets::{Row, Ticket};
 use crate::{Result, Tx};
 use domain::permission::Reach;
@@ -13,7 +13,7 @@ use sqlx::{FromRow, QueryBuilder};
 pub const FIELDS: &[Field] = &[
     field("id", Kind::Id, "t.id"),
     // Numbers grow in length at some time; digits alone would sort 10000000 before 9999999.
-    field("number", Kind::Text, "t.number").by("(length(t.number) || ' ' || t.number)", "text"),
+    field("number", Kind::Text, "t.number").by("lpad(t.number, 20, '0')", "text"),
     field("status", Kind::Words(Status::WORDS), "t.status").by(
         "array_position(array['new', 'assigned', 'in_progress', 'pending', 'resolved', 'closed', 'cancelled'], t.status)",
         "integer",
@@ -92,7 +92,7 @@ pub async fn list(
 ) -> Result<Vec<Placed<Ticket>>> {
     let search = Search::of(filter.q.as_deref());
     let candidates = match &search {
-        Some(search) => search.candidates(tx).await?,
+        Some(search) => search.candidates(tx, Searched::Tickets).await?,
         None => None,
     };
     if candidates.as_ref().is_some_and(Vec::is_empty) {
@@ -117,7 +117,7 @@ pub async fn list(
         sql.push(" and t.id = any(").push_bind(candidates).push(")");
     }
     if let Some(search) = search {
-        search.condition(&mut sql);
+        search.condition(&mut sql, Searched::Tickets);
     }
     if let Some(after) = after {
         order.after(&mut sql, after);

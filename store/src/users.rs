@@ -452,12 +452,15 @@ pub async fn has_other_active_admin(tx: &mut Tx, than: UserId) -> Result<bool> {
     Ok(found)
 }
 
+/// The shipped roles.
+pub const ROLES: &[&str] = &["admin", "manager", "agent", "end_user"];
+
 /// What people can be filtered and sorted by.
 pub const FIELDS: &[Field] = &[
     field("id", Kind::Id, "u.id"),
     field("email", Kind::LowerText, "u.email").says("The exact address."),
     field("name", Kind::LowerText, "lower(u.name)").by("lower(u.name)", "text"),
-    field("role", Kind::Words(&["admin", "manager", "agent", "end_user"]), "u.role"),
+    field("role", Kind::Words(ROLES), "u.role"),
     field("kind", Kind::Words(&["person", "service"]), "u.kind"),
     field("is_active", Kind::Flag, "u.is_active"),
     field("locked", Kind::Flag, "(u.locked_at is not null)").says("By an admin, until unlocked."),

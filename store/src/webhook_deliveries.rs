@@ -399,7 +399,7 @@ pub async fn stranded(
 }
 
 /// One attempt, as it is kept.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, FromRow)]
 pub struct WebhookAttempt {
     pub number: i32,
     pub started_at: DateTime<Utc>,
@@ -410,22 +410,30 @@ pub struct WebhookAttempt {
     pub error: Option<String>,
 }
 
-/// Newest first, at most `limit`, before that number.
+/// What the attempts of a delivery can be filtered and sorted by.
+pub const ATTEMPT_FIELDS: &[Field] = &[
+    field("number", Kind::Number, "a.number").by_id(),
+    field("started_at", Kind::Time, "a.started_at"),
+    field("duration_ms", Kind::Number, "a.duration_ms").or_null(),
+    field("status", Kind::Number, "a.status").or_null(),
+];
+
+pub const ATTEMPTS: List = List {
+    from: "webhook_attempts a",
+    fields: ATTEMPT_FIELDS,
+    usual: "-number",
+    id: Key { sql: "a.number", cast: "integer" },
+};
+
 pub async fn attempts(
     tx: &mut Tx,
     id: WebhookDeliveryId,
-    before: Option<i32>,
-    limit: i64,
-) -> Result<Vec<WebhookAttempt>> {
-    let attempts = sqlx::query_as!(
-        WebhookAttempt,
-        "select number, started_at, duration_ms, status, response, error from webhook_attempts
-          where delivery_id = $1 and ($2::int is null or number < $2) order by number desc limit $3",
-        id.0,
-        before,
-        limit
-    )
-    .fetch_all(&mut **tx)
-    .await?;
-    Ok(attempts)
+    wanted: &Wanted,
+) -> Result<Vec<Placed<WebhookAttempt>>> {
+    let columns = "select a.number, a.started_at, a.duration_ms, a.status, a.response, a.error";
+    ATTEMPTS
+        .rows::<WebhookAttempt, _>(tx, wanted, columns, |sql| {
+            sql.push(" and a.delivery_id = ").push_bind(id.0);
+        })
+        .await
 }

@@ -2,12 +2,13 @@
 
 use super::see;
 use crate::Result;
-use domain::{Actor, HistoryId};
+use domain::Actor;
 use store::Tx;
+use store::listing::{Placed, Wanted};
 use store::ticket_history::{self, Entry};
 use store::tickets::Ticket;
 
-/// Oldest first, from the entry after `after`. For a ticket that the actor may see.
+/// That of a ticket which the actor may see.
 ///
 /// End users get neither internal entries (notes, escalations, links to tickets that may be other people's) nor the reasons
 /// that others gave: those are told to colleagues.
@@ -15,15 +16,13 @@ pub async fn history(
     tx: &mut Tx,
     actor: &Actor,
     ticket: &Ticket,
-    after: Option<HistoryId>,
-    limit: i64,
-) -> Result<Vec<Entry>> {
+    wanted: &Wanted,
+) -> Result<Vec<Placed<Entry>>> {
     let internal = see::sees_internal(tx, actor, ticket).await?;
-    let mut entries = ticket_history::list(tx, ticket.id, internal, after, limit).await?;
+    let mut entries = ticket_history::list(tx, ticket.id, internal, wanted).await?;
     if !internal {
-        for entry in
-            entries.iter_mut().filter(|entry| entry.actor.is_none() || entry.actor != actor.user_id())
-        {
+        let of_others = |entry: &&mut Entry| entry.actor.is_none() || entry.actor != actor.user_id();
+        for entry in entries.iter_mut().map(|row| &mut row.item).filter(of_others) {
             entry.changes.0.retain(|change| change.field != "reason");
         }
     }

@@ -50,8 +50,9 @@ async fn a_whole_life_is_in_the_history_and_every_event_has_its_job() {
     tx.commit().await.unwrap();
 
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    let history = store::ticket_history::list(&mut tx, id, true, None, 100).await.unwrap();
-    let actions: Vec<_> = history.iter().map(|entry| entry.action.as_str()).collect();
+    let history =
+        store::ticket_history::list(&mut tx, id, true, &store::ticket_history::LIST.all(100)).await.unwrap();
+    let actions: Vec<_> = history.iter().map(|entry| entry.item.action.as_str()).collect();
     assert_eq!(
         actions,
         [
@@ -68,11 +69,11 @@ async fn a_whole_life_is_in_the_history_and_every_event_has_its_job() {
             "closed"
         ]
     );
-    assert_eq!(history[0].actor_label, "end-user");
-    let fields: Vec<_> = history[3].changes.0.iter().map(|change| change.field.as_str()).collect();
+    assert_eq!(history[0].item.actor_label, "end-user");
+    let fields: Vec<_> = history[3].item.changes.0.iter().map(|change| change.field.as_str()).collect();
     assert_eq!(fields, ["urgency", "priority"]);
-    assert_eq!(history[4].changes.0[0].to, "critical");
-    assert_eq!(history[4].changes.0[1].to, "the whole floor is down");
+    assert_eq!(history[4].item.changes.0[0].to, "critical");
+    assert_eq!(history[4].item.changes.0[1].to, "the whole floor is down");
 
     let mut owner = db.owner().await;
     let kinds: Vec<String> =
@@ -105,8 +106,9 @@ async fn an_answer_from_staff_is_the_first_response_and_one_from_the_requester_p
     comment(&mut tx, &acme.end_user, id, NewComment::public("it is not", Source::Api)).await.unwrap();
     let ticket = get(&mut tx).await;
     assert_eq!((ticket.status, ticket.reopened_count), (Status::New, 1));
-    let history = store::ticket_history::list(&mut tx, id, true, None, 100).await.unwrap();
-    let actions: Vec<_> = history.iter().rev().take(2).map(|entry| entry.action.as_str()).collect();
+    let history =
+        store::ticket_history::list(&mut tx, id, true, &store::ticket_history::LIST.all(100)).await.unwrap();
+    let actions: Vec<_> = history.iter().rev().take(2).map(|entry| entry.item.action.as_str()).collect();
     assert_eq!(actions, ["reopened", "commented"]);
 }
 
@@ -167,8 +169,11 @@ async fn links_are_seen_from_both_ends_and_not_made_twice() {
     unlink(&mut tx, agent, b.id, id).await.unwrap();
     assert!(matches!(unlink(&mut tx, agent, b.id, id).await, Err(Error::NotFound)));
     for ticket in [a.id, b.id] {
-        let history = store::ticket_history::list(&mut tx, ticket, true, None, 10).await.unwrap();
-        let actions: Vec<_> = history.iter().map(|entry| entry.action.as_str()).collect();
+        let history =
+            store::ticket_history::list(&mut tx, ticket, true, &store::ticket_history::LIST.all(10))
+                .await
+                .unwrap();
+        let actions: Vec<_> = history.iter().map(|entry| entry.item.action.as_str()).collect();
         assert_eq!(actions, ["opened", "linked", "linked", "unlinked"]);
     }
 }

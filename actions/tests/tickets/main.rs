@@ -6,6 +6,7 @@ mod numbers;
 mod plans;
 mod reach;
 mod search;
+mod search_items;
 mod visibility;
 
 use actions::tickets::{NewTicket, open};

@@ -67,5 +67,11 @@ async fn an_update_without_a_difference_is_no_change() {
         TicketPatch { title: Some("printer".into()), impact: Some(ticket.impact), ..TicketPatch::default() };
     let same = update(&mut tx, &acme.agent, ticket.id, patch).await.unwrap();
     assert_eq!(same.version, ticket.version);
-    assert_eq!(store::ticket_history::list(&mut tx, ticket.id, true, None, 10).await.unwrap().len(), 1);
+    assert_eq!(
+        store::ticket_history::list(&mut tx, ticket.id, true, &store::ticket_history::LIST.all(10))
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
 }

@@ -32,6 +32,7 @@ async fn a_page_reads_little_more_than_it_shows() {
         ("status", vec![]),
         ("impact", vec![]),
         ("urgency", vec![]),
+        ("number", vec![]),
     ] {
         for descending in [false, true] {
             let filter = TicketFilter {

@@ -311,8 +311,13 @@ async fn nobody_touches_what_is_confidential() {
     update(&mut tx, agent, secret.id, TicketPatch { is_confidential: Some(false), ..Default::default() })
         .await
         .unwrap();
-    let history = store::ticket_history::list(&mut tx, secret.id, true, None, 100).await.unwrap();
-    assert!(history.iter().flat_map(|entry| &entry.changes.0).any(|change| change.field == "confidential"));
+    let history =
+        store::ticket_history::list(&mut tx, secret.id, true, &store::ticket_history::LIST.all(100))
+            .await
+            .unwrap();
+    assert!(
+        history.iter().flat_map(|entry| &entry.item.changes.0).any(|change| change.field == "confidential")
+    );
     let end_user = &desk.acme.end_user;
     let own = NewTicket { is_confidential: true, ..NewTicket::incident("mine", Source::Api) };
     assert!(matches!(open(&mut tx, end_user, own).await, Err(Error::Forbidden(_))));

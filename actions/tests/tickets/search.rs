@@ -7,8 +7,8 @@ use domain::permission::{Reach, reach};
 use domain::ticket::{Level, Source};
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use store::listing::{Condition, Is};
+use store::search::{Search, Searched};
 use store::ticket_list::{FIELDS, TicketFilter, list, order};
-use store::ticket_search::Search;
 use store::{Db, Tx};
 use testkit::{Organization, organization};
 use uuid::Uuid;
@@ -35,7 +35,10 @@ async fn the_words_of_another_organization_are_never_found() {
             assert_eq!(titles(&mut tx, &Reach::Everything, &words(q)).await, [""; 0], "{q}");
         }
         // Not even before row level security has a say.
-        let candidates = Search::of(Some("printer or zebra or aardvark")).unwrap().candidates(&mut tx).await;
+        let candidates = Search::of(Some("printer or zebra or aardvark"))
+            .unwrap()
+            .candidates(&mut tx, Searched::Tickets)
+            .await;
         assert_eq!(candidates.unwrap(), Some(vec![mine.id.0]));
         // The index' own form of a word is no way in: four letters of the organization before it.
         let mut owner = db.owner().await;
@@ -54,7 +57,8 @@ async fn the_words_of_another_organization_are_never_found() {
         }
     }
     let mut system = db.db.begin_system().await.unwrap();
-    let nobody = Search::of(Some("printer")).unwrap().candidates(&mut system).await.unwrap();
+    let nobody =
+        Search::of(Some("printer")).unwrap().candidates(&mut system, Searched::Tickets).await.unwrap();
     assert_eq!(nobody, Some(vec![]), "without an organization there is nothing to find");
 }
 
@@ -68,6 +72,8 @@ async fn the_application_reads_nothing_of_the_index_but_by_its_one_function() {
         "update search.tickets set words = ''",
         "delete from search.tickets",
         "truncate search.tickets",
+        "select * from search.items",
+        "delete from search.items",
         "select search.key(gen_random_uuid(), 'a')",
         "select search.narrowed(gen_random_uuid(), 'a')",
         "create function search.mine() returns int language sql return 1",
@@ -80,14 +86,15 @@ async fn the_application_reads_nothing_of_the_index_but_by_its_one_function() {
     let mut tx = db.db.begin(acme.id).await.unwrap();
     let sql = "create temp table tickets (organization_id uuid, ticket_id uuid, words tsvector); set local search_path = pg_temp, public";
     if sqlx::raw_sql(sql).execute(&mut *tx).await.is_ok() {
-        let candidates = Search::of(Some("aardvark")).unwrap().candidates(&mut tx).await.unwrap();
+        let candidates =
+            Search::of(Some("aardvark")).unwrap().candidates(&mut tx, Searched::Tickets).await.unwrap();
         assert_eq!(candidates.map(|found| found.len()), Some(1));
     }
     let mut owner = db.owner().await;
     let loose: Vec<String> = sqlx::query_scalar(
         "select oid::regprocedure::text from pg_proc p where pronamespace = 'search'::regnamespace
             and (prosecdef and not coalesce(proconfig @> '{\"search_path=pg_catalog, pg_temp\"}', false)
-                 or has_function_privilege('relaydesk_app', oid, 'execute') and proname <> 'tickets_with')",
+                 or has_function_privilege('relaydesk_app', oid, 'execute') and proname not in ('tickets_with', 'items_with'))",
     )
     .fetch_all(&mut owner)
     .await
@@ -148,8 +155,16 @@ async fn what_too_many_tickets_hold_is_found_in_every_order_and_page() {
     let (db, acme) = house().await;
     fill(&db, &acme, "A", 2400, "A common word, case#").await;
     let mut tx = db.db.begin(acme.id).await.unwrap();
-    assert_eq!(Search::of(Some("common")).unwrap().candidates(&mut tx).await.unwrap(), None, "too many");
-    assert_eq!(Search::of(Some("-common")).unwrap().candidates(&mut tx).await.unwrap(), None, "says nothing");
+    assert_eq!(
+        Search::of(Some("common")).unwrap().candidates(&mut tx, Searched::Tickets).await.unwrap(),
+        None,
+        "too many"
+    );
+    assert_eq!(
+        Search::of(Some("-common")).unwrap().candidates(&mut tx, Searched::Tickets).await.unwrap(),
+        None,
+        "says nothing"
+    );
     let high = Condition::new(FIELDS, "priority", Is::Text(vec!["high".into(), "critical".into()])).unwrap();
     // Many, few, and few of many by other filters.
     for (filter, expected) in [
@@ -261,7 +276,7 @@ async fn the_index_finds_what_comparing_finds() {
     for q in &queries {
         let found = titles(&mut tx, &Reach::Everything, &words(q)).await;
         let mut sql = sqlx::QueryBuilder::new("select title from tickets t where true");
-        Search::of(Some(q)).unwrap().condition(&mut sql);
+        Search::of(Some(q)).unwrap().condition(&mut sql, Searched::Tickets);
         sql.push(" order by created_at desc, id desc");
         let compared: Vec<String> = sql.build_query_scalar().fetch_all(&mut *tx).await.unwrap();
         assert_eq!(found, compared, "{q:?}");

@@ -34,7 +34,8 @@ async fn another_organization_finds_nothing() {
     .await
     .unwrap();
     assert!(all.is_empty());
-    assert_eq!(store::ticket_history::list(&mut tx, ticket.id, true, None, 10).await.unwrap(), []);
+    let entries = &store::ticket_history::LIST.all(10);
+    assert!(store::ticket_history::list(&mut tx, ticket.id, true, entries).await.unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -86,8 +87,10 @@ async fn internal_comments_and_their_files_stay_among_staff() {
     let guest = sees_internal(&mut tx, &acme.end_user, &ticket).await.unwrap();
     assert_eq!((staff, guest), (true, false));
     let bodies = async |tx: &mut store::Tx, internal| -> Vec<String> {
-        let comments = store::ticket_comments::list(tx, id, internal, None, 10).await.unwrap();
-        comments.into_iter().map(|comment| comment.body).collect()
+        let comments = store::ticket_comments::list(tx, id, internal, &store::ticket_comments::LIST.all(10))
+            .await
+            .unwrap();
+        comments.into_iter().map(|comment| comment.item.body).collect()
     };
     assert_eq!(bodies(&mut tx, staff).await, ["note", "answer"]);
     assert_eq!(bodies(&mut tx, guest).await, ["answer"]);

@@ -2,6 +2,7 @@
 
 use crate::filters::{Asked, filters};
 use crate::shape::{Shape, Shaping};
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::escalation_chains::NewChain;
 use axum::Json;
@@ -9,11 +10,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
-use domain::escalation::Step;
+use domain::escalation::{EscalationState, Step};
+use domain::sla::Trigger;
 use domain::{ChainId, Permission};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::escalation_chains::{Chain, FIELDS, LIST};
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -203,18 +206,34 @@ struct DoneStepView {
     done_at: DateTime<Utc>,
 }
 
+const ESCALATION_FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("chain", Kind::Id, "chain").or_null(),
+    field("trigger", Kind::Words(Trigger::WORDS), "trigger"),
+    field("state", Kind::Words(EscalationState::WORDS), "state"),
+    field("next_at", Kind::Time, "next_at").or_null(),
+    field("started_at", Kind::Time, "started_at").by("started_at", "timestamptz"),
+    field("ended_at", Kind::Time, "ended_at").or_null(),
+];
+const ESCALATIONS: List =
+    List { from: "", fields: ESCALATION_FIELDS, usual: "started_at", id: Key::uuid("id") };
+
+filters!(EscalationFilters, ESCALATION_FIELDS);
+
 /// The escalations of an incident, with the steps that were done
+///
+/// Sorts by started_at; the oldest first, if nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/escalations", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery),
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, EscalationFilters),
     responses((status = 200, body = Page<EscalationView>)))]
 async fn list_escalations(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
-    list: ListQuery,
-) -> ApiResult<Json<Page<EscalationView>>> {
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::SlaRead)?;
-    list.fixed_order("started_at")?;
+    let picked = query.of::<EscalationView>(&ESCALATIONS, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let ticket = actions::tickets::find(&mut tx, &caller.actor(), &key).await?;
     let mut items = Vec::new();
@@ -240,5 +259,5 @@ async fn list_escalations(
             done: done.collect(),
         });
     }
-    Ok(Json(list.page_of_all(items, |item: &EscalationView| item.id)?))
+    Ok(Json(picked.page(items)?))
 }

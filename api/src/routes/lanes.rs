@@ -1,5 +1,8 @@
 //! Lanes: the queues, with the organization's jobs in them. Pausing and limiting are for the operator's organization.
 
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::operations;
 use axum::Json;
@@ -7,7 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use queue::admin::LaneView;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::time::Duration;
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -77,17 +82,39 @@ impl From<LaneView> for Lane {
     }
 }
 
-#[utoipa::path(get, path = "/lanes", tag = "jobs", params(ListQuery), responses((status = 200, body = Page<Lane>)))]
+const FIELDS: &[Field] = &[
+    field("name", Kind::Text, "name").by("name", "text"),
+    field("transport", Kind::Text, "transport"),
+    field("broker", Kind::Text, "broker").or_null(),
+    field("paused", Kind::Flag, "paused"),
+    field("draining", Kind::Flag, "draining"),
+    field("ready", Kind::Number, "ready").by("ready", "bigint"),
+    field("unpublished", Kind::Number, "unpublished"),
+    field("scheduled", Kind::Number, "scheduled").by("scheduled", "bigint"),
+    field("running", Kind::Number, "running").by("running", "bigint"),
+    field("limited", Kind::Number, "limited"),
+    field("suspended", Kind::Number, "suspended"),
+    field("dead", Kind::Number, "dead").by("dead", "bigint"),
+    field("oldest_ready_age_seconds", Kind::Number, "oldest_ready_age_seconds"),
+    field("at_once", Kind::Number, "at_once").or_null(),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "name", id: Key { sql: "name", cast: "text" } };
+
+filters!(LaneFilters, FIELDS);
+
+/// List lanes
+///
+/// Sorts by name, ready, scheduled, running or dead; by name, if nothing is named.
+#[utoipa::path(get, path = "/lanes", tag = "jobs", params(ListQuery, Shaping, LaneFilters), responses((status = 200, body = Page<Lane>)))]
 async fn list_lanes(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-) -> ApiResult<Json<Page<Lane>>> {
-    list.fixed_order("name")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<Lane>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let lanes = operations::lanes(&mut tx, &caller.actor()).await?;
-    let lanes = lanes.into_iter().map(Lane::from).collect();
-    Ok(Json(list.page_of_all(lanes, |lane| lane.name.clone())?))
+    Ok(Json(picked.page(lanes.into_iter().map(Lane::from))?))
 }
 
 /// What is left out stays.

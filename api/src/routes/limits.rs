@@ -1,5 +1,8 @@
 //! Limits of kinds of jobs. They bind all tenants, so only the operator's organization changes them.
 
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::operations;
 use axum::Json;
@@ -7,6 +10,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use queue::admin::{LimitChange, LimitView};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -48,17 +53,30 @@ impl From<LimitView> for Limit {
     }
 }
 
+const FIELDS: &[Field] = &[
+    field("name", Kind::Text, "name").by("name", "text"),
+    field("at_once", Kind::Number, "at_once").or_null(),
+    field("per_second", Kind::Number, "per_second").or_null(),
+    field("held", Kind::Number, "held").by("held", "bigint"),
+    field("waiting", Kind::Number, "waiting").by("waiting", "bigint"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "name", id: Key { sql: "name", cast: "text" } };
+
+filters!(LimitFilters, FIELDS);
+
 /// The limits of kinds, with the organization's jobs
-#[utoipa::path(get, path = "/limits", tag = "jobs", params(ListQuery), responses((status = 200, body = Page<Limit>)))]
+///
+/// Sorts by name, held or waiting; by name, if nothing is named.
+#[utoipa::path(get, path = "/limits", tag = "jobs", params(ListQuery, Shaping, LimitFilters), responses((status = 200, body = Page<Limit>)))]
 async fn list_limits(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-) -> ApiResult<Json<Page<Limit>>> {
-    list.fixed_order("name")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<Limit>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
-    let limits = operations::limits(&mut tx, &caller.actor()).await?.into_iter().map(Limit::from).collect();
-    Ok(Json(list.page_of_all(limits, |limit| limit.name.clone())?))
+    let limits = operations::limits(&mut tx, &caller.actor()).await?;
+    Ok(Json(picked.page(limits.into_iter().map(Limit::from))?))
 }
 
 /// Without a number, what the program declares is in force again.

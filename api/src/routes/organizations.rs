@@ -1,5 +1,8 @@
 //! The caller's own organization. Others are not found here: those who operate the installation manage them as `tenants`.
 
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, etag};
 use actions::organizations::TenantChanges;
 use axum::Json;
@@ -9,6 +12,8 @@ use chrono::{DateTime, Utc};
 use domain::mail::SenderPolicy;
 use domain::{OrganizationId, Permission, Role};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::listing::{Field, Key, Kind, List, field};
 use store::organizations::Organization;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -70,18 +75,30 @@ impl From<Organization> for OrganizationView {
     }
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("slug", Kind::LowerText, "slug").by("slug", "text"),
+    field("name", Kind::LowerText, "name").by("name", "text"),
+    field("is_operator", Kind::Flag, "is_operator"),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+    field("updated_at", Kind::Time, "updated_at").by("updated_at", "timestamptz"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "name", id: Key::uuid("id") };
+
+filters!(OrganizationFilters, FIELDS);
+
 /// The organizations one sees: one's own
-#[utoipa::path(get, path = "/organizations", tag = "people", params(ListQuery),
+#[utoipa::path(get, path = "/organizations", tag = "people", params(ListQuery, Shaping, OrganizationFilters),
     responses((status = 200, body = Page<OrganizationView>)))]
 async fn list_organizations(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-) -> ApiResult<Json<Page<OrganizationView>>> {
-    list.fixed_order("name")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<OrganizationView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let own = store::organizations::current(&mut tx).await?;
-    Ok(Json(list.page_of_all(vec![OrganizationView::from(own)], |item| item.id)?))
+    Ok(Json(picked.page([OrganizationView::from(own)])?))
 }
 
 #[utoipa::path(get, path = "/organizations/{id}", tag = "people", params(("id" = Uuid, Path)),

@@ -1,14 +1,20 @@
 //! `user-permissions`: what somebody may, how far it reaches, and why.
 
-use crate::{ApiJson, ApiResult, AppState, Caller, Filters, ListQuery, Page, Problem};
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
+use crate::{ApiJson, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::tickets;
 use axum::Json;
 use axum::extract::State;
 use domain::permission::{self, Rights};
 use domain::{Actor, Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 use store::Tx;
+use store::listing::{Field, Key, Kind, List, field, within};
+use store::users::ROLES;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,12 +24,20 @@ pub fn router() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(check))
 }
 
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct Whose {
     /// Whose; left out: one's own. Those of others need people.read.
     pub user_id: Option<Uuid>,
+}
+
+impl Whose {
+    /// It says whose list that is, and is no filter of its items.
+    pub fn of(query: &mut WholeQuery) -> Result<Whose, Problem> {
+        let wrong = |text: &String| Problem::invalid("/user_id", format!("{text:?} is not an id"));
+        let id = |text: String| text.parse().map_err(|_| wrong(&text));
+        Ok(Whose { user_id: query.take("user_id").map(id).transpose()? })
+    }
 }
 
 /// One permission, and whether the person has it.
@@ -72,16 +86,28 @@ pub(super) async fn team_names(tx: &mut Tx, rights: &Rights) -> ApiResult<HashMa
     Ok(if teams.is_empty() { HashMap::new() } else { store::ticket_people::team_names(tx, &teams).await? })
 }
 
+const FIELDS: &[Field] = &[
+    field("name", Kind::Text, "name").by("name", "text"),
+    within("role", Kind::Words(ROLES), "roles").says("A shipped role that has it."),
+    field("allowed", Kind::Flag, "allowed"),
+    field("scope", Kind::Words(&["own", "team", "department", "organization"]), "scope").or_null(),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "name", id: Key { sql: "name", cast: "text" } };
+
+filters!(PermissionFilters, FIELDS);
+
 /// List what somebody may, and why
-#[utoipa::path(get, path = "/user-permissions", tag = "people", params(ListQuery, Whose),
+///
+/// Sorts by name.
+#[utoipa::path(get, path = "/user-permissions", tag = "people", params(ListQuery, Shaping, PermissionFilters, Whose),
     responses((status = 200, body = Page<PermissionView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-    Filters(whose): Filters<Whose>,
-) -> ApiResult<Json<Page<PermissionView>>> {
-    list.fixed_order("name")?;
+    mut query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let whose = Whose::of(&mut query)?;
+    let picked = query.of::<PermissionView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let rights = rights_of(&mut tx, &caller, whose.user_id).await?;
     let teams = team_names(&mut tx, &rights).await?;
@@ -92,8 +118,7 @@ async fn list(
         scope: rights.scope(*permission).map(|scope| scope.as_str()),
         why: reasons(&rights, *permission, &teams),
     };
-    let all = Permission::ALL.iter().map(view).collect();
-    Ok(Json(list.page_of_all(all, |permission| permission.name.to_owned())?))
+    Ok(Json(picked.page(Permission::ALL.iter().map(view))?))
 }
 
 fn reasons(rights: &Rights, permission: Permission, teams: &HashMap<TeamId, String>) -> Vec<ReasonView> {

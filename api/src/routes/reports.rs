@@ -1,5 +1,8 @@
 //! `reports`: run one now.
 
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::reports::{self, ReportRequest};
 use axum::Json;
@@ -8,6 +11,8 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::{Permission, ReportExecutionId, ReportKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -52,11 +57,21 @@ struct Started {
     execution: ReportExecutionId,
 }
 
+const FIELDS: &[Field] = &[
+    field("kind", Kind::Words(ReportKind::WORDS), "kind").by("kind", "text"),
+    field("title", Kind::LowerText, "title").by("title", "text"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "kind", id: Key { sql: "kind", cast: "text" } };
+
+filters!(ReportFilters, FIELDS);
+
 /// List the reports there are
-#[utoipa::path(get, path = "/reports", tag = "reports", params(ListQuery), responses((status = 200, body = Page<ReportView>)))]
-async fn list(caller: Caller, list: ListQuery) -> ApiResult<Json<Page<ReportView>>> {
-    list.fixed_order("kind")?;
+///
+/// Sorts by kind or title; by kind, if nothing is named.
+#[utoipa::path(get, path = "/reports", tag = "reports", params(ListQuery, Shaping, ReportFilters), responses((status = 200, body = Page<ReportView>)))]
+async fn list(caller: Caller, query: WholeQuery) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::ReportsRun)?;
+    let picked = query.of::<ReportView>(&LIST, &caller)?;
     let view = |kind: &ReportKind| match kind {
         ReportKind::IncidentsAndSla => ReportView {
             kind: *kind,
@@ -65,8 +80,7 @@ async fn list(caller: Caller, list: ListQuery) -> ApiResult<Json<Page<ReportView
                           breached, and the list of incidents",
         },
     };
-    let kinds = ReportKind::ALL.iter().map(view).collect();
-    Ok(Json(list.page_of_all(kinds, |view: &ReportView| view.kind.as_str().to_owned())?))
+    Ok(Json(picked.page(ReportKind::ALL.iter().map(view))?))
 }
 
 /// Run a report

@@ -1,5 +1,7 @@
 //! Logins that stand: where one is logged in, and putting an end to it.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiPath, ApiResult, AppState, Caller, Credential, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
@@ -7,7 +9,8 @@ use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::{Permission, UserId};
 use serde::Serialize;
-use store::sessions::Login;
+use serde_json::Value;
+use store::sessions::{FIELDS, LIST, Login};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,33 +53,39 @@ impl SessionView {
     }
 }
 
+filters!(SessionFilters, FIELDS);
+
 async fn page(
     state: &AppState,
     caller: &Caller,
-    list: &ListQuery,
+    (list, shape, asked): (ListQuery, Shape, Asked),
     user: UserId,
-) -> ApiResult<Json<Page<SessionView>>> {
-    list.fixed_order("-created_at")?;
-    let after = list.after()?;
+) -> ApiResult<Json<Page<Value>>> {
+    shape.check::<SessionView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     if user == caller.user_id() {
         caller.require_whole()?;
     }
     let mut tx = caller.begin(state).await?;
     store::users::get(&mut tx, user).await?;
-    let rows = store::sessions::list(&mut tx, user, after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| (row.login_at, row.family), |login| SessionView::of(login, caller))?))
+    let rows = store::sessions::list(&mut tx, user, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, |login| SessionView::of(login, caller))?))
 }
 
 /// Where one is logged in
-#[utoipa::path(get, path = "/auth/sessions", tag = "auth", params(ListQuery),
+///
+/// Sorts by created_at, last_used_at or expires_at; the last begun first, if nothing is named.
+#[utoipa::path(get, path = "/auth/sessions", tag = "auth", params(ListQuery, Shaping, SessionFilters),
     responses((status = 200, body = Page<SessionView>), (status = 401, body = Problem),
         (status = 403, description = "Not for API tokens with scopes", body = Problem)))]
 async fn list_sessions(
     State(state): State<AppState>,
     caller: Caller,
     list: ListQuery,
-) -> ApiResult<Json<Page<SessionView>>> {
-    page(&state, &caller, &list, caller.user_id()).await
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
+    page(&state, &caller, (list, shape, asked), caller.user_id()).await
 }
 
 /// End all of one's logins but the one that asks
@@ -113,18 +122,22 @@ async fn revoke_session(
 }
 
 /// Where somebody is logged in
-#[utoipa::path(get, path = "/users/{id}/sessions", tag = "people", params(("id" = Uuid, Path), ListQuery),
+///
+/// Sorts by created_at, last_used_at or expires_at; the last begun first, if nothing is named.
+#[utoipa::path(get, path = "/users/{id}/sessions", tag = "people", params(("id" = Uuid, Path), ListQuery, Shaping, SessionFilters),
     responses((status = 200, body = Page<SessionView>), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn list_sessions_of(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<UserId>,
     list: ListQuery,
-) -> ApiResult<Json<Page<SessionView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     if id != caller.user_id() {
         caller.require(Permission::PeopleManage)?;
     }
-    page(&state, &caller, &list, id).await
+    page(&state, &caller, (list, shape, asked), id).await
 }
 
 /// End all logins of somebody

@@ -3,9 +3,7 @@
 use crate::body::nullable;
 use crate::filters::{Asked, filters};
 use crate::shape::{Noun, Shape, Shaping};
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, Search, etag,
-};
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::teams::{MemberChanges, TeamFields};
 use axum::Json;
 use axum::extract::State;
@@ -16,8 +14,8 @@ use domain::{DepartmentId, Permission, TeamId, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use store::teams::{FIELDS, LIST, Member, Team};
-use utoipa::{IntoParams, ToSchema};
+use store::teams::{FIELDS, LIST, MEMBER_FIELDS, MEMBERS, Member, Team};
+use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -239,31 +237,32 @@ async fn restore_team(
     Ok(etag::ok(after.updated_at, TeamView::from(after)))
 }
 
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-struct Skill {
-    /// Members who have it only.
-    skill: Option<String>,
-}
+filters!(MemberFilters, MEMBER_FIELDS);
 
-#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path), ListQuery, Skill),
+const MEMBER_EXPANDABLE: [(&str, Noun); 1] = [("user", Noun::Person)];
+
+/// List the members of a team
+///
+/// Sorts by name, email or since; by name, if nothing is named. Can expand user.
+#[utoipa::path(get, path = "/teams/{id}/members", tag = "people", params(("id" = Uuid, Path), ListQuery, Search, Shaping, MemberFilters),
     responses((status = 200, body = Page<MemberView>)))]
 async fn list_members(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<TeamId>,
     list: ListQuery,
-    Filters(filter): Filters<Skill>,
-) -> ApiResult<Json<Page<MemberView>>> {
-    list.fixed_order("name")?;
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::PeopleRead)?;
+    shape.check_with::<MemberView>(&MEMBER_EXPANDABLE)?;
+    let wanted = list.wanted(&MEMBERS, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
     store::teams::get(&mut tx, id).await?;
-    let skill = filter.skill.map(|skill| skill.to_lowercase());
-    let members = store::teams::members(&mut tx, id, skill.as_deref(), list.after()?, list.limit()).await?;
-    let place = |member: &Member| (member.name.clone(), member.user.0);
-    Ok(Json(list.page(members, place, MemberView::from)?))
+    let members = store::teams::members(&mut tx, id, &wanted).await?;
+    let mut page = list.whole(members, MemberView::from)?;
+    shape.expand(&mut tx, &mut page.items, &MEMBER_EXPANDABLE).await?;
+    Ok(Json(page))
 }
 
 #[derive(Deserialize, ToSchema)]

@@ -1,7 +1,10 @@
 //! Tenants, as those see them who operate the installation: the organizations, whether they go on, and their shares of busy lanes. Nothing of what
 //! is in them.
 
-use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem, Search};
 use actions::operations::{self, TenantView};
 use actions::organizations::NewTenant;
 use actions::tenants;
@@ -13,6 +16,8 @@ use chrono::{DateTime, Utc};
 use domain::{Permission, Role};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -66,19 +71,34 @@ impl From<TenantView> for Tenant {
     }
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("slug", Kind::LowerText, "slug").by("slug", "text"),
+    field("name", Kind::LowerText, "name").by("name", "text"),
+    field("is_operator", Kind::Flag, "is_operator"),
+    field("state", Kind::Words(&["active", "suspended", "deleted"]), "state").by("state", "text"),
+    field("suspended_at", Kind::Time, "suspended_at").or_null(),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+    field("weight", Kind::Number, "weight"),
+];
+const LIST: List = List { from: "slug name", fields: FIELDS, usual: "slug", id: Key::uuid("id") };
+
+filters!(TenantFilters, FIELDS);
+
 /// All organizations with their shares of busy lanes (operator's organization only)
-#[utoipa::path(get, path = "/tenants", tag = "jobs", params(ListQuery),
+///
+/// Sorts by slug, name, state or created_at; by slug, if nothing is named.
+#[utoipa::path(get, path = "/tenants", tag = "jobs", params(ListQuery, Search, Shaping, TenantFilters),
     responses((status = 200, body = Page<Tenant>), (status = 403, body = Problem)))]
 async fn list_tenants(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-) -> ApiResult<Json<Page<Tenant>>> {
-    list.fixed_order("slug")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<Tenant>(&LIST, &caller)?;
     let mut tx = state.db.begin_system().await?;
     let tenants = operations::tenants(&mut tx, &caller.actor()).await?;
-    let tenants = tenants.into_iter().map(Tenant::from).collect();
-    Ok(Json(list.page_of_all(tenants, |tenant| tenant.slug.clone())?))
+    Ok(Json(picked.page(tenants.into_iter().map(Tenant::from))?))
 }
 
 #[derive(Deserialize, ToSchema)]

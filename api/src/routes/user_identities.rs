@@ -1,13 +1,18 @@
 //! `users/{id}/identities`: who somebody is at identity providers.
 
-use crate::{ApiPath, ApiResult, AppState, Caller, Page, Problem};
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
+use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use domain::{ExternalIdentityId, IdentityProviderId, Permission, UserId};
 use serde::Serialize;
+use serde_json::Value;
 use store::external_identities::{self, Identity};
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -47,22 +52,39 @@ impl From<Identity> for IdentityView {
     }
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("provider", Kind::Id, "provider"),
+    field("provider_name", Kind::LowerText, "provider_name").by("provider_name", "text"),
+    field("issuer", Kind::Text, "issuer"),
+    field("subject", Kind::Text, "subject"),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+    field("last_login_at", Kind::Time, "last_login_at").by("last_login_at", "timestamptz"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "provider_name", id: Key::uuid("id") };
+
+filters!(IdentityFilters, FIELDS);
+
 /// Who somebody is at identity providers
-#[utoipa::path(get, path = "/users/{id}/identities", tag = "people", params(("id" = Uuid, Path)),
+///
+/// Sorts by provider_name, created_at or last_login_at; by provider_name, if nothing is named.
+#[utoipa::path(get, path = "/users/{id}/identities", tag = "people", params(("id" = Uuid, Path), ListQuery, Shaping, IdentityFilters),
     responses((status = 200, body = Page<IdentityView>), (status = 403, body = Problem), (status = 404, body = Problem)))]
 async fn list_identities(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<UserId>,
-) -> ApiResult<Json<Page<IdentityView>>> {
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
     if id != caller.user_id() {
         caller.require(Permission::PeopleManage)?;
     }
     caller.require_whole()?;
+    let picked = query.of::<IdentityView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     store::users::get(&mut tx, id).await?;
     let identities = external_identities::of_user(&mut tx, id).await?;
-    Ok(Json(Page { items: identities.into_iter().map(Into::into).collect(), next_cursor: None }))
+    Ok(Json(picked.page(identities.into_iter().map(IdentityView::from))?))
 }
 
 /// Take an identity away

@@ -1,9 +1,10 @@
 //! `user-roles`: the shipped roles, those of the organization's own making, and who has these.
 
 use super::permissions::{Whose, rights_of, team_names};
-use crate::{
-    ApiJson, ApiPath, ApiResult, AppState, Caller, Filters, IfMatch, ListQuery, Page, Problem, etag,
-};
+use crate::filters::filters;
+use crate::shape::{Noun, Shaping};
+use crate::whole::WholeQuery;
+use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem, Search, etag};
 use actions::roles::{self, RoleFields};
 use axum::Json;
 use axum::extract::State;
@@ -13,8 +14,10 @@ use chrono::{DateTime, Utc};
 use domain::permission::Permissions;
 use domain::{Permission, Role, RoleGrantId, RoleId, TeamId, UserId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use store::Tx;
+use store::listing::{Field, Key, Kind, List, field, within};
 use store::roles::{CustomRole, Grant, Holder};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -97,17 +100,35 @@ impl From<CustomRole> for RoleView {
     }
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Text, "id"),
+    field("name", Kind::LowerText, "name").by("name", "text"),
+    field("is_shipped", Kind::Flag, "is_shipped").by("is_shipped", "integer"),
+    within("permission", Kind::Text, "permissions").says("One that the role grants."),
+    field("created_at", Kind::Time, "created_at").or_null(),
+    field("updated_at", Kind::Time, "updated_at").or_null(),
+];
+const LIST: List = List {
+    from: "name description",
+    fields: FIELDS,
+    usual: "-is_shipped,name",
+    id: Key { sql: "id", cast: "text" },
+};
+
+filters!(RoleFilters, FIELDS);
+
 /// List the roles there are; with `user_id` those that a person has, and by which way
 ///
-/// Who may not read the directory gets their own.
-#[utoipa::path(get, path = "/user-roles", tag = "people", params(ListQuery, Whose), responses((status = 200, body = Page<RoleView>)))]
+/// Who may not read the directory gets their own. Sorts by name or is_shipped; the shipped ones first, if nothing is named.
+#[utoipa::path(get, path = "/user-roles", tag = "people", params(ListQuery, Search, Shaping, RoleFilters, Whose),
+    responses((status = 200, body = Page<RoleView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    list: ListQuery,
-    Filters(whose): Filters<Whose>,
-) -> ApiResult<Json<Page<RoleView>>> {
-    list.fixed_order("name")?;
+    mut query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let whose = Whose::of(&mut query)?;
+    let picked = query.of::<RoleView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let custom = store::roles::all(&mut tx).await?;
     let all = Role::ALL.into_iter().map(RoleView::from).chain(custom.into_iter().map(RoleView::from));
@@ -127,7 +148,7 @@ async fn list(
         }
         roles.retain(|role| !role.held.is_empty());
     }
-    Ok(Json(list.page_of_all(roles, |role| role.id.clone())?))
+    Ok(Json(picked.page(roles)?))
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -291,20 +312,38 @@ async fn all_grants(tx: &mut Tx, role: RoleId) -> ApiResult<Vec<GrantView>> {
     Ok(store::roles::grants(tx, role).await?.into_iter().map(GrantView::from).collect())
 }
 
+const GRANT_FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("user", Kind::Id, "user").or_null(),
+    field("team", Kind::Id, "team").or_null(),
+    field("name", Kind::LowerText, "name").by("name", "text"),
+    field("granted_by", Kind::Id, "granted_by").or_null(),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+];
+const GRANTS: List = List { from: "name", fields: GRANT_FIELDS, usual: "created_at", id: Key::uuid("id") };
+const GRANT_EXPANDABLE: [(&str, Noun); 3] =
+    [("user", Noun::Person), ("team", Noun::Team), ("granted_by", Noun::Person)];
+
+filters!(GrantFilters, GRANT_FIELDS);
+
 /// List who has a role
-#[utoipa::path(get, path = "/user-roles/{id}/grants", tag = "people", params(("id" = Uuid, Path), ListQuery),
+///
+/// Sorts by created_at or name; the oldest first, if nothing is named. Can expand user, team and granted_by.
+#[utoipa::path(get, path = "/user-roles/{id}/grants", tag = "people",
+    params(("id" = Uuid, Path), ListQuery, Search, Shaping, GrantFilters),
     responses((status = 200, body = Page<GrantView>)))]
 async fn list_grants(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<RoleId>,
-    list: ListQuery,
-) -> ApiResult<Json<Page<GrantView>>> {
-    list.fixed_order("created_at")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::PeopleRead)?;
+    let picked = query.expanding::<GrantView>(&GRANTS, &GRANT_EXPANDABLE, &caller)?;
     let mut tx = caller.begin(&state).await?;
     store::roles::get(&mut tx, id).await?;
-    Ok(Json(list.page_of_all(all_grants(&mut tx, id).await?, |grant| grant.id)?))
+    let grants = all_grants(&mut tx, id).await?;
+    Ok(Json(picked.expanded(&mut tx, grants, &GRANT_EXPANDABLE).await?))
 }
 
 /// One of the two.

@@ -12,7 +12,9 @@ use domain::{Permission, WebhookDeliveryId, WebhookId, WebhookStatus};
 use serde::Serialize;
 use serde_json::Value;
 use store::Tx;
-use store::webhook_deliveries::{self as deliveries, FIELDS, LIST, WebhookAttempt, WebhookDelivery};
+use store::webhook_deliveries::{
+    self as deliveries, ATTEMPT_FIELDS, ATTEMPTS, FIELDS, LIST, WebhookAttempt, WebhookDelivery,
+};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -147,23 +149,28 @@ async fn show(
     Ok(Json(seen(&mut tx, &caller, id).await?.into()))
 }
 
+filters!(WebhookAttemptFilters, ATTEMPT_FIELDS);
+
 /// List the attempts of a delivery
 ///
-/// Newest first.
-#[utoipa::path(get, path = "/webhook-deliveries/{id}/attempts", tag = "webhooks", params(("id" = Uuid, Path), ListQuery),
+/// Sorts by number; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/webhook-deliveries/{id}/attempts", tag = "webhooks",
+    params(("id" = Uuid, Path), ListQuery, Shaping, WebhookAttemptFilters),
     responses((status = 200, body = Page<WebhookAttemptView>), (status = 404, body = Problem)))]
 async fn list_attempts(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<WebhookDeliveryId>,
     query: ListQuery,
-) -> ApiResult<Json<Page<WebhookAttemptView>>> {
-    query.fixed_order("-number")?;
-    let after = query.after()?;
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
+    shape.check::<WebhookAttemptView>(&[])?;
+    let wanted = query.wanted(&ATTEMPTS, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
     seen(&mut tx, &caller, id).await?;
-    let rows = deliveries::attempts(&mut tx, id, after, query.limit()).await?;
-    Ok(Json(query.page(rows, |row| row.number, WebhookAttemptView::from)?))
+    let rows = deliveries::attempts(&mut tx, id, &wanted).await?;
+    Ok(Json(query.shaped(rows, &shape, WebhookAttemptView::from)?))
 }
 
 /// Tell it once more

@@ -51,6 +51,8 @@ async fn unknown_parameters_and_orders_are_refused_everywhere() {
 async fn q_searches() {
     let api = Api::start().await;
     fixtures::make(&api, &api.organization, &api.admin, "acme").await;
+    let operator = sqlx::query("update organizations set is_operator = true where slug = 'acme'");
+    operator.execute(&mut api.test_db.owner().await).await.unwrap();
     let (mut searched, document) = (0, document());
     for operation in operations(&document) {
         if operation.method != Method::GET

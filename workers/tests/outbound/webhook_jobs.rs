@@ -14,7 +14,10 @@ use testkit::sinks::{Answer, HttpSink};
 
 impl World {
     async fn attempts_of(&self, delivery: &WebhookDelivery) -> usize {
-        deliveries::attempts(&mut self.begin().await, delivery.id, None, 100).await.unwrap().len()
+        deliveries::attempts(&mut self.begin().await, delivery.id, &deliveries::ATTEMPTS.all(100))
+            .await
+            .unwrap()
+            .len()
     }
 
     async fn sweep(&self) {

@@ -109,12 +109,14 @@ async fn a_signed_message_says_what_happened_and_arrives_once() {
     assert_eq!(body["data"]["payload"]["title"], "Printer on fire");
     assert!(body["timestamp"].is_string() && body["data"]["position"].is_i64());
     assert_eq!((delivery.status, delivery.attempts), (WebhookStatus::Delivered, 1));
-    let attempts = deliveries::attempts(&mut world.begin().await, delivery.id, None, 10).await.unwrap();
+    let attempts = deliveries::attempts(&mut world.begin().await, delivery.id, &deliveries::ATTEMPTS.all(10))
+        .await
+        .unwrap();
     assert_eq!(
-        (attempts.len(), attempts[0].status, attempts[0].response.as_deref()),
+        (attempts.len(), attempts[0].item.status, attempts[0].item.response.as_deref()),
         (1, Some(200), Some("ok"))
     );
-    assert!(attempts[0].duration_ms.is_some() && attempts[0].error.is_none());
+    assert!(attempts[0].item.duration_ms.is_some() && attempts[0].item.error.is_none());
 
     // The same cause again, and a run of a job that is over: nothing.
     let mut tx = world.begin().await;
@@ -170,10 +172,14 @@ async fn retries_are_the_same_message_and_mind_retry_after() {
         assert_eq!(request.body, requests[0].body);
         assert!(is_signed(request, &secret));
     }
-    let attempts = deliveries::attempts(&mut world.begin().await, delivery.id, None, 10).await.unwrap();
-    let seen: Vec<_> = attempts.iter().rev().map(|attempt| attempt.status.unwrap()).collect();
+    let attempts = deliveries::attempts(&mut world.begin().await, delivery.id, &deliveries::ATTEMPTS.all(10))
+        .await
+        .unwrap();
+    let seen: Vec<_> = attempts.iter().rev().map(|attempt| attempt.item.status.unwrap()).collect();
     assert_eq!(seen, [500, 429, 404, 302, 200]);
-    assert!(attempts.iter().all(|attempt| attempt.response.as_ref().is_none_or(|text| text.len() <= 500)));
+    assert!(
+        attempts.iter().all(|attempt| attempt.item.response.as_ref().is_none_or(|text| text.len() <= 500))
+    );
 }
 
 #[tokio::test]

@@ -1,16 +1,18 @@
 //! Runs and previews of a discovery source.
 
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem};
 use actions::discovery;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
+use domain::Permission;
 use domain::cmdb::{RunMode, RunStatus};
-use domain::{DiscoveryRunId, Permission};
 use serde::Serialize;
 use serde_json::Value;
-use store::discovery_runs::DiscoveryRun;
+use store::discovery_runs::{DiscoveryRun, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -131,22 +133,28 @@ async fn preview(
     start(&state, &caller, id, RunMode::Preview).await
 }
 
-/// List runs, newest first
-#[utoipa::path(get, path = "/discovery-sources/{id}/runs", tag = "cmdb", params(("id" = Uuid, Path), ListQuery),
+filters!(DiscoveryRunFilters, FIELDS);
+
+/// List runs
+///
+/// Sorts by created_at; the newest first, if nothing is named.
+#[utoipa::path(get, path = "/discovery-sources/{id}/runs", tag = "cmdb", params(("id" = Uuid, Path), ListQuery, Shaping, DiscoveryRunFilters),
     responses((status = 200, body = Page<DiscoveryRunView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(id): ApiPath<Uuid>,
     list: ListQuery,
-) -> ApiResult<Json<Page<DiscoveryRunView>>> {
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
     caller.require(Permission::DiscoveryRun)?;
+    shape.check::<DiscoveryRunView>(&[])?;
+    let wanted = list.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
     let source = store::discovery_sources::get(&mut tx, id.into()).await?;
-    list.fixed_order("-created_at")?;
-    let after = list.after::<Uuid>()?.map(DiscoveryRunId);
-    let rows = store::discovery_runs::list(&mut tx, source.id, after, list.limit()).await?;
-    Ok(Json(list.page(rows, |row| row.id.0, DiscoveryRunView::from)?))
+    let rows = store::discovery_runs::list(&mut tx, source.id, &wanted).await?;
+    Ok(Json(list.shaped(rows, &shape, DiscoveryRunView::from)?))
 }
 
 /// Show a run

@@ -1,11 +1,14 @@
 //! Files of an incident: upload, list, download.
 
 use super::named;
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page, Problem, scanning};
 use actions::tickets::{self, StoredAttachment};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::multipart::{self, MultipartError};
 use axum::extract::{DefaultBodyLimit, FromRequest, Multipart, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -15,11 +18,13 @@ use domain::{AttachmentId, CommentId, OrganizationId};
 use futures::StreamExt;
 use serde::Serialize;
 use std::collections::HashMap;
+use serde_json::Value;
 use std::task::Poll;
 use store::Tx;
 use store::attachments::Attachment;
 use store::blobs::Stored;
 use store::file_scans::FileScan;
+use store::listing::{Field, Key, Kind, List, field};
 use tokio_util::io::ReaderStream;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -107,24 +112,39 @@ async fn with_scans(tx: &mut Tx, files: Vec<Attachment>) -> ApiResult<Vec<Attach
     Ok(files.into_iter().map(view).collect())
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("comment", Kind::Id, "comment").or_null(),
+    field("file_name", Kind::LowerText, "file_name").by("file_name", "text"),
+    field("media_type", Kind::Text, "media_type"),
+    field("size_bytes", Kind::Number, "size_bytes").by("size_bytes", "bigint"),
+    field("sha256", Kind::Text, "sha256"),
+    field("created_by", Kind::Id, "created_by").or_null(),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "created_at", id: Key::uuid("id") };
+
+filters!(AttachmentFilters, FIELDS);
+
 /// List the files of an incident
 ///
-/// End users do not get those of internal comments.
+/// End users do not get those of internal comments. Sorts by created_at, file_name or size_bytes; the oldest first, if nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/attachments", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<AttachmentView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, AttachmentFilters),
+    responses((status = 200, body = Page<AttachmentView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
-    list: ListQuery,
-) -> ApiResult<Json<Page<AttachmentView>>> {
-    list.fixed_order("created_at")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<AttachmentView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
     let files = store::attachments::list(&mut tx, ticket.id, internal).await?;
     let files = with_scans(&mut tx, files).await?;
-    Ok(Json(list.page_of_all(files, |file| file.id)?))
+    Ok(Json(picked.page(files)?))
 }
 
 #[derive(ToSchema)]
@@ -203,7 +223,7 @@ fn in_turns(body: Body) -> Body {
 }
 
 /// An id has 36 characters; nobody needs the room for a long text to be told that it is none.
-async fn read_id(mut field: Field<'_>) -> ApiResult<CommentId> {
+async fn read_id(mut field: multipart::Field<'_>) -> ApiResult<CommentId> {
     let wrong = || Problem::invalid("/comment", "is not an id");
     let mut text = Vec::new();
     while let Some(bytes) = field.chunk().await.map_err(broken)? {
@@ -220,7 +240,7 @@ async fn read_id(mut field: Field<'_>) -> ApiResult<CommentId> {
 async fn keep(
     state: &AppState,
     organization: OrganizationId,
-    mut field: Field<'_>,
+    mut field: multipart::Field<'_>,
 ) -> ApiResult<StoredAttachment> {
     let file_name = field.file_name().unwrap_or_default().to_owned();
     let media_type = field.content_type().unwrap_or_default().to_owned();

@@ -1,16 +1,18 @@
 //! Comments on an incident.
 
 use super::named;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
 use actions::tickets::{self, NewComment};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use domain::CommentId;
 use domain::ticket::{Source, Visibility};
 use serde::{Deserialize, Serialize};
-use store::ticket_comments::Comment;
+use serde_json::Value;
+use store::ticket_comments::{Comment, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -50,24 +52,29 @@ impl From<Comment> for CommentView {
     }
 }
 
-/// List the comments of an incident, oldest first
+filters!(CommentFilters, FIELDS);
+
+/// List the comments of an incident
 ///
-/// End users get the public ones.
+/// End users get the public ones. Sorts by created_at; the oldest first, if nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/comments", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<CommentView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, CommentFilters),
+    responses((status = 200, body = Page<CommentView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
     query: ListQuery,
-) -> ApiResult<Json<Page<CommentView>>> {
-    query.fixed_order("created_at")?;
-    let after: Option<CommentId> = query.after()?;
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
+    shape.check::<CommentView>(&[])?;
+    let wanted = query.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let internal = tickets::sees_internal(&mut tx, &caller.actor(), &ticket).await?;
-    let comments = store::ticket_comments::list(&mut tx, ticket.id, internal, after, query.limit()).await?;
-    Ok(Json(query.page(comments, |comment| comment.id, CommentView::from)?))
+    let comments = store::ticket_comments::list(&mut tx, ticket.id, internal, &wanted).await?;
+    Ok(Json(query.shaped(comments, &shape, CommentView::from)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

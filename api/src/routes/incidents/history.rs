@@ -1,15 +1,16 @@
 //! Who changed what.
 
 use super::named;
+use crate::filters::{Asked, filters};
+use crate::shape::{Shape, Shaping};
 use crate::{ApiPath, ApiResult, AppState, Caller, ListQuery, Page};
 use actions::tickets;
 use axum::Json;
 use axum::extract::State;
 use chrono::{DateTime, Utc};
-use domain::HistoryId;
 use serde::Serialize;
 use serde_json::Value;
-use store::ticket_history::Entry;
+use store::ticket_history::{Entry, FIELDS, LIST};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -61,21 +62,27 @@ impl From<Entry> for HistoryView {
     }
 }
 
-/// List the history of an incident, oldest first
+filters!(HistoryFilters, FIELDS);
+
+/// List the history of an incident
 ///
-/// End users do not learn of internal comments, escalations and links from it, nor of reasons that others gave.
+/// End users do not learn of internal comments, escalations and links from it, nor of reasons that others gave. Sorts by at; the oldest first, if
+/// nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/history", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<HistoryView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, HistoryFilters),
+    responses((status = 200, body = Page<HistoryView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
     query: ListQuery,
-) -> ApiResult<Json<Page<HistoryView>>> {
-    query.fixed_order("at")?;
-    let after: Option<HistoryId> = query.after()?;
+    shape: Shape,
+    asked: Asked,
+) -> ApiResult<Json<Page<Value>>> {
+    shape.check::<HistoryView>(&[])?;
+    let wanted = query.wanted(&LIST, &asked, caller.user_id())?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let entries = tickets::history(&mut tx, &caller.actor(), &ticket, after, query.limit()).await?;
-    Ok(Json(query.page(entries, |entry| entry.id, HistoryView::from)?))
+    let entries = tickets::history(&mut tx, &caller.actor(), &ticket, &wanted).await?;
+    Ok(Json(query.shaped(entries, &shape, HistoryView::from)?))
 }

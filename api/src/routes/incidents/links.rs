@@ -1,16 +1,21 @@
 //! Links from and to an incident.
 
 use super::{guarded, named};
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem};
 use actions::tickets;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
-use domain::ticket::LinkKind;
+use domain::ticket::{LinkKind, Status};
 use domain::{LinkId, TicketId};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::Tx;
+use store::listing::{Field, Key, Kind, List, field};
 use store::ticket_links::Link;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -56,20 +61,36 @@ async fn all(tx: &mut Tx, caller: &Caller, ticket: TicketId) -> ApiResult<Json<P
     Ok(Json(Page { items: links.into_iter().map(LinkView::from).collect(), next_cursor: None }))
 }
 
+const FIELDS: &[Field] = &[
+    field("id", Kind::Id, "id"),
+    field("kind", Kind::Words(LinkKind::WORDS), "kind"),
+    field("direction", Kind::Words(&["outgoing", "incoming"]), "direction"),
+    field("ticket", Kind::Id, "ticket").says("The other ticket."),
+    field("number", Kind::Text, "number").by("number", "text").says("That of the other ticket."),
+    field("status", Kind::Words(Status::WORDS), "status"),
+    field("created_at", Kind::Time, "created_at").by("created_at", "timestamptz"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "created_at", id: Key::uuid("id") };
+
+filters!(LinkFilters, FIELDS);
+
 /// List the links of an incident
+///
+/// Sorts by created_at or number; the oldest first, if nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/links", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<LinkView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, LinkFilters),
+    responses((status = 200, body = Page<LinkView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
-    list: ListQuery,
-) -> ApiResult<Json<Page<LinkView>>> {
-    list.fixed_order("created_at")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<LinkView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let Json(page) = all(&mut tx, &caller, ticket.id).await?;
-    Ok(Json(list.page_of_all(page.items, |link| link.id)?))
+    Ok(Json(picked.page(page.items)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

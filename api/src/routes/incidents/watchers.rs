@@ -1,6 +1,9 @@
 //! Who follows an incident.
 
 use super::{guarded, input, named};
+use crate::filters::filters;
+use crate::shape::Shaping;
+use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem};
 use actions::tickets;
 use axum::Json;
@@ -10,7 +13,9 @@ use chrono::{DateTime, Utc};
 use domain::Permission::TicketsUpdate;
 use domain::UserId;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::Tx;
+use store::listing::{Field, Key, Kind, List, field};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -39,20 +44,33 @@ async fn all(tx: &mut Tx, ticket: domain::TicketId) -> ApiResult<Json<Page<Watch
     Ok(Json(Page { items: watchers.map(view).collect(), next_cursor: None }))
 }
 
+const FIELDS: &[Field] = &[
+    field("user", Kind::Id, "user"),
+    field("name", Kind::LowerText, "name").by("name", "text"),
+    field("email", Kind::LowerText, "email").by("email", "text"),
+    field("since", Kind::Time, "since").by("since", "timestamptz"),
+];
+const LIST: List = List { from: "", fields: FIELDS, usual: "since", id: Key::uuid("user") };
+
+filters!(WatcherFilters, FIELDS);
+
 /// List the watchers of an incident
+///
+/// Sorts by since, name or email; by since, if nothing is named.
 #[utoipa::path(get, path = "/incidents/{id}/watchers", tag = "incidents",
-    params(("id" = String, Path, description = "id or number"), ListQuery), responses((status = 200, body = Page<WatcherView>)))]
+    params(("id" = String, Path, description = "id or number"), ListQuery, Shaping, WatcherFilters),
+    responses((status = 200, body = Page<WatcherView>)))]
 async fn list(
     State(state): State<AppState>,
     caller: Caller,
     ApiPath(key): ApiPath<String>,
-    list: ListQuery,
-) -> ApiResult<Json<Page<WatcherView>>> {
-    list.fixed_order("since")?;
+    query: WholeQuery,
+) -> ApiResult<Json<Page<Value>>> {
+    let picked = query.of::<WatcherView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
     let Json(page) = all(&mut tx, ticket.id).await?;
-    Ok(Json(list.page_of_all(page.items, |watcher| watcher.user)?))
+    Ok(Json(picked.page(page.items)?))
 }
 
 #[derive(Debug, Deserialize, ToSchema)]

@@ -1,12 +1,21 @@
-//! Full-text search of tickets. An index names those that may match (migration 0088); row level security, visibility and the words
-//! themselves decide on each.
+//! Full-text search of tickets and configuration items. An index names those that may match (migrations 0088 and 0097); row level security,
+//! visibility and the words themselves decide on each.
 
 use crate::{Result, Tx};
 use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-/// More tickets than that are not handed over one by one: with so many, walking through the list in its order comes across enough of them soon.
+/// More than that are not handed over one by one: with so many, walking through the list in its order comes across enough of them soon.
 const MOST: i32 = 2000;
+
+/// What is searched.
+#[derive(Clone, Copy, Debug)]
+pub enum Searched {
+    /// Those that the query calls `t`.
+    Tickets,
+    /// Those that the query calls `c`.
+    Items,
+}
 
 /// What somebody typed into a search field: quotes, `or` and `-` work as in web searches.
 #[derive(Clone, Debug)]
@@ -24,9 +33,12 @@ impl Search {
         Some(Search { prefixes: prefixes(&text), text })
     }
 
-    /// Adds ` and …`: only what matches, of the tickets that the query calls `t`.
-    pub fn condition(&self, sql: &mut QueryBuilder<Postgres>) {
-        sql.push(" and t.search @@ ");
+    /// Adds ` and …`: only what matches.
+    pub fn condition(&self, sql: &mut QueryBuilder<Postgres>, searched: Searched) {
+        sql.push(match searched {
+            Searched::Tickets => " and t.search @@ ",
+            Searched::Items => " and c.search @@ ",
+        });
         self.query(sql);
     }
 
@@ -39,9 +51,12 @@ impl Search {
         sql.push(")");
     }
 
-    /// All tickets of the organization that may match, by the index; `None` when they are too many to name, or when the words do not say.
-    pub async fn candidates(&self, tx: &mut Tx) -> Result<Option<Vec<Uuid>>> {
-        let mut sql = QueryBuilder::new("select search.tickets_with(");
+    /// All of the organization that may match, by the index; `None` when they are too many to name, or when the words do not say.
+    pub async fn candidates(&self, tx: &mut Tx, searched: Searched) -> Result<Option<Vec<Uuid>>> {
+        let mut sql = QueryBuilder::new(match searched {
+            Searched::Tickets => "select search.tickets_with(",
+            Searched::Items => "select search.items_with(",
+        });
         self.query(&mut sql);
         sql.push(", ").push_bind(MOST).push(")");
         Ok(sql.build_query_scalar().fetch_one(&mut **tx).await?)
@@ -49,7 +64,7 @@ impl Search {
 }
 
 /// PostgreSQL's parser keeps the dashes that begin a word on a stack of 32: more than one of them say nothing new.
-pub(crate) fn plain(q: &str) -> String {
+fn plain(q: &str) -> String {
     let word = |word: &str| match word.trim_start_matches('-') {
         "" => None,
         bare if bare.len() < word.len() => Some(format!("-{bare}")),
