@@ -138,7 +138,7 @@ async fn while_nobody_can_say_nothing_leaves() {
     }
     let mut clamd = Clamd::start(VIRUS).await;
     let api = with(&clamd).await;
-    let (good, bad) = (upload(&api, b"words").await, upload(&api, VIRUS.as_bytes()).await);
+    let (good, bad) = (upload(&api, b"nothing but words").await, upload(&api, VIRUS.as_bytes()).await);
     download(&api, &good).await.expect(200);
     download(&api, &bad).await.expect(403);
     let large = upload(&api, &vec![b'x'; 1_500_000]).await;
