@@ -84,11 +84,12 @@ impl Picked {
     pub async fn expanded<V: Serialize>(
         &self,
         tx: &mut Tx,
+        caller: &Caller,
         all: Vec<V>,
         expandable: &[(&str, Noun)],
     ) -> Result<Page<Value>, Problem> {
         let mut page = self.whole(all)?;
-        self.shape.expand(tx, &mut page.items, expandable).await?;
+        self.shape.expand(tx, caller, &mut page.items, expandable).await?;
         Ok(page)
     }
 

@@ -261,7 +261,7 @@ async fn list_members(
     store::teams::get(&mut tx, id).await?;
     let members = store::teams::members(&mut tx, id, &wanted).await?;
     let mut page = list.whole(members, MemberView::from)?;
-    shape.expand(&mut tx, &mut page.items, &MEMBER_EXPANDABLE).await?;
+    shape.expand(&mut tx, &caller, &mut page.items, &MEMBER_EXPANDABLE).await?;
     Ok(Json(page))
 }
 

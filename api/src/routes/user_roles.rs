@@ -343,7 +343,7 @@ async fn list_grants(
     let mut tx = caller.begin(&state).await?;
     store::roles::get(&mut tx, id).await?;
     let grants = all_grants(&mut tx, id).await?;
-    Ok(Json(picked.expanded(&mut tx, grants, &GRANT_EXPANDABLE).await?))
+    Ok(Json(picked.expanded(&mut tx, &caller, grants, &GRANT_EXPANDABLE).await?))
 }
 
 /// One of the two.
