@@ -22,7 +22,7 @@ begin
                    select id from below);
 end $$;
 
--- Departments are read for who holds such a role: only those have the scope.
+-- Departments are read for who holds a role with that scope.
 create or replace function holder(person uuid)
     returns table (name text, role text, may_enter boolean, credential_is_shared boolean, suspended_for text, roles jsonb,
                    teams uuid[], departments uuid[])
@@ -32,7 +32,9 @@ create or replace function holder(person uuid)
            case when held.has_roles then granted_roles(u.id) end,
            array(select m.team_id from team_members m join teams t on t.id = m.team_id and t.deleted_at is null
                   where m.user_id = u.id),
-           case when u.department_id is not null and held.has_roles then departments_below(u.department_id) end
+           case when u.department_id is not null and held.has_roles
+                     and granted_roles(u.id) @? '$[*].permissions.* ? (@ == "department")'
+                then departments_below(u.department_id) end
       from users u
       cross join lateral (
            select exists (select from role_grants where user_id = u.id)

@@ -83,7 +83,8 @@ pub async fn login(db: &Db, keys: &Keys, login: &Login, origin: &Origin) -> Resu
     let mut tx = db.begin(found.organization).await?;
     // Deactivated, or given another password, while the password was being compared?
     let user = store::users::lock(&mut tx, found.user).await?;
-    if !user.may_enter() || store::users::password_hash(&mut tx, user.id).await? != found.password_hash {
+    let known = &found.password_hash;
+    if !user.may_enter() || !passwords::is_still(&mut tx, user.id, known, &login.password).await? {
         return Err(refused());
     }
     organizations::must_go_on(&mut tx).await?;
@@ -296,7 +297,7 @@ pub async fn again(db: &Db, keys: &Keys, ring: &KeyRing, again: &Again, origin: 
     }
     let mut tx = db.begin(organization).await?;
     let person = store::users::lock(&mut tx, user).await?;
-    let unchanged = store::users::password_hash(&mut tx, user).await? == known;
+    let unchanged = passwords::is_still(&mut tx, user, &known, password).await?;
     if !unchanged || !person.may_enter() || mfa::is_missing(&mut tx, &person).await? {
         return Err(Error::Unauthenticated("your account was changed meanwhile: log in again".into()));
     }

@@ -1,8 +1,8 @@
 //! Verdicts of a scanner about bytes that came from outside.
 
 use crate::{Result, audit, events};
-use chrono::TimeDelta;
-use domain::Actor;
+use chrono::{DateTime, TimeDelta, Utc};
+use domain::{Actor, TicketId};
 use serde_json::{Value, json};
 use store::Tx;
 use store::file_scans::FileScan;
@@ -16,16 +16,18 @@ pub async fn standing(tx: &mut Tx, sha256: &str) -> Result<Option<FileScan>> {
     Ok(known.filter(|scan| scan.scanned_at + HOLDS > tx.now()))
 }
 
-/// Keeps what the scanner said just now. What it found is told: to who follows events, and to the audit log. `where_it_is` holds ids of what the
-/// bytes belong to, and no names: those of a file may be confidential.
+/// Keeps what the scanner said of what it was given at `asked_at`, and answers what stands then: that of a scan which began later, if there is
+/// one. What it found is told: to who follows the ticket's events, and to the audit log. `where_it_is` holds ids of what the bytes belong to, and no
+/// names: those of a file may be confidential.
 pub async fn judged(
     tx: &mut Tx,
     actor: &Actor,
     sha256: &str,
     found: Option<String>,
-    where_it_is: Value,
+    asked_at: DateTime<Utc>,
+    (ticket, where_it_is): (Option<TicketId>, Value),
 ) -> Result<FileScan> {
-    let scan = FileScan { sha256: sha256.to_owned(), found, scanned_at: tx.now() };
+    let scan = FileScan { sha256: sha256.to_owned(), found, scanned_at: asked_at };
     let is_news = store::file_scans::put(tx, &scan).await?;
     if let Some(found) = scan.found.as_ref().filter(|_| is_news) {
         let mut told = json!({"sha256": sha256, "found": found});
@@ -33,7 +35,7 @@ pub async fn judged(
             told.extend(ids);
         }
         audit::security(tx, actor, "file.infected", None, told.clone()).await?;
-        events::record(tx, actor, "file.infected", None, told).await?;
+        events::record(tx, actor, "file.infected", ticket, told).await?;
     }
-    Ok(scan)
+    Ok(store::file_scans::of(tx, std::slice::from_ref(&scan.sha256)).await?.pop().unwrap_or(scan))
 }

@@ -186,13 +186,24 @@ pub async fn change(
     let hash = policy.hash(new, "/new_password", about).await?;
     let mut tx = db.begin(organization).await?;
     let person = store::users::lock(&mut tx, user).await?;
-    if store::users::password_hash(&mut tx, user).await? != before {
+    if !is_still(&mut tx, user, &before, current).await? {
         return Err(Error::conflict("the password was changed meanwhile: try again"));
     }
     replace(&mut tx, user, &hash, login).await?;
     let actor = auth::actor_of(&tx, &person);
     events::record(&mut tx, &actor, "user.password_set", None, json!({"user": user})).await?;
     Ok(tx.commit().await?)
+}
+
+/// Whether the password that was right a moment ago, by this hash, is right still: a login may have made its hash anew meanwhile.
+pub(crate) async fn is_still(
+    tx: &mut Tx,
+    user: UserId,
+    before: &Option<String>,
+    password: &SecretString,
+) -> Result<bool> {
+    let now = store::users::password_hash(tx, user).await?;
+    Ok(now == *before || (now.is_some() && credentials::verify_password(now, password).await?))
 }
 
 /// Whether somebody who is logged in knows their password; answers how it is stored. `pointer` names the field it came from.

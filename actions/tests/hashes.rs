@@ -30,4 +30,10 @@ async fn a_login_makes_a_hash_of_other_parameters_anew() {
     let (is_in, new) = tries(PASSWORD).await;
     assert!(is_in && new != old && new.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{new}");
     assert_eq!(tries(PASSWORD).await, (true, new), "once is enough");
+    // Two at once: that the other one makes it anew ends neither.
+    let mut tx = db.begin(organization.id).await.unwrap();
+    store::users::set_password_hash(&mut tx, person, &old).await.unwrap();
+    tx.commit().await.unwrap();
+    let (one, other) = tokio::join!(tries(PASSWORD), tries(PASSWORD));
+    assert!(one.0 && other.0, "{one:?} {other:?}");
 }

@@ -6,6 +6,7 @@
 use crate::{ApiResult, AppState, Caller, Problem};
 use actions::file_scans;
 use connectors::clamd::{Error, Scanner, Verdict};
+use domain::TicketId;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use std::io::SeekFrom;
@@ -21,8 +22,8 @@ const AGAIN: u32 = 30;
 pub(crate) async fn attachment(state: &AppState, caller: &Caller, file: &Attachment) -> ApiResult<File> {
     let mut blob = state.blobs.open(caller.organization(), &file.sha256).await?;
     if let Some(scanner) = &state.scanner {
-        let ids = json!({"ticket": file.ticket, "attachment": file.id});
-        if judge(state, scanner, caller, &file.sha256, ids, &mut blob).await? {
+        let place = (Some(file.ticket), json!({"ticket": file.ticket, "attachment": file.id}));
+        if judge(state, scanner, caller, &file.sha256, place, &mut blob).await? {
             blob.seek(SeekFrom::Start(0)).await.map_err(store::Error::from)?;
         }
     }
@@ -37,8 +38,8 @@ pub(crate) async fn kept(
 ) -> ApiResult<Vec<u8>> {
     if let Some(scanner) = &state.scanner {
         let sha256 = hex::encode(Sha256::digest(&inbox.raw));
-        let ids = json!({"ticket": inbox.entry.ticket, "inbox": inbox.entry.id});
-        judge(state, scanner, caller, &sha256, ids, &mut &inbox.raw[..]).await?;
+        let place = (inbox.entry.ticket, json!({"ticket": inbox.entry.ticket, "inbox": inbox.entry.id}));
+        judge(state, scanner, caller, &sha256, place, &mut &inbox.raw[..]).await?;
     }
     Ok(inbox.raw)
 }
@@ -49,11 +50,12 @@ async fn judge(
     scanner: &Scanner,
     caller: &Caller,
     sha256: &str,
-    ids: Value,
+    place: (Option<TicketId>, Value),
     bytes: &mut (impl AsyncRead + Unpin),
 ) -> ApiResult<bool> {
     let mut tx = caller.begin(state).await?;
     let standing = file_scans::standing(&mut tx, sha256).await?;
+    let asked_at = tx.now();
     // Nobody holds a connection while the scanner thinks.
     drop(tx);
     if let Some(scan) = standing {
@@ -73,7 +75,7 @@ async fn judge(
         }
     };
     let mut tx = caller.begin(state).await?;
-    let scan = file_scans::judged(&mut tx, &caller.actor(), sha256, found, ids).await?;
+    let scan = file_scans::judged(&mut tx, &caller.actor(), sha256, found, asked_at, place).await?;
     tx.commit().await?;
     allowed(&scan).map(|()| true)
 }

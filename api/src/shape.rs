@@ -151,9 +151,13 @@ pub struct Named {
 
 impl Named {
     pub fn of(id: UserId, person: PersonName, caller: &Caller) -> Named {
-        let email = caller.require(Permission::PeopleRead).is_ok().then_some(person.email);
-        Named { id: id.0, name: person.name, email }
+        Named { id: id.0, name: person.name, email: address(person.email, caller) }
     }
+}
+
+/// Where somebody who stands beside an item can be reached, for who may look people up.
+pub fn address(email: String, caller: &Caller) -> Option<String> {
+    caller.require(Permission::PeopleRead).is_ok().then_some(email)
 }
 
 /// What an id stands for.

@@ -243,29 +243,16 @@ fn quoted(text: &str) -> String {
 }
 
 impl Scope {
-    /// The settings that row level security and the audit log read, as SQL: those that are there. Ids cannot hold a quote.
-    ///
-    /// They end with their transaction, so a transaction that begins finds none: what is not set is not written either, as the server reads
-    /// and plans this statement anew each time.
+    /// The settings that row level security and the audit log read, as SQL. Ids cannot hold a quote.
     fn settings(&self) -> String {
-        let mut select = String::from("select ");
-        let mut set = |name: &str, value: &str| {
-            let _ = write!(select, "set_config('app.{name}', {value}, true), ");
-        };
-        if let Some(organization) = self.organization {
-            set("organization_id", &format!("'{organization}'"));
-        }
-        if let Some(key) = &self.key {
-            set("presented_key", &quoted(key));
-        }
-        if self.system {
-            set("system", "'on'");
-        }
-        if !self.acting.is_empty() {
-            set("audit", &quoted(&self.acting));
-        }
-        select.push_str("now() as now");
-        select
+        let organization = self.organization.map(|o| o.to_string()).unwrap_or_default();
+        let (key, acting) = (quoted(self.key.as_deref().unwrap_or_default()), quoted(&self.acting));
+        let system = if self.system { "on" } else { "" };
+        format!(
+            "select set_config('app.organization_id', '{organization}', true), \
+                    set_config('app.presented_key', {key}, true), set_config('app.audit', {acting}, true), \
+                    set_config('app.system', '{system}', true), now() as now"
+        )
     }
 
     /// Begins a transaction and scopes it, in one round trip. Answers when it began.
@@ -284,12 +271,8 @@ impl Scope {
         row.try_get("now")
     }
 
-    /// In a transaction that had another scope until now.
     async fn apply(&self, connection: &mut PgConnection) -> Result<()> {
-        let none = ["organization_id", "presented_key", "system", "audit"]
-            .map(|name| format!("set_config('app.{name}', '', true)"));
-        let settings = format!("select {}; {}", none.join(", "), self.settings());
-        connection.execute(sqlx::raw_sql(AssertSqlSafe(settings))).await?;
+        connection.execute(sqlx::raw_sql(AssertSqlSafe(self.settings()))).await?;
         Ok(())
     }
 }

@@ -10,6 +10,7 @@ pub struct FileScan {
     pub sha256: String,
     /// What it is called; nothing: nothing was found.
     pub found: Option<String>,
+    /// When it was asked.
     pub scanned_at: DateTime<Utc>,
 }
 
@@ -26,7 +27,7 @@ pub async fn of(tx: &mut Tx, hashes: &[String]) -> Result<Vec<FileScan>> {
     .await?)
 }
 
-/// Keeps a verdict in place of an earlier one. Answers whether it says what the one before did not: of two at the same time the first.
+/// Keeps a verdict in place of one that was asked for earlier. Answers whether it says what the one before did not: of two at the same time the first.
 pub async fn put(tx: &mut Tx, scan: &FileScan) -> Result<bool> {
     let organization = tx.organization();
     let new = sqlx::query!(
@@ -45,7 +46,7 @@ pub async fn put(tx: &mut Tx, scan: &FileScan) -> Result<bool> {
     let differs = sqlx::query_scalar!(
         r#"update file_scans s set found = $3, scanned_at = $4
              from (select found from file_scans where organization_id = $1 and sha256 = $2 for update) before
-            where s.organization_id = $1 and s.sha256 = $2
+            where s.organization_id = $1 and s.sha256 = $2 and s.scanned_at <= $4
         returning before.found is distinct from s.found as "differs!""#,
         organization.0,
         scan.sha256,

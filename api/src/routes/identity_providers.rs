@@ -144,7 +144,8 @@ struct ProviderInput {
     #[serde(default)]
     trusts_mfa: bool,
     /// The provider asks people again when it is told to (`prompt=login`, `max_age=0`), though its tokens do not say when it did (`auth_time`).
-    /// Without it, who logs in there is not fresh for what asks for a fresh login. Only for a provider of which that was tried.
+    /// Without it, who logs in there is not fresh for what asks for a fresh login. Only for a provider of which that was tried, and it
+    /// gives up protection from who sits at a browser that is logged in there: they can take the request to ask out of the address.
     #[serde(default)]
     trusts_reauthentication: bool,
     /// After so many hours people log in at the provider again: 1 to 720, 12 if left out.

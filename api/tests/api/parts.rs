@@ -128,6 +128,14 @@ async fn what_belongs_to_a_ticket_is_found_by_what_it_says() {
             "{query}"
         );
     }
+    // Who may not look people up sees who they are, not where they can be reached, and finds nothing by that.
+    api.post(&watch, &api.agent, json!({"user": "end-user@acme.example"})).await.expect_success();
+    let seen = api.get(&format!("{watch}?ordering=name"), &api.end_user).await.expect(200);
+    assert!(seen.json["items"].as_array().unwrap().len() == 3 && !seen.text.contains('@'), "{}", seen.text);
+    assert_eq!(
+        api.column(&format!("{ticket}/watchers?email=admin@acme.example"), "name", &api.end_user).await,
+        ""
+    );
     for kind in ["blocks", "caused_by"] {
         let other = api.post(INCIDENTS, &api.agent, json!({"title": kind})).await.expect(201).json;
         let link = json!({"kind": kind, "ticket": other["number"]});

@@ -170,7 +170,9 @@ fn unsealed((clear, outdated): (usize, usize), is_without_keys: bool) -> Result<
 
 /// `lost`: what no key opens.
 fn opened(lost: &[String]) -> Result<String, String> {
-    let Some(first) = lost.first() else { return Ok("a key opens each of them".to_owned()) };
+    let Some(first) = lost.first() else {
+        return Ok("none was found that no key opens (channels, inventories)".to_owned());
+    };
     Err(format!(
         "no key opens {} of them, whose messages and runs wait for 24 hours and are given up then: {first}. Put the key back, or set the secret anew",
         lost.len()

@@ -32,6 +32,7 @@ fn a_wrong_value_names_variable_value_and_expectation() {
         ("RELAYDESK_CLAMD", "clamd:3310"),
         ("RELAYDESK_EGRESS_HOSTS", "https://hooks.example.com/"),
         ("RELAYDESK_EGRESS_HOSTS", "hooks.example.com,*"),
+        ("RELAYDESK_EGRESS_HOSTS", ","),
         ("RELAYDESK_BASE_URL", "ftp://x"),
         ("RELAYDESK_LOG_FORMAT", "xml"),
         ("RELAYDESK_TRUSTED_PROXIES", "proxy.example"),

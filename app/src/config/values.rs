@@ -16,8 +16,10 @@ pub(super) fn networks(list: &str) -> Option<Vec<IpNet>> {
     words(list).map(|word| word.parse().ok()).collect()
 }
 
+/// A list without one would be none, and allow all.
 pub(super) fn hosts(list: &str) -> Option<Vec<HostPattern>> {
-    words(list).map(|word| word.parse().ok()).collect()
+    let hosts: Option<Vec<HostPattern>> = words(list).map(|word| word.parse().ok()).collect();
+    hosts.filter(|hosts| !hosts.is_empty() || list.trim().is_empty())
 }
 
 /// Of at least 32 characters each; none is none.

@@ -55,7 +55,7 @@ struct AttachmentView {
     sha256: String,
     created_by: Option<Uuid>,
     created_at: DateTime<Utc>,
-    /// What the operator's scanner said of it; null: it was not asked yet.
+    /// What the operator's scanner said of it since it is here; null: it was not asked yet.
     scan: Option<ScanView>,
     /// Where to download it.
     url: String,
@@ -106,7 +106,9 @@ async fn with_scans(tx: &mut Tx, files: Vec<Attachment>) -> ApiResult<Vec<Attach
     let scans = store::file_scans::of(tx, &hashes).await?;
     let scans: HashMap<_, _> = scans.into_iter().map(|scan| (scan.sha256.clone(), scan)).collect();
     let view = |file: Attachment| {
-        let scan = scans.get(&file.sha256).cloned().map(Into::into);
+        // An earlier one was of another file with the same bytes, which not everybody may know of.
+        let scan = scans.get(&file.sha256).filter(|scan| scan.scanned_at >= file.created_at);
+        let scan = scan.cloned().map(Into::into);
         AttachmentView { scan, ..file.into() }
     };
     Ok(files.into_iter().map(view).collect())
@@ -179,9 +181,8 @@ async fn upload(
     let (file, comment) = receive(&state, caller.organization(), form).await?;
     let mut tx = caller.begin(&state).await?;
     let attachment = tickets::attach_stored(&mut tx, &caller.actor(), ticket.id, comment, file).await?;
-    let scan = store::file_scans::of(&mut tx, std::slice::from_ref(&attachment.sha256)).await?.pop();
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(AttachmentView { scan: scan.map(Into::into), ..attachment.into() })))
+    Ok((StatusCode::CREATED, Json(attachment.into())))
 }
 
 async fn receive(

@@ -2,7 +2,7 @@
 
 use super::{guarded, input, named};
 use crate::filters::filters;
-use crate::shape::Shaping;
+use crate::shape::{Shaping, address};
 use crate::whole::WholeQuery;
 use crate::{ApiJson, ApiPath, ApiResult, AppState, Caller, IfMatch, ListQuery, Page, Problem};
 use actions::tickets;
@@ -29,16 +29,18 @@ pub fn router() -> OpenApiRouter<AppState> {
 struct WatcherView {
     user: Uuid,
     name: String,
-    email: String,
+    /// For who has `people.read`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<String>,
     since: DateTime<Utc>,
 }
 
-async fn all(tx: &mut Tx, ticket: domain::TicketId) -> ApiResult<Json<Page<WatcherView>>> {
+async fn all(tx: &mut Tx, caller: &Caller, ticket: domain::TicketId) -> ApiResult<Json<Page<WatcherView>>> {
     let watchers = store::ticket_watchers::list(tx, ticket).await?.into_iter();
     let view = |w: store::ticket_watchers::Watcher| WatcherView {
         user: w.user.0,
         name: w.name,
-        email: w.email,
+        email: address(w.email, caller),
         since: w.since,
     };
     Ok(Json(Page { items: watchers.map(view).collect(), next_cursor: None }))
@@ -69,7 +71,7 @@ async fn list(
     let picked = query.of::<WatcherView>(&LIST, &caller)?;
     let mut tx = caller.begin(&state).await?;
     let ticket = named(&mut tx, &caller, &key).await?;
-    let Json(page) = all(&mut tx, ticket.id).await?;
+    let Json(page) = all(&mut tx, &caller, ticket.id).await?;
     Ok(Json(picked.page(page.items)?))
 }
 
@@ -98,7 +100,7 @@ async fn add(
             None => caller.user_id(),
         };
     let is_new = tickets::add_watcher(&mut tx, &caller.actor(), ticket.id, user).await?;
-    let watchers = all(&mut tx, ticket.id).await?;
+    let watchers = all(&mut tx, &caller, ticket.id).await?;
     tx.commit().await?;
     Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, watchers))
 }
