@@ -95,7 +95,11 @@ async fn no_room_for_the_history(on: On) {
     assert!(workers[0].is_running());
     // Enqueueing does not need the history.
     field.enqueue(&effects(20, 1)).await;
-    sqlx::raw_sql("drop trigger no_room on queue.history").execute(&mut owner).await.unwrap();
+    // Not `drop trigger`: it locks the table and its partitions in another order than who writes to them, which may end in a deadlock.
+    sqlx::raw_sql("create or replace function no_room() returns trigger language plpgsql as $$ begin return new; end $$")
+        .execute(&mut owner)
+        .await
+        .unwrap();
     let drained = field.drained(Duration::from_secs(60)).await;
     field.each_once(40).await;
     assert_eq!(field.count("select count(*) from queue.history").await, 60);
