@@ -32,7 +32,7 @@ async fn a_login_makes_a_hash_of_other_parameters_anew() {
     assert_eq!(tries(PASSWORD).await, (true, new), "once is enough");
     // Two at once: that the other one makes it anew ends neither.
     let mut tx = db.begin(organization.id).await.unwrap();
-    store::users::set_password_hash(&mut tx, person, &old).await.unwrap();
+    store::users::renew_password_hash(&mut tx, person, &old).await.unwrap();
     tx.commit().await.unwrap();
     let (one, other) = tokio::join!(tries(PASSWORD), tries(PASSWORD));
     assert!(one.0 && other.0, "{one:?} {other:?}");
